@@ -1,8 +1,16 @@
-//! The ground floor of netra-apex.
+//! The ground floor of netra-apex: ids, time, money, errors, events, runs, stores and the ways in. It knows no agent
+//! and serves no socket.
 
+pub mod auth;
 pub mod clock;
+pub mod config;
 pub mod error;
+pub mod event;
+pub mod file;
 pub mod id;
 pub mod money;
 pub mod principal;
+pub mod run;
+pub mod store;
+pub mod thread;
 pub mod usage;

@@ -1,0 +1,314 @@
+use super::token::{TokenHash, random_token};
+use super::{SessionRecord, SessionStore, TicketRecord, TicketStore, User, UserStore};
+use crate::clock::{Clock, Timestamp};
+use crate::config::{Environment, Secret};
+use crate::error::{Error, Kind, Result};
+use crate::id::{SessionId, UserId};
+use crate::principal::{Principal, Scopes};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The audience of tickets that open a WebSocket.
+const DEFAULT_AUDIENCE: &str = "ws";
+
+/// The longest name of the development login.
+const MAX_NAME: usize = 64;
+
+/// How logins and tickets behave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthConfig {
+    /// Where this process runs; the development login is open in development only.
+    pub environment: Environment,
+    /// How long a ticket is good, 1 to 60 s.
+    pub ticket_life: Duration,
+    /// The tickets of one user that may be unused at a time.
+    pub unused_tickets: usize,
+    /// How long a login is good.
+    pub session_life: Duration,
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        Self {
+            environment: Environment::default(),
+            ticket_life: Duration::from_secs(30),
+            unused_tickets: 32,
+            session_life: Duration::from_secs(12 * 60 * 60),
+        }
+    }
+}
+
+/// By which of the five ways a client came in; a metric label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// `Authorization: Bearer`.
+    Bearer,
+    /// A token or ticket as a WebSocket subprotocol.
+    Subprotocol,
+    /// A ticket in the query.
+    Query,
+    /// The session cookie.
+    Cookie,
+    /// The first message.
+    Hello,
+}
+
+/// Something that may let a user in.
+#[derive(Clone)]
+pub enum Credential {
+    /// A login's token, from a header, a cookie or a `hello`.
+    Token(Secret<String>),
+    /// A ticket.
+    Ticket(Secret<String>),
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Token(_) => "Token(…)",
+            Self::Ticket(_) => "Ticket(…)",
+        })
+    }
+}
+
+/// How a credential was presented.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Presented {
+    /// The way.
+    pub way: Way,
+    /// The page's origin, if a page presents it.
+    pub origin: Option<String>,
+}
+
+/// A user who is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Who, and what they may do.
+    pub principal: Principal,
+    /// By which way.
+    pub way: Way,
+    /// When the credential runs out.
+    pub expires_at: Timestamp,
+}
+
+/// A new login.
+#[derive(Clone)]
+pub struct Login {
+    /// The token; shown once.
+    pub token: Secret<String>,
+    /// Who is in.
+    pub principal: Principal,
+    /// When it runs out.
+    pub expires_at: Timestamp,
+}
+
+/// A new ticket.
+#[derive(Clone)]
+pub struct Ticket {
+    /// The ticket; shown once.
+    pub ticket: Secret<String>,
+    /// When it lapses.
+    pub expires_at: Timestamp,
+}
+
+/// Turns credentials into entries.
+#[derive(Debug, Clone)]
+pub struct Auth {
+    tickets: Arc<dyn TicketStore>,
+    sessions: Arc<dyn SessionStore>,
+    users: Arc<dyn UserStore>,
+    clock: Arc<dyn Clock>,
+    config: AuthConfig,
+}
+
+impl Auth {
+    /// Auth over the given stores.
+    #[must_use]
+    pub fn new(
+        tickets: Arc<dyn TicketStore>,
+        sessions: Arc<dyn SessionStore>,
+        users: Arc<dyn UserStore>,
+        clock: Arc<dyn Clock>,
+        config: AuthConfig,
+    ) -> Self {
+        Self {
+            tickets,
+            sessions,
+            users,
+            clock,
+            config,
+        }
+    }
+
+    /// Lets anyone in under any name: for a developer's machine, and refused elsewhere as if it did not exist.
+    ///
+    /// # Errors
+    /// `not_found` outside development; `bad_request` for a name that is empty, longer than 64 characters or has
+    /// control characters.
+    pub async fn development_login(&self, name: &str) -> Result<Login> {
+        const OPERATION: &str = "auth.development_login";
+        if self.config.environment != Environment::Development {
+            return Err(Error::not_found(OPERATION, "route"));
+        }
+        let name = name.trim();
+        if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control)
+        {
+            return Err(Error::new(
+                Kind::BadRequest,
+                OPERATION,
+                "`user` must be 1 to 64 printable characters",
+            ));
+        }
+        let now = self.clock.now();
+        let new = User {
+            user: UserId::new(&*self.clock),
+            subject: format!("dev:{name}"),
+            created_at: now,
+            disabled: false,
+        };
+        let user = self.users.resolve(new).await?;
+        self.log_in(&user, now).await
+    }
+
+    /// Issues a ticket for a user who is in. It carries the expiry of the credential that bought it.
+    ///
+    /// # Errors
+    /// `rate_limited` with too many unused ones.
+    pub async fn issue_ticket(
+        &self,
+        entry: &Entry,
+        audience: Option<&str>,
+        origin: Option<&str>,
+    ) -> Result<Ticket> {
+        let now = self.clock.now();
+        let ticket = random_token()?;
+        let expires_at = now.plus(self.config.ticket_life).min(entry.expires_at);
+        let record = TicketRecord {
+            hash: TokenHash::of(ticket.reveal()),
+            user: entry.principal.user(),
+            scopes: entry.principal.scopes(),
+            session: entry.principal.session(),
+            audience: audience.unwrap_or(DEFAULT_AUDIENCE).to_owned(),
+            origin: origin.map(str::to_owned),
+            expires_at,
+            credential_expires_at: entry.expires_at,
+        };
+        self.tickets
+            .issue(record, now, self.config.unused_tickets)
+            .await?;
+        Ok(Ticket { ticket, expires_at })
+    }
+
+    /// Lets a user in, or says why not.
+    ///
+    /// # Errors
+    /// `unauthenticated` for whatever is unknown, used or wrong (one answer for all); `token_expired` for a login
+    /// that has run out; `unavailable` when the store is down: it never lets in by default.
+    pub async fn authenticate(
+        &self,
+        credential: &Credential,
+        presented: &Presented,
+    ) -> Result<Entry> {
+        match credential {
+            Credential::Token(token) => self.by_token(token, presented).await,
+            Credential::Ticket(ticket) => self.by_ticket(ticket, presented).await,
+        }
+    }
+
+    /// Ends the login that an entry came from.
+    ///
+    /// # Errors
+    /// `not_found` for an entry without a login, or one that has ended.
+    pub async fn log_out(&self, principal: &Principal) -> Result<()> {
+        let session = principal
+            .session()
+            .ok_or_else(|| Error::not_found("auth.log_out", "session"))?;
+        self.sessions.end(principal, session).await
+    }
+
+    async fn log_in(&self, user: &User, now: Timestamp) -> Result<Login> {
+        let token = random_token()?;
+        let record = SessionRecord {
+            session: SessionId::new(&*self.clock),
+            user: user.user,
+            scopes: Scopes::USER,
+            hash: TokenHash::of(token.reveal()),
+            created_at: now,
+            expires_at: now.plus(self.config.session_life),
+        };
+        let principal = Principal::from_session(record.user, record.scopes, record.session);
+        let expires_at = record.expires_at;
+        self.sessions.create(record).await?;
+        Ok(Login {
+            token,
+            principal,
+            expires_at,
+        })
+    }
+
+    async fn by_token(&self, token: &Secret<String>, presented: &Presented) -> Result<Entry> {
+        let session = self
+            .sessions
+            .find(&TokenHash::of(token.reveal()))
+            .await?
+            .ok_or_else(refused)?;
+        if session.expires_at <= self.clock.now() {
+            return Err(Error::new(
+                Kind::TokenExpired,
+                "auth.token",
+                "the login has run out; log in again",
+            ));
+        }
+        self.check_user(session.user).await?;
+        Ok(Entry {
+            principal: Principal::from_session(session.user, session.scopes, session.session),
+            way: presented.way,
+            expires_at: session.expires_at,
+        })
+    }
+
+    async fn by_ticket(&self, ticket: &Secret<String>, presented: &Presented) -> Result<Entry> {
+        // Taken out first, checked afterwards: a ticket that fails a check is burnt.
+        let record = self
+            .tickets
+            .redeem(&TokenHash::of(ticket.reveal()))
+            .await?
+            .ok_or_else(refused)?;
+        let now = self.clock.now();
+        let origin_fits = record.origin.is_none() || record.origin == presented.origin;
+        if record.expires_at <= now || record.audience != DEFAULT_AUDIENCE || !origin_fits {
+            return Err(refused());
+        }
+        self.check_user(record.user).await?;
+        let principal = match record.session {
+            Some(session) => Principal::from_session(record.user, record.scopes, session),
+            None => Principal::vouched(record.user, record.scopes),
+        };
+        Ok(Entry {
+            principal,
+            way: presented.way,
+            expires_at: record.credential_expires_at,
+        })
+    }
+
+    async fn check_user(&self, user: UserId) -> Result<()> {
+        match self.users.user(user).await {
+            Ok(user) if !user.disabled => Ok(()),
+            Ok(_) => Err(refused()),
+            // A principal that a host vouches for need not have an account here.
+            Err(error) if error.kind() == Kind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn refused() -> Error {
+    Error::new(
+        Kind::Unauthenticated,
+        "auth.authenticate",
+        "the credential is unknown, used or not good here; get a new one",
+    )
+}

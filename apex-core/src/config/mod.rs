@@ -1,0 +1,7 @@
+//! Start-up configuration.
+
+mod environment;
+mod secret;
+
+pub use environment::Environment;
+pub use secret::Secret;

@@ -1,0 +1,8 @@
+//! What happens in a run, as everybody sees it: typed [`Event`]s, and the [`Envelope`] that names one for ever by
+//! `(run, epoch, seq)`. The shapes are those of the wire protocol, section 2.
+
+mod envelope;
+mod kind;
+
+pub use envelope::{Envelope, MAX_ENVELOPE, PROTOCOL_VERSION, Recorded};
+pub use kind::{AgentOutcome, Decision, Event, Payload, RunResult, RunStatus, ToolOutcome};

@@ -1,0 +1,159 @@
+//! Files that users bring, and artifacts that runs make.
+
+use crate::clock::Timestamp;
+use crate::error::Result;
+use crate::id::{ArtifactId, FileId, RunId};
+use crate::principal::Principal;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A user's file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct FileInfo {
+    /// Its id.
+    pub file: FileId,
+    /// Its name, as the user gave it: text for people, never a path.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its digest, hexadecimal.
+    pub sha256: String,
+    /// When it was brought.
+    pub at: Timestamp,
+}
+
+/// What a user may bring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileLimits {
+    /// The largest file, in bytes.
+    pub file_bytes: u64,
+    /// All files of one user together, in bytes.
+    pub user_bytes: u64,
+    /// How many files one user may have.
+    pub user_files: usize,
+}
+
+impl Default for FileLimits {
+    fn default() -> Self {
+        Self {
+            file_bytes: 2 << 30,
+            user_bytes: 8 << 30,
+            user_files: 1_000,
+        }
+    }
+}
+
+/// A body as it arrives.
+pub type Body = BoxStream<'static, Result<Bytes>>;
+
+/// The content of a file, read from its start by a thread that may block.
+pub type Content = Box<dyn std::io::Read + Send>;
+
+/// Keeps the files that users bring.
+#[async_trait]
+pub trait FileStore: fmt::Debug + Send + Sync {
+    /// Keeps a file, streamed. When the body fails or passes a limit, nothing is kept.
+    ///
+    /// # Errors
+    /// `too_large` past the limits; what the body says.
+    async fn put(
+        &self,
+        principal: &Principal,
+        file: FileId,
+        name: &str,
+        body: Body,
+    ) -> Result<FileInfo>;
+
+    /// The user's files, newest first.
+    ///
+    /// # Errors
+    /// `storage_failed`.
+    async fn list(&self, principal: &Principal) -> Result<Vec<FileInfo>>;
+
+    /// One file's description.
+    ///
+    /// # Errors
+    /// `not_found`.
+    async fn info(&self, principal: &Principal, file: FileId) -> Result<FileInfo>;
+
+    /// One file's content.
+    ///
+    /// # Errors
+    /// `not_found`.
+    async fn open(&self, principal: &Principal, file: FileId) -> Result<Content>;
+
+    /// Deletes a file.
+    ///
+    /// # Errors
+    /// `not_found`.
+    async fn delete(&self, principal: &Principal, file: FileId) -> Result<()>;
+}
+
+/// A result that a run made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ArtifactInfo {
+    /// Its id.
+    pub artifact: ArtifactId,
+    /// The run that made it.
+    pub run: RunId,
+    /// Its file name, such as `report.json`; unique within the run.
+    pub name: String,
+    /// Its media type.
+    pub media_type: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its digest, hexadecimal.
+    pub sha256: String,
+}
+
+/// Keeps what runs make. An artifact's id follows from its run and name, so a step that is done again puts the same
+/// artifact again.
+#[async_trait]
+pub trait ArtifactStore: fmt::Debug + Send + Sync {
+    /// Keeps an artifact; one of the same run and name is replaced.
+    ///
+    /// # Errors
+    /// `too_large` past 64 MiB.
+    async fn put(
+        &self,
+        principal: &Principal,
+        run: RunId,
+        name: &str,
+        media_type: &str,
+        content: Bytes,
+    ) -> Result<ArtifactInfo>;
+
+    /// The artifacts of a run, by name.
+    ///
+    /// # Errors
+    /// `storage_failed`.
+    async fn list(&self, principal: &Principal, run: RunId) -> Result<Vec<ArtifactInfo>>;
+
+    /// One artifact with its content.
+    ///
+    /// # Errors
+    /// `not_found`.
+    async fn read(
+        &self,
+        principal: &Principal,
+        artifact: ArtifactId,
+    ) -> Result<(ArtifactInfo, Bytes)>;
+
+    /// Deletes the artifacts of a run.
+    ///
+    /// # Errors
+    /// `storage_failed`.
+    async fn delete(&self, principal: &Principal, run: RunId) -> Result<()>;
+}
+
+/// The id of the artifact `name` of `run`.
+#[must_use]
+pub fn artifact_id(run: RunId, name: &str) -> ArtifactId {
+    ArtifactId::derived(&[run.as_bytes(), name.as_bytes()])
+}
+
+/// The largest artifact, in bytes.
+pub const MAX_ARTIFACT: usize = 64 * 1024 * 1024;

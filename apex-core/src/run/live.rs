@@ -1,0 +1,64 @@
+use crate::event::Recorded;
+use crate::id::RunId;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::sync::broadcast;
+
+/// How many volatile events a slow reader may be behind before it misses the oldest.
+const BEHIND: usize = 256;
+
+/// Passes volatile events (`delta`, `progress`) to whoever watches a run in this process. They are not recorded:
+/// what nobody sees is gone, and a slow reader misses the oldest.
+///
+/// The `seq` of an event shown here is the log's head when it was made, so that a reader can hold it back until it
+/// has read that far; the event itself has no place in the log.
+#[derive(Debug, Clone, Default)]
+pub struct Live {
+    watched: Arc<Mutex<Watched>>,
+}
+
+#[derive(Debug, Default)]
+struct Watched {
+    runs: HashMap<RunId, broadcast::Sender<Recorded>>,
+    sweep_at: usize,
+}
+
+impl Live {
+    /// Shows a volatile event to those who watch.
+    pub fn show(&self, run: RunId, event: Recorded) {
+        let mut watched = self.watched.lock();
+        if let Some(sender) = watched.runs.get(&run)
+            && sender.send(event).is_err()
+        {
+            watched.runs.remove(&run);
+        }
+    }
+
+    /// Whether anybody watches the run: if not, a volatile event need not even be made.
+    #[must_use]
+    pub fn is_watched(&self, run: RunId) -> bool {
+        self.watched
+            .lock()
+            .runs
+            .get(&run)
+            .is_some_and(|sender| sender.receiver_count() > 0)
+    }
+
+    /// Begins to watch a run.
+    #[must_use]
+    pub fn watch(&self, run: RunId) -> broadcast::Receiver<Recorded> {
+        let mut watched = self.watched.lock();
+        // Runs that nobody watches any more go whenever the map has doubled, so that it stays bounded by the
+        // number of watchers at a constant cost for each.
+        if watched.runs.len() >= watched.sweep_at {
+            watched.runs.retain(|_, sender| sender.receiver_count() > 0);
+            watched.sweep_at = 2 * watched.runs.len() + 16;
+        }
+        watched
+            .runs
+            .entry(run)
+            .or_insert_with(|| broadcast::channel(BEHIND).0)
+            .subscribe()
+    }
+}

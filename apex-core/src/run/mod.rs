@@ -1,0 +1,26 @@
+//! Runs: their states, the [`Runner`] that starts them, the [`RunLog`] that records them, and the
+//! [`Subscription`]s that read what was recorded.
+//!
+//! The log is the truth. A writer holds a [`Lease`] with a fencing number; every append checks it. A reader reads
+//! pages after its cursor; a [`Wakeup`] only tells it that there may be more.
+
+mod emitter;
+mod live;
+mod log;
+mod runner;
+mod snapshot;
+mod state;
+mod subscription;
+mod wakeup;
+
+pub use emitter::Emitter;
+pub use live::Live;
+pub use log::{
+    Append, Appended, By, Checkpoint, Claim, Claimed, InboxEntry, InboxPage, Lease, NewRun, Page,
+    RunLimits, RunLog, RunView, Signal, Signals, Started,
+};
+pub use runner::{Accepted, Message, Runner};
+pub use snapshot::{OpenCall, Snapshot, StepView};
+pub use state::RunState;
+pub use subscription::{Delivery, Position, ResetReason, Subscription};
+pub use wakeup::{LocalWakeup, Topic, Wakeup, Woken};

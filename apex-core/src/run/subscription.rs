@@ -1,0 +1,222 @@
+use super::live::Live;
+use super::log::{RunLog, RunView};
+use super::snapshot::Snapshot;
+use super::state::RunState;
+use super::wakeup::{Topic, Wakeup, Woken};
+use crate::error::Result;
+use crate::event::Recorded;
+use crate::id::{Epoch, RunId};
+use crate::principal::Principal;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast;
+
+/// The most events that one delivery holds.
+const PAGE: usize = 256;
+
+/// How long a reader trusts that no wake-up was lost before it looks by itself.
+const LOOK: Duration = Duration::from_secs(20);
+
+/// Where a reader is: the last event that it has applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Position {
+    /// The life of the log that it read; `None` for a reader that has read nothing.
+    pub epoch: Option<Epoch>,
+    /// The last number; 0 for none.
+    pub after: u64,
+}
+
+/// Why a reader cannot simply go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ResetReason {
+    /// What follows its position is no longer kept.
+    Trimmed,
+    /// The log has begun a new life, or never had that position.
+    Epoch,
+}
+
+/// What a subscription brings.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Delivery {
+    /// The next recorded events, in order, without a hole.
+    Events(Vec<Recorded>),
+    /// A volatile event.
+    Live(Recorded),
+    /// The rest cannot be given; this is where the run stands, and what follows comes after `head`.
+    Reset {
+        /// Why.
+        reason: ResetReason,
+        /// The life of the log from here on.
+        epoch: Epoch,
+        /// The last number that the snapshot covers.
+        head: u64,
+        /// Where the run stands.
+        snapshot: Snapshot,
+    },
+    /// The terminal event has been delivered (or covered by a reset); nothing follows.
+    End(RunState),
+}
+
+/// One reader of one run: backlog, then tail, without a race and without a copy of its own. It reads the log after
+/// its cursor whenever it is woken (or every 20 s), so a slow reader costs the writer nothing.
+#[derive(Debug)]
+pub struct Subscription {
+    log: Arc<dyn RunLog>,
+    principal: Principal,
+    run: RunId,
+    epoch: Epoch,
+    cursor: u64,
+    woken: Woken,
+    live: Option<broadcast::Receiver<Recorded>>,
+    held: Option<Recorded>,
+    behind: bool,
+    opening_reset: Option<Delivery>,
+}
+
+impl Subscription {
+    /// Begins to read after `position`. The view says where the run stood at that moment; when the position cannot
+    /// be gone on from, the first delivery is a [`Delivery::Reset`].
+    ///
+    /// # Errors
+    /// `not_found` for a run that is not this principal's.
+    pub async fn open(
+        log: Arc<dyn RunLog>,
+        wakeup: &dyn Wakeup,
+        live: &Live,
+        principal: Principal,
+        run: RunId,
+        position: Position,
+    ) -> Result<(RunView, Self)> {
+        // Listening begins before the first look: what happens in between wakes the first wait.
+        let woken = wakeup.listen(Topic::Run(run));
+        let watch = live.watch(run);
+        let view = log.view(&principal, run).await?;
+        let reason = if position.epoch.is_some_and(|epoch| epoch != view.epoch)
+            || position.after > view.head
+        {
+            Some(ResetReason::Epoch)
+        } else if position.after + 1 < view.oldest {
+            Some(ResetReason::Trimmed)
+        } else {
+            None
+        };
+        let opening_reset = reason.map(|reason| reset(reason, &view));
+        let subscription = Self {
+            log,
+            principal,
+            run,
+            epoch: view.epoch,
+            cursor: if reason.is_some() {
+                view.head
+            } else {
+                position.after
+            },
+            woken,
+            live: Some(watch),
+            held: None,
+            behind: true,
+            opening_reset,
+        };
+        Ok((view, subscription))
+    }
+
+    /// Whether the reader can go on from the position that it opened with.
+    #[must_use]
+    pub fn recovered(&self) -> bool {
+        self.opening_reset.is_none()
+    }
+
+    /// The last number delivered.
+    #[must_use]
+    pub fn cursor(&self) -> u64 {
+        self.cursor
+    }
+
+    /// The next delivery; waits for it. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// What the log says; the cursor stays, so that the call can be made again.
+    pub async fn next(&mut self) -> Result<Delivery> {
+        if let Some(reset) = self.opening_reset.take() {
+            return Ok(reset);
+        }
+        loop {
+            if self
+                .held
+                .as_ref()
+                .is_some_and(|held| held.seq <= self.cursor)
+                && let Some(held) = self.held.take()
+            {
+                return Ok(Delivery::Live(held));
+            }
+            if self.behind
+                && let Some(delivery) = self.read().await?
+            {
+                return Ok(delivery);
+            }
+            self.wait().await;
+        }
+    }
+
+    async fn read(&mut self) -> Result<Option<Delivery>> {
+        let page = self
+            .log
+            .read(&self.principal, self.run, self.cursor, PAGE)
+            .await?;
+        let reason = if page.epoch != self.epoch || page.head < self.cursor {
+            Some(ResetReason::Epoch)
+        } else if self.cursor + 1 < page.oldest {
+            Some(ResetReason::Trimmed)
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            let view = self.log.view(&self.principal, self.run).await?;
+            (self.epoch, self.cursor) = (view.epoch, view.head);
+            return Ok(Some(reset(reason, &view)));
+        }
+        if let Some(last) = page.events.last() {
+            self.cursor = last.seq;
+            return Ok(Some(Delivery::Events(page.events)));
+        }
+        if page.ended {
+            let view = self.log.view(&self.principal, self.run).await?;
+            return Ok(Some(Delivery::End(view.state)));
+        }
+        self.behind = false;
+        Ok(None)
+    }
+
+    async fn wait(&mut self) {
+        let watch = async {
+            match &mut self.live {
+                Some(live) if self.held.is_none() => live.recv().await,
+                _ => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.woken.wait(LOOK) => self.behind = true,
+            shown = watch => match shown {
+                Ok(event) => {
+                    // An event that was shown after something recorded waits until that has been read.
+                    self.behind = event.seq > self.cursor;
+                    self.held = Some(event);
+                }
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => self.live = None,
+            },
+        }
+    }
+}
+
+fn reset(reason: ResetReason, view: &RunView) -> Delivery {
+    Delivery::Reset {
+        reason,
+        epoch: view.epoch,
+        head: view.head,
+        snapshot: view.snapshot.clone(),
+    }
+}
