@@ -3,9 +3,8 @@ use crate::error::{Error, Result};
 use crate::event::Recorded;
 use crate::id::{Epoch, RequestId, RunId, ThreadId, UserId};
 use crate::principal::Principal;
-use crate::run::record::{
-    Claimable, Effects, OpenRun, RunInput, RunRecord, admit, fenced, fold, with_place,
-};
+use crate::run::place::{OpenRun, admit, with_place};
+use crate::run::record::{Claimable, Effects, RunInput, RunRecord, fenced, fold};
 use crate::run::{
     Append, Appended, Checkpoint, Claim, Claimed, InboxEntry, InboxPage, Lease, NewRun, Page,
     RunLimits, RunLog, RunState, RunView, Signal, Snapshot, Started, Wakeup,

@@ -8,7 +8,8 @@ use crate::clock::{Clock, Timestamp};
 use crate::error::Result;
 use crate::id::{Epoch, RunId, ThreadId, UserId};
 use crate::principal::Principal;
-use crate::run::record::{Claimable, Effects, RunRecord, admit, fenced, with_place};
+use crate::run::place::{admit, with_place};
+use crate::run::record::{Claimable, Effects, RunRecord, fenced};
 use crate::run::{
     Append, Appended, Claim, Claimed, InboxEntry, InboxPage, Lease, NewRun, Page, RunLimits,
     RunLog, RunState, RunView, Signal, Started, Topic,
