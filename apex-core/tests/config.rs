@@ -1,5 +1,12 @@
 //! A configuration as a host would load it: every source, every fault at once, and nothing shown that is secret.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests may fail like tests"
+)]
+
 use apex_core::config::{
     Cache, Checks, DatabaseUrl, Environment, Fault, FaultCode, HumanDuration, Loaded, Loader,
     Origin, Report, Secret, SecretSource, Section, duration, json_schema, reference, weakness,
