@@ -64,6 +64,37 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duratio
     parse(&text).map_err(serde::de::Error::custom)
 }
 
+/// The same for a field that may be left open.
+pub mod optional {
+    use super::{Deserialize, Deserializer, Duration, Serializer};
+
+    /// For `#[serde(with)]`.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(
+        duration: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match duration {
+            Some(duration) => super::serialize(duration, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    /// For `#[serde(with)]`.
+    ///
+    /// # Errors
+    /// Text that [`parse`](super::parse) refuses.
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        let text = Option::<std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        let read = text.map(|text| super::parse(&text)).transpose();
+        read.map_err(serde::de::Error::custom)
+    }
+}
+
 /// The schema of a duration in configuration. A field narrows it by
 /// `#[schemars(extend("x-minimum" = "1s", "x-maximum" = "60s"))]`, which the loader enforces.
 #[derive(Debug)]
