@@ -1,1 +1,3 @@
 //! netra-apex: agents.
+
+pub mod cost;
