@@ -39,6 +39,8 @@
 //! An import format is one file in `import/` and one line in its list of formats; a lever is one file in `lever/`
 //! and one line in `lever::all`.
 
+pub mod price;
 pub mod report;
 
+pub use price::Catalogue;
 pub use report::Report;
