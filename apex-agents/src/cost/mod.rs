@@ -39,8 +39,10 @@
 //! An import format is one file in `import/` and one line in its list of formats; a lever is one file in `lever/`
 //! and one line in `lever::all`.
 
+pub mod import;
 pub mod price;
 pub mod report;
 
+pub use import::{Inspection, Progress, inspect};
 pub use price::Catalogue;
 pub use report::Report;
