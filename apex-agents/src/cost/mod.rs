@@ -39,10 +39,13 @@
 //! An import format is one file in `import/` and one line in its list of formats; a lever is one file in `lever/`
 //! and one line in `lever::all`.
 
+pub mod analyse;
 pub mod import;
+mod lever;
 pub mod price;
 pub mod report;
 
+pub use analyse::{Analysis, AnalysisOptions};
 pub use import::{Inspection, Progress, inspect};
 pub use price::Catalogue;
 pub use report::Report;

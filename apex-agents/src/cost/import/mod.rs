@@ -9,13 +9,14 @@ mod feed;
 mod field;
 mod inspect;
 mod jsonl;
+pub(in crate::cost) mod key;
 mod seen;
 mod time;
 
 pub use inspect::{Column, Inspection, MissingColumn, inspect};
 
 pub(in crate::cost) use draft::Decoded;
-pub(in crate::cost) use seen::{Seen, hash, mix};
+pub(in crate::cost) use seen::Seen;
 
 use super::report::{Rejection, Source};
 use apex_core::error::{Error, Kind, Result};

@@ -58,6 +58,8 @@ pub enum Unpriced {
     NoTier,
     /// A kind of token was used that has no rate.
     NoRate,
+    /// There are more models than are told apart.
+    TooMany,
     /// The product is beyond the range of money.
     TooLarge,
 }
@@ -70,6 +72,7 @@ impl fmt::Display for Unpriced {
             Self::NoDate => "the price depends on the date and the record has none",
             Self::NoTier => "no price is known for this service tier at that date",
             Self::NoRate => "a kind of token was used that has no price",
+            Self::TooMany => "there are more models than are told apart",
             Self::TooLarge => "the amount is beyond the range of money",
         })
     }

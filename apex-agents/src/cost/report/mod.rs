@@ -3,6 +3,12 @@
 //! Money is an exact decimal string, tokens and requests are integers. A sum of prices that no request has is
 //! `null`, never zero: unpriced is a state.
 
+mod assemble;
+pub(in crate::cost) mod facts;
+mod findings;
+
+pub(in crate::cost) use findings::COPY;
+
 use apex_core::clock::Timestamp;
 use apex_core::money::Usd;
 use schemars::JsonSchema;
@@ -40,6 +46,15 @@ pub struct Report {
     pub actions: Vec<Action>,
     /// The price catalogue that was used.
     pub catalogue: CatalogueStamp,
+}
+
+impl Report {
+    /// The report as JSON, for machines: `report.json`.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // Nothing in it can fail: maps have string keys and money is text.
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
 }
 
 /// A file that was read. `rows = imported + rejected_rows`, always.
