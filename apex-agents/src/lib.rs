@@ -6,6 +6,7 @@
 
 mod agent;
 mod context;
+pub mod cost;
 pub mod engine;
 mod failure;
 mod plan;
