@@ -12,5 +12,7 @@ pub mod money;
 pub mod principal;
 pub mod run;
 pub mod store;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod thread;
 pub mod usage;
