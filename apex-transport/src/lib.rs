@@ -10,8 +10,6 @@ mod driver;
 mod gateway;
 mod handshake;
 mod hub;
-#[cfg(feature = "websocket")]
-mod inbox;
 pub mod protocol;
 mod server;
 mod service;
