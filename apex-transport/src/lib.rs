@@ -1,8 +1,10 @@
 //! The wire of netra-apex: an authenticated WebSocket and HTTP service over core's runs and stores. It starts runs
 //! through core's `Runner` and reads them through `RunLog`; it knows no agent.
 //!
-//! [`TransportService`] is a tower service that mounts in any host; [`serve`] runs it on a listener. The feature `client` has the
-//! Rust client.
+//! [`TransportService`] is a tower service that mounts in any host; [`serve`] runs it on a listener. The
+//! feature `client` has the Rust client.
+
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 #[cfg(feature = "client")]
 pub mod client;
