@@ -44,8 +44,10 @@ pub mod import;
 mod lever;
 pub mod price;
 pub mod report;
+mod verify;
 
 pub use analyse::{Analysis, AnalysisOptions};
 pub use import::{Inspection, Progress, inspect};
 pub use price::Catalogue;
 pub use report::Report;
+pub use verify::{Verification, Verified};
