@@ -68,6 +68,16 @@ impl AgentOutput for String {
     }
 }
 
+/// A JSON string is the run's answer; any other value is handed on.
+impl AgentOutput for Value {
+    fn then(&self) -> Then {
+        match self {
+            Self::String(text) => text.then(),
+            _ => Then::HandOn,
+        }
+    }
+}
+
 impl AgentOutput for Plan {
     fn then(&self) -> Then {
         Then::Plan(self.clone())

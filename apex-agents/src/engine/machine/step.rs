@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 /// How much one step may say and ask for: what is past it is a flood, and ends the step.
 const MOST_NOTES: u32 = 256;
-const MOST_EFFECTS: usize = 1_024;
+const MOST_EFFECTS: usize = 256;
 /// How many calls one run may make; each may leave its result in the checkpoint.
 const MOST_CALLS: u32 = 1_024;
 
