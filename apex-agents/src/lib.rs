@@ -6,7 +6,8 @@
 
 mod agent;
 mod context;
-pub mod engine;
+pub mod cost;
+mod engine;
 mod failure;
 mod plan;
 mod registry;
