@@ -6,5 +6,6 @@
 mod golden_path;
 mod hello;
 mod kill;
+mod schema;
 mod support;
 mod users;
