@@ -134,26 +134,36 @@ pub fn agent_fn<I, O, F, W>(
     name: impl Into<String>,
     purpose: impl Into<String>,
     work: F,
-) -> impl Agent<Input = I, Output = O>
+) -> AgentFn<I, O, F>
 where
-    I: DeserializeOwned + JsonSchema + Send + 'static,
-    O: AgentOutput,
-    F: Fn(I, Context) -> W + Send + Sync + 'static,
-    W: Future<Output = Result<O>> + Send + 'static,
+    F: Fn(I, Context) -> W,
+    W: Future<Output = Result<O>>,
 {
     AgentFn {
         name: name.into(),
         purpose: purpose.into(),
+        deadline: None,
         work,
         types: PhantomData,
     }
 }
 
-struct AgentFn<I, O, F> {
+/// An agent from an async function; [`agent_fn`] makes it.
+pub struct AgentFn<I, O, F> {
     name: String,
     purpose: String,
+    deadline: Option<Duration>,
     work: F,
     types: PhantomData<fn(I) -> O>,
+}
+
+impl<I, O, F> AgentFn<I, O, F> {
+    /// Says how long a step of it may take, where that differs from the engine's default.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
 }
 
 impl<I, O, F> fmt::Debug for AgentFn<I, O, F> {
@@ -179,6 +189,10 @@ where
 
     fn purpose(&self) -> &str {
         &self.purpose
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        self.deadline
     }
 
     async fn run(&self, input: I, context: Context) -> Result<O> {

@@ -5,6 +5,7 @@
 //! by [`Agent`]s, which work through a [`Context`] and act by [`Tool`]s; a [`Registry`] knows which there are.
 
 mod agent;
+pub mod agents;
 mod context;
 pub mod cost;
 mod engine;
@@ -12,12 +13,13 @@ mod failure;
 mod plan;
 mod registry;
 mod stored;
+mod supervisor;
 mod text;
 mod tool;
 
-pub use agent::{Agent, AgentOutput, Request, Then, agent_fn};
+pub use agent::{Agent, AgentFn, AgentOutput, Request, Then, agent_fn};
 pub use context::Context;
 pub use engine::{Engine, EngineOptions};
 pub use plan::{Plan, PlanStep};
 pub use registry::Registry;
-pub use tool::{Redact, SecretNames, Tool, ToolContext, tool_fn};
+pub use tool::{Redact, SecretNames, Tool, ToolContext, ToolFn, tool_fn};

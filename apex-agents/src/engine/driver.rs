@@ -355,6 +355,7 @@ impl Driver {
         let scope = CallScope {
             principal: self.claimed.principal.clone(),
             run: self.claimed.lease.run,
+            thread: self.claimed.lease.thread,
             call,
             key,
             progress: agent.progress.clone(),

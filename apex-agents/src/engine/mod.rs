@@ -65,6 +65,7 @@ impl Engine {
         let services = ToolServices {
             files: Arc::clone(&stores.files),
             artifacts: Arc::clone(&stores.artifacts),
+            threads: Arc::clone(&stores.threads),
             blocking: Arc::new(Semaphore::new(options.parallel_work)),
         };
         let dispatcher = Dispatcher::new(

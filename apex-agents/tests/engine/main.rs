@@ -13,5 +13,6 @@ mod faults;
 mod hello;
 mod intake;
 mod order;
+mod pipeline;
 mod support;
 mod users;
