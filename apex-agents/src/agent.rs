@@ -20,8 +20,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-/// What the user asked: the input of the agent that a run begins with, and the field `request` of every other
-/// agent's input.
+/// What the user asked: the input of the agent that a run begins with, and a part of every other agent's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Request {
     /// The words.
@@ -87,9 +86,9 @@ impl AgentOutput for Plan {
 /// An agent.
 ///
 /// It works through its [`Context`] alone, and takes time and randomness from it: after a crash it runs again from
-/// its start, and what it had already done is answered from the journal, in order. The input of a step in a
-/// [`Plan`] is an object with the field `request` ([`Request`]) and one field for each step that it needs, named
-/// as that step's agent; the input of the agent that a run begins with is the [`Request`] itself.
+/// its start, and what it had already done is answered from the journal, in order. Its input is an object with the
+/// fields of the [`Request`], and in a [`Plan`] one field more for each step that it needs, named as that step's
+/// agent; it takes those that it declares.
 #[async_trait]
 pub trait Agent: fmt::Debug + Send + Sync + 'static {
     /// What it works on.

@@ -64,8 +64,7 @@ pub(super) fn agent() -> impl Agent {
     )
 }
 
-async fn run(input: Input, run: Context) -> Result<Triage> {
-    let request = input.request;
+async fn run(request: Request, run: Context) -> Result<Triage> {
     let asked = topic(&request.text);
     if asked == Topic::Other && request.files.is_empty() {
         run.think("This is not about what models cost; I say what this team can do.")
@@ -106,12 +105,6 @@ async fn run(input: Input, run: Context) -> Result<Triage> {
         files: looked,
         answer: None,
     })
-}
-
-/// What triage is handed.
-#[derive(Debug, Deserialize, JsonSchema)]
-struct Input {
-    request: Request,
 }
 
 fn sufficiency(files: &[LookedAt]) -> Sufficiency {
