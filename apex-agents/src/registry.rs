@@ -53,6 +53,11 @@ impl Registry {
             if let Some(fault) = name_fault(&name) {
                 faults.push(format!("agent {name:?}: {fault}"));
             }
+            if ["text", "files"].contains(&name.as_str()) {
+                faults.push(format!(
+                    "agent {name:?}: a request has a field of this name; take another"
+                ));
+            }
             match Shape::compile(&agent.output_schema()) {
                 Ok(output) => {
                     if agents
@@ -158,6 +163,7 @@ mod tests {
             .agent(agent("Big"))
             .agent(agent("a"))
             .agent(agent("a"))
+            .agent(agent("text"))
             .tool(tool())
             .tool(tool())
             .entry("b")
@@ -168,6 +174,7 @@ mod tests {
         for part in [
             "agent \"Big\": a name is",
             "agent \"a\" is there twice",
+            "agent \"text\": a request has a field",
             "tool \"t\" is there twice",
             "begin with agent \"b\"",
         ] {
