@@ -147,6 +147,7 @@ catalogue! {
     Cancelled "cancelled" 409 Run Info Run Never "It was cancelled.";
     DeadlineExceeded "deadline_exceeded" 504 Unavailable Warning Run Later "It took longer than its deadline allows.";
     Crashed "crashed" 500 Run Error Run Later "The run was lost with its node too often.";
+    BadCheckpoint "bad_checkpoint" 500 Run Error Run Never "The run's saved state is of another format or damaged; it was ended in an orderly way.";
     AgentFailed "agent_failed" 500 Run Error Run Later "An agent ended with an error.";
     AgentPanicked "agent_panicked" 500 Run Critical Run Never "An agent panicked; the run was ended in an orderly way.";
     ToolFailed "tool_failed" 502 Run Warning Run Later "A tool ended with an error.";

@@ -1,0 +1,122 @@
+use apex_core::event::{Envelope, Event};
+use apex_core::id::{CallId, StepId};
+use std::collections::{HashMap, HashSet};
+
+/// What is wrong with a run's log, held against the protocol: its numbers, the order of each step's events, and
+/// exactly one terminal event at the end.
+pub(crate) fn fault(events: &[Envelope]) -> Option<String> {
+    let mut steps: HashMap<StepId, Step> = HashMap::new();
+    let mut calls: HashMap<CallId, StepId> = HashMap::new();
+    let mut used: HashSet<CallId> = HashSet::new();
+    for (place, envelope) in events.iter().enumerate() {
+        let wrong = |what: &str| Some(format!("event {}: {what}: {:?}", place + 1, envelope.event));
+        if envelope.seq != Some(place as u64 + 1) {
+            return wrong("its number");
+        }
+        if (place == 0) != matches!(envelope.event, Event::RunStarted { .. }) {
+            return wrong("run_started is first and only there");
+        }
+        if (place + 1 == events.len()) != envelope.event.is_terminal() {
+            return wrong("a terminal event is last and only there");
+        }
+        if let Some(what) = step_fault(&envelope.event, &mut steps, &mut calls, &mut used) {
+            return wrong(what);
+        }
+    }
+    events.is_empty().then(|| "no events".to_owned())
+}
+
+fn step_fault(
+    event: &Event,
+    steps: &mut HashMap<StepId, Step>,
+    calls: &mut HashMap<CallId, StepId>,
+    used: &mut HashSet<CallId>,
+) -> Option<&'static str> {
+    let is_open =
+        |steps: &HashMap<StepId, Step>, step| steps.get(step).is_some_and(|s: &Step| !s.ended);
+    let fits = match event {
+        Event::AgentStarted { step, .. } => steps.insert(*step, Step::default()).is_none(),
+        Event::AgentThinking { step, .. } => {
+            let open = is_open(steps, step);
+            steps.entry(*step).or_default().thought = true;
+            open
+        }
+        Event::ToolExecuting { step, call, .. } => {
+            calls.insert(*call, *step);
+            is_open(steps, step) && steps[step].thought && used.insert(*call)
+        }
+        Event::ToolCompleted { step, call, .. } => {
+            calls.remove(call) == Some(*step) && is_open(steps, step)
+        }
+        Event::AgentCompleted { step, .. } => {
+            let was_open = is_open(steps, step) && steps[step].thought;
+            steps.entry(*step).or_default().ended = true;
+            was_open && !calls.values().any(|of| of == step)
+        }
+        Event::RunResumed { .. } => steps.values().all(|step| step.ended),
+        event if event.is_terminal() => steps.values().all(|step| step.ended),
+        _ => true,
+    };
+    (!fits).then_some("it does not fit the step's events before it")
+}
+
+#[derive(Debug, Default)]
+struct Step {
+    thought: bool,
+    ended: bool,
+}
+
+#[test]
+fn a_log_out_of_order_is_seen() {
+    use apex_core::clock::SystemClock;
+    use apex_core::id::{Epoch, RequestId, RunId, ThreadId};
+    use apex_core::run::RunState;
+    let (run, thread, epoch) = (
+        RunId::new(&SystemClock),
+        ThreadId::new(&SystemClock),
+        Epoch::new(&SystemClock),
+    );
+    let log = |events: Vec<Event>| -> Vec<Envelope> {
+        let at = apex_core::clock::Timestamp::from_millis(0);
+        let envelope = |(place, event)| Envelope {
+            v: 1,
+            run,
+            thread,
+            parent: None,
+            epoch,
+            seq: Some(place),
+            at,
+            event,
+        };
+        (1..).zip(events).map(envelope).collect()
+    };
+    let request_id = RequestId::new(&SystemClock);
+    let started = Event::RunStarted {
+        request_id,
+        state: RunState::Running,
+        agents: Vec::new(),
+    };
+    let step = Event::AgentStarted {
+        step: StepId(1),
+        agent: "a".into(),
+        purpose: String::new(),
+        attempt: 1,
+    };
+    let usage = apex_core::money::Usage::NONE;
+    let by = apex_core::id::UserId::new(&SystemClock);
+    let end = Event::RunCancelled {
+        elapsed_ms: 0,
+        usage,
+        by,
+    };
+    assert_eq!(fault(&log(vec![started.clone(), end.clone()])), None);
+    for wrong in [
+        vec![end.clone()],
+        vec![started.clone()],
+        vec![started.clone(), step.clone(), end.clone()],
+        vec![started.clone(), end.clone(), end],
+    ] {
+        assert!(fault(&log(wrong)).is_some());
+    }
+    assert!(fault(&[]).is_some());
+}
