@@ -41,6 +41,15 @@ impl Registry {
         self
     }
 
+    /// These and those of another registry; runs begin where the other one says, if it says so.
+    #[must_use]
+    pub fn with(mut self, other: Self) -> Self {
+        self.agents.extend(other.agents);
+        self.tools.extend(other.tools);
+        self.entry = other.entry.or(self.entry);
+        self
+    }
+
     /// Checks it whole.
     ///
     /// # Errors
