@@ -1,16 +1,22 @@
 //! The ground floor of netra-apex: ids, time, money, errors, events, runs, stores and the ways in. It knows no agent
 //! and serves no socket.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod auth;
 pub mod clock;
 pub mod config;
 pub mod error;
 pub mod event;
 pub mod file;
+pub mod health;
 pub mod id;
 pub mod money;
 pub mod principal;
+pub mod resilience;
 pub mod run;
 pub mod store;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod thread;
 pub mod usage;
