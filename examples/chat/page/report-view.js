@@ -1,0 +1,89 @@
+// A run's report in the page: its key figures, what of the files could not be used, and the whole report.
+
+import { el } from './dom.js';
+import { count, money } from './format.js';
+
+/** The figures at once, the report itself below them. Everything is fetched with the login's token. */
+export function reportView(api, run) {
+  const figures = el('div', {});
+  const frame = el('div', { class: 'report-frame' });
+  const view = el('section', { class: 'report', 'aria-label': 'Report' },
+    figures,
+    frame,
+    el('p', { class: 'downloads' }, 'Download: ',
+      download(api, run, 'html', 'text/html', 'HTML'),
+      download(api, run, 'json', 'application/json', 'JSON'),
+      download(api, run, 'md', 'text/markdown', 'Markdown')));
+  const failed = (error) => frame.append(el('p', { class: 'error' }, `The report could not be loaded: ${error.message}`));
+  api.report(run, 'json').then((report) => figures.append(keyFigures(report), ...unusable(report)), failed);
+  api.report(run, 'html').then((html) => frame.append(reportFrame(html)), failed);
+  return view;
+}
+
+function keyFigures({ totals, headline }) {
+  const figure = (name, value, note = null) =>
+    el('div', {}, el('dt', {}, name), el('dd', {}, value, note ? el('span', { class: 'hint' }, note) : null));
+  const saving = headline?.saving_usd;
+  return el('dl', { class: 'figures' },
+    figure('Requests', count(totals.requests)),
+    figure('Recorded cost', money(totals.recorded_cost_usd)),
+    figure('Priced by catalogue', money(totals.priced_cost_usd),
+      totals.unpriced_requests ? `${count(totals.unpriced_requests)} without a price` : null),
+    saving ? figure('Saving, expected', money(saving.expected), `${money(saving.low)} to ${money(saving.high)}`) : null);
+}
+
+/** For each file of which something could not be used: how much, and the first reasons with their lines. */
+function unusable({ sources }) {
+  const MOST = 20;
+  return sources
+    .filter(({ rejected_rows, rejected, refused }) => (rejected_rows ?? rejected.length) > 0 || refused)
+    .map(({ file, rows, rejected_rows, rejected, refused }) => {
+      const missed = rejected_rows ?? rejected.length;
+      const summary = refused && rows === 0
+        ? `${file} could not be read: ${refused.reason}`
+        : `${count(missed)} of ${count(rows)} rows of ${file} could not be used`;
+      return el('details', { class: 'callout rejected', open: missed <= 5 },
+        el('summary', {}, summary),
+        el('ul', {}, ...[refused, ...rejected].filter(Boolean).slice(0, MOST)
+          .map(({ line, reason }) => el('li', {}, `Line ${count(line)}: ${reason}`))),
+        missed > MOST ? el('p', { class: 'hint' }, `The first ${MOST}. The report as JSON has more.`) : null);
+    });
+}
+
+/**
+ * The report stands in a sandbox in which no script runs. Its origin stays the page's, so that the page can give it
+ * its styles (the page's policy refuses inline ones to everybody) and its height.
+ */
+function reportFrame(html) {
+  const frame = el('iframe', { title: 'Report', srcdoc: html });
+  frame.setAttribute('sandbox', 'allow-same-origin');
+  frame.addEventListener('load', () => {
+    const { contentDocument: report, contentWindow: window } = frame;
+    report.adoptedStyleSheets = [...report.querySelectorAll('style')].map((style) => {
+      const sheet = new window.CSSStyleSheet();
+      sheet.replaceSync(style.textContent);
+      return sheet;
+    });
+    for (const element of report.querySelectorAll('[style]')) element.style.cssText = element.getAttribute('style');
+    const fit = () => (frame.style.height = `${Math.ceil(report.documentElement.getBoundingClientRect().height)}px`);
+    new ResizeObserver(fit).observe(report.documentElement);
+    fit();
+  });
+  return frame;
+}
+
+function download(api, run, form, type, label) {
+  const name = `report.${form}`;
+  return el('a', {
+    href: `/runs/${run}/${name}`,
+    download: name,
+    async onclick(event) {
+      event.preventDefault();
+      const content = await api.report(run, form);
+      const text = typeof content === 'string' ? content : JSON.stringify(content, null, 2);
+      const url = URL.createObjectURL(new Blob([text], { type }));
+      el('a', { href: url, download: name }).click();
+      setTimeout(() => URL.revokeObjectURL(url), 60_000);
+    },
+  }, label);
+}
