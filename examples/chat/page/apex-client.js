@@ -142,6 +142,7 @@ export class ApexClient {
 
   async #open() {
     this.#cancelTimers();
+    this.#abandon();
     const opening = ++this.#opening;
     let ticket;
     try {
@@ -189,9 +190,16 @@ export class ApexClient {
   #drop(socket) {
     if (socket !== this.#socket) return;
     const welcomed = this.state.name === 'connected';
+    this.#abandon();
+    this.#onClosed(1006, 'no answer', welcomed ? this.#heardAt : null);
+  }
+
+  #abandon() {
+    const socket = this.#socket;
+    this.#socket = null;
+    if (!socket) return;
     socket.onclose = null;
     socket.close();
-    this.#onClosed(1006, 'no answer', welcomed ? this.#heardAt : null);
   }
 
   #onWelcome(frame) {
@@ -247,12 +255,7 @@ export class ApexClient {
   #stop(code, reason, detail) {
     this.#opening += 1;
     this.#cancelTimers();
-    const socket = this.#socket;
-    this.#socket = null;
-    if (socket) {
-      socket.onclose = null;
-      socket.close(1000);
-    }
+    this.#abandon();
     const error = new ApexError({ code: 'closed', message: reason });
     for (const { reject } of this.#requests.values()) reject(error);
     this.#requests.clear();

@@ -97,30 +97,29 @@ function connect() {
 }
 
 function showConnection({ name, code, reason, retryInMs }) {
-  const status = byId('connection');
-  status.dataset.state = name === 'reconnecting' && !navigator.onLine ? 'offline' : name;
-  if (name === 'connected') {
-    status.replaceChildren('Connected');
-    if (unloaded) open(unloaded);
-  } else if (name === 'connecting') status.replaceChildren('Connecting…');
-  else if (name === 'reconnecting') {
-    status.replaceChildren(
-      navigator.onLine ? 'Reconnecting…' : 'Offline. It goes on when the network is back.',
-      retryInMs > 3_000 ? retryButton('Try now', () => client.wake()) : '');
-  } else if (name === 'stopped') {
-    if (code === 4401) {
-      api.forget();
-      client = null;
-      leave();
-      showLogin('Your login has ended. Log in again to go on: nothing is lost.');
-    } else {
-      status.replaceChildren(reason, retryButton('Connect', () => client.connect()));
-    }
+  if (name === 'stopped' && code === 4401) {
+    api.forget();
+    client = null;
+    leave();
+    showLogin('Your login has ended. Log in again to go on: nothing is lost.');
+    return;
   }
-}
-
-function retryButton(label, onclick) {
-  return el('button', { type: 'button', class: 'quiet', onclick }, label);
+  const offline = name === 'reconnecting' && !navigator.onLine;
+  const [words, label, act] = {
+    idle: [''],
+    connecting: ['Connecting…'],
+    connected: ['Connected'],
+    reconnecting: [offline ? 'Offline. It goes on when the network is back.' : 'Reconnecting…',
+      retryInMs > 3_000 ? 'Try now' : null, () => client.wake()],
+    stopped: [reason, 'Connect', () => client.connect()],
+  }[name];
+  const status = byId('connection');
+  status.dataset.state = offline ? 'offline' : name;
+  // Said once, not at each try.
+  if (status.firstChild?.textContent !== words) status.replaceChildren(el('span', {}, words));
+  status.querySelector('button')?.remove();
+  if (label) status.append(el('button', { type: 'button', class: 'quiet', onclick: act }, label));
+  if (name === 'connected' && unloaded) open(unloaded);
 }
 
 /** The inbox tells what begins, waits and ends, also what was begun in another tab. */
@@ -160,6 +159,7 @@ async function open(id, { keep = false } = {}) {
   try {
     const [{ messages, title }, names] = await Promise.all([wholeThread(id), fileNames()]);
     if (turn !== opening) return;
+    setText(byId('title'), title || 'Conversation');
     document.title = `${title || 'Conversation'} · Apex`;
     let files = [];
     for (const message of messages.filter(({ role }) => role === 'user')) {
@@ -182,7 +182,7 @@ async function open(id, { keep = false } = {}) {
 function cannotLoad(id, error) {
   thread = null;
   if (error.retryable) unloaded = id;
-  byId('conversation').append(
+  byId('turns').append(
     el('div', { class: 'callout failed', role: 'alert' },
       el('strong', {}, error.status === 404 ? 'There is no such conversation' : 'The conversation could not be loaded'),
       el('p', {}, error.retryable ? 'It is loaded as soon as the server answers again.' : 'It may have been deleted, or belong to another login.')));
@@ -209,7 +209,8 @@ function leave() {
   thread = null;
   for (const view of runs.values()) view.close();
   runs = new Map();
-  byId('conversation').replaceChildren();
+  byId('turns').replaceChildren();
+  setText(byId('title'), 'Conversation');
   document.title = 'Apex: where does your LLM money go?';
 }
 
@@ -236,7 +237,7 @@ async function ask({ text, files }) {
 function addTurn({ run, text, files, fallback }) {
   const view = new RunView({ run, api, fallback, onCancel: () => client.cancel(run) });
   runs.set(run, view);
-  byId('conversation').append(
+  byId('turns').append(
     el('article', { class: 'question', 'aria-label': 'Your question' },
       el('p', {}, text),
       files.length > 0 ? el('ul', { class: 'files', 'aria-label': 'Files' }, ...files.map(({ name }) => el('li', {}, name))) : null),
@@ -246,7 +247,7 @@ function addTurn({ run, text, files, fallback }) {
 
 function scrollToEnd() {
   const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
-  byId('conversation').lastElementChild?.previousElementSibling?.scrollIntoView({ behavior: calm ? 'auto' : 'smooth', block: 'start' });
+  byId('turns').lastElementChild?.previousElementSibling?.scrollIntoView({ behavior: calm ? 'auto' : 'smooth', block: 'start' });
 }
 
 function toggleMenu(show = byId('menu').ariaExpanded !== 'true') {

@@ -1,11 +1,22 @@
 // The part of Markdown that answers use, as DOM nodes: nothing of a text is ever taken for HTML.
 
-/** Renders `text` into a fragment: headings, paragraphs, lists, tables, code, rules, quotes and inline marks. */
+/**
+ * Renders `text` into a fragment: headings, paragraphs, lists, tables, code, rules, quotes and inline marks. Its
+ * highest heading becomes an `h2`: it stands in a page that has its first one.
+ */
 export function markdown(text) {
   const root = document.createDocumentFragment();
   const lines = text.replace(/\r\n?/g, '\n').split('\n');
   let at = 0;
   while (at < lines.length) at = block(lines, at, root);
+  const headings = [...root.querySelectorAll('[data-level]')];
+  const highest = Math.min(...headings.map(({ dataset }) => Number(dataset.level)));
+  for (const heading of headings) {
+    const level = Math.min(6, Number(heading.dataset.level) - highest + 2);
+    const element = document.createElement(`h${level}`);
+    element.append(...heading.childNodes);
+    heading.replaceWith(element);
+  }
   return root;
 }
 
@@ -21,8 +32,7 @@ function block(lines, at, parent) {
   if (line.trimStart().startsWith('```')) return code(lines, at, parent);
   const heading = HEADING.exec(line);
   if (heading) {
-    // An answer stands inside a page that has its own first headings.
-    add(parent, `h${Math.min(6, heading[1].length + 2)}`, heading[2]);
+    add(parent, 'div', heading[2]).dataset.level = heading[1].length;
     return at + 1;
   }
   if (RULE.test(line)) {
@@ -119,7 +129,8 @@ function indentOf(line) {
 
 const INLINE = /`([^`]+)`|\*\*(.+?)\*\*|(?<![\w*])\*([^*\s][^*]*?)\*(?![\w*])|(?<!\w)_([^_\s][^_]*?)_(?!\w)|\[([^\]]+)\]\((https?:\/\/[^\s)]+)\)|\\([\\`*_{}[\]()#+\-.!|<>])/;
 
-function inline(text, parent) {
+/** Renders the marks inside a line into `parent`, and gives it back. */
+export function inline(text, parent) {
   let rest = text;
   for (;;) {
     const match = INLINE.exec(rest);
@@ -138,6 +149,7 @@ function inline(text, parent) {
     rest = rest.slice(match.index + match[0].length);
   }
   parent.append(rest);
+  return parent;
 }
 
 function add(parent, tag, text = null) {

@@ -2,6 +2,7 @@
 
 import { el } from './dom.js';
 import { count, money } from './format.js';
+import { inline } from './markdown.js';
 
 /** The figures at once, the report itself below them. Everything is fetched with the login's token. */
 export function reportView(api, run) {
@@ -45,26 +46,31 @@ function unusable({ sources }) {
       return el('details', { class: 'callout rejected', open: missed <= 5 },
         el('summary', {}, summary),
         el('ul', {}, ...[refused, ...rejected].filter(Boolean).slice(0, MOST)
-          .map(({ line, reason }) => el('li', {}, `Line ${count(line)}: ${reason}`))),
+          .map(({ line, reason }) => inline(`Line ${count(line)}: ${reason}`, el('li')))),
         missed > MOST ? el('p', { class: 'hint' }, `The first ${MOST}. The report as JSON has more.`) : null);
     });
 }
 
 /**
- * The report stands in a sandbox in which no script runs. Its origin stays the page's, so that the page can give it
- * its styles (the page's policy refuses inline ones to everybody) and its height.
+ * The report stands in a sandbox in which no script runs. The page's policy refuses inline styles to everybody, so the
+ * page takes the report's out of the text and applies them itself; that, and the height, are why the sandbox keeps
+ * the page's origin.
  */
 function reportFrame(html) {
-  const frame = el('iframe', { title: 'Report', srcdoc: html });
+  const styles = [];
+  const plain = html.replace(/<style[^>]*>([^]*?)<\/style>/g, (_, text) => {
+    styles.push(text);
+    return '';
+  });
+  const frame = el('iframe', { title: 'Report', srcdoc: plain });
   frame.setAttribute('sandbox', 'allow-same-origin');
   frame.addEventListener('load', () => {
     const { contentDocument: report, contentWindow: window } = frame;
-    report.adoptedStyleSheets = [...report.querySelectorAll('style')].map((style) => {
+    report.adoptedStyleSheets = styles.map((text) => {
       const sheet = new window.CSSStyleSheet();
-      sheet.replaceSync(style.textContent);
+      sheet.replaceSync(text);
       return sheet;
     });
-    for (const element of report.querySelectorAll('[style]')) element.style.cssText = element.getAttribute('style');
     const fit = () => (frame.style.height = `${Math.ceil(report.documentElement.getBoundingClientRect().height)}px`);
     new ResizeObserver(fit).observe(report.documentElement);
     fit();
