@@ -10,7 +10,7 @@ pub use service::{Auth, AuthConfig, Credential, Entry, Login, Presented, Ticket,
 pub use token::TokenHash;
 
 use crate::clock::Timestamp;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::id::{SessionId, UserId};
 use crate::principal::{Principal, Scopes};
 use async_trait::async_trait;
@@ -127,4 +127,14 @@ pub trait UserStore: fmt::Debug + Send + Sync {
     /// # Errors
     /// `not_found`.
     async fn user(&self, user: UserId) -> Result<User>;
+}
+
+/// The refusal of one ticket more.
+pub(crate) fn too_many_tickets(limit: usize) -> Error {
+    Error::new(
+        Kind::RateLimited,
+        "ticket.issue",
+        "too many of your tickets are unused; use one, or wait until they lapse",
+    )
+    .with("limit", limit)
 }

@@ -1,7 +1,7 @@
 //! Files that users bring, and artifacts that runs make.
 
 use crate::clock::Timestamp;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::id::{ArtifactId, FileId, RunId};
 use crate::principal::Principal;
 use async_trait::async_trait;
@@ -46,6 +46,78 @@ impl Default for FileLimits {
     }
 }
 
+impl FileLimits {
+    /// Passes while a body of `bytes` so far fits beside the `used` bytes in `files` files of its user's.
+    pub(crate) fn check(&self, bytes: u64, used: u64, files: usize) -> Result<()> {
+        let (what, limit) = if bytes > self.file_bytes {
+            ("the file is larger than a file may be", self.file_bytes)
+        } else if used.saturating_add(bytes) > self.user_bytes {
+            (
+                "your files together are larger than they may be; delete some",
+                self.user_bytes,
+            )
+        } else if files >= self.user_files {
+            (
+                "you have as many files as you may have; delete some",
+                self.user_files as u64,
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Error::new(Kind::TooLarge, "file.put", what).with("limit", limit))
+    }
+}
+
+/// The longest name of a file or an artifact, in bytes.
+const MAX_NAME: usize = 1_024;
+
+/// Passes a name that people can read and a store can keep.
+pub(crate) fn check_name(name: &str, operation: &'static str) -> Result<()> {
+    if !name.is_empty() && name.len() <= MAX_NAME && !name.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::BadRequest,
+        operation,
+        "a name has 1 to 1024 bytes and no control characters",
+    ))
+}
+
+/// Passes what an artifact may be.
+pub(crate) fn check_artifact(name: &str, content: &[u8]) -> Result<()> {
+    check_name(name, "artifact.put")?;
+    if content.len() <= MAX_ARTIFACT {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::TooLarge,
+        "artifact.put",
+        "the artifact is larger than an artifact may be",
+    )
+    .with("bytes", content.len())
+    .with("limit", MAX_ARTIFACT))
+}
+
+/// A digest as the wire shows it.
+pub(crate) fn hex(digest: &[u8]) -> String {
+    use std::fmt::Write as _;
+    digest
+        .iter()
+        .fold(String::with_capacity(2 * digest.len()), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+/// The answer when the id of a file is in use.
+pub(crate) fn id_taken() -> Error {
+    Error::new(
+        Kind::Conflict,
+        "file.put",
+        "a file is kept under this id already; bring this one under a new id",
+    )
+}
+
 /// A body as it arrives.
 pub type Body = BoxStream<'static, Result<Bytes>>;
 
@@ -58,7 +130,8 @@ pub trait FileStore: fmt::Debug + Send + Sync {
     /// Keeps a file, streamed. When the body fails or passes a limit, nothing is kept.
     ///
     /// # Errors
-    /// `too_large` past the limits; what the body says.
+    /// `too_large` past the limits; `bad_request` for a name that is empty, too long or has control characters;
+    /// `conflict` when the id is in use; what the body says.
     async fn put(
         &self,
         principal: &Principal,
@@ -116,7 +189,7 @@ pub trait ArtifactStore: fmt::Debug + Send + Sync {
     /// Keeps an artifact; one of the same run and name is replaced.
     ///
     /// # Errors
-    /// `too_large` past 64 MiB.
+    /// `too_large` past 64 MiB; `bad_request` for a name as with files; `not_found` when the run is another user's.
     async fn put(
         &self,
         principal: &Principal,

@@ -7,6 +7,7 @@
 mod emitter;
 mod live;
 mod log;
+pub(crate) mod record;
 mod runner;
 mod snapshot;
 mod state;

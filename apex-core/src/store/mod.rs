@@ -1,14 +1,20 @@
 //! The stores, each behind its own seam, so that tickets can sit in one place and threads in another.
 
 use crate::auth::{SessionStore, TicketStore, UserStore};
+use crate::error::{Error, Kind};
 use crate::file::{ArtifactStore, FileStore};
+use crate::id::{NodeId, RunId};
 use crate::run::{RunLog, Wakeup};
 use crate::thread::ThreadStore;
 use std::sync::Arc;
 
+pub mod memory;
+
 /// Where everything is kept. Replace a field to keep that part elsewhere.
 #[derive(Debug, Clone)]
 pub struct Stores {
+    /// This process, as the run log knows it: claim runs in its name, so that others can tell when it has died.
+    pub node: NodeId,
     /// Runs, leases, events, checkpoints, inboxes.
     pub runs: Arc<dyn RunLog>,
     /// Hints that a store has something new.
@@ -25,4 +31,22 @@ pub struct Stores {
     pub sessions: Arc<dyn SessionStore>,
     /// Accounts.
     pub users: Arc<dyn UserStore>,
+}
+
+/// The most items that one answer holds, whatever was asked for.
+const PAGE_ITEMS: usize = 1_000;
+
+/// About how many bytes of events one page holds.
+const PAGE_BYTES: usize = 256 * 1024;
+
+/// The most histories that one claim drops, so that a claim stays short.
+const SWEEP: usize = 64;
+
+fn still_open(run: RunId) -> Error {
+    Error::new(
+        Kind::Conflict,
+        "run_log.forget",
+        "a run of this conversation has not ended; cancel it first",
+    )
+    .with("run", run)
 }

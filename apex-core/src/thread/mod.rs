@@ -1,7 +1,7 @@
 //! Conversations: what users said and what runs answered.
 
 use crate::clock::Timestamp;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::id::{FileId, RunId, ThreadId};
 use crate::principal::Principal;
 use async_trait::async_trait;
@@ -105,4 +105,84 @@ pub trait ThreadStore: fmt::Debug + Send + Sync {
     /// # Errors
     /// `not_found`.
     async fn delete(&self, principal: &Principal, thread: ThreadId) -> Result<()>;
+}
+
+/// The longest title, in characters.
+const TITLE: usize = 80;
+
+/// The title that a conversation gets from its first message.
+pub(crate) fn title_of(text: &str) -> String {
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match words.char_indices().nth(TITLE) {
+        None => words,
+        Some((end, _)) => format!("{}…", words.get(..end).unwrap_or_default().trim_end()),
+    }
+}
+
+/// Where a list goes on: after the item with this order and id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Cursor {
+    pub(crate) order: i64,
+    pub(crate) id: [u8; 16],
+}
+
+impl Cursor {
+    pub(crate) fn encode(self) -> String {
+        format!("{}.{:032x}", self.order, u128::from_be_bytes(self.id))
+    }
+
+    pub(crate) fn decode(cursor: &str, operation: &'static str) -> Result<Self> {
+        cursor
+            .split_once('.')
+            .and_then(|(order, id)| {
+                Some(Self {
+                    order: order.parse().ok()?,
+                    id: u128::from_str_radix(id, 16).ok()?.to_be_bytes(),
+                })
+            })
+            .ok_or_else(|| {
+                Error::new(
+                    Kind::BadRequest,
+                    operation,
+                    "the cursor is not one of this list; begin without one",
+                )
+            })
+    }
+}
+
+/// Cuts `items`, of which one more than `max` was fetched, down to a page.
+pub(crate) fn page<T>(mut items: Vec<T>, max: usize, cursor: impl Fn(&T) -> Cursor) -> Paged<T> {
+    let more = items.len() > max;
+    items.truncate(max);
+    let next = items
+        .last()
+        .filter(|_| more)
+        .map(|last| cursor(last).encode());
+    Paged { items, next }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_is_one_line_of_the_first_words() {
+        assert_eq!(title_of("  Where does\n\tit go? "), "Where does it go?");
+        let long = title_of(&"ä".repeat(200));
+        assert_eq!(long.chars().count(), TITLE + 1);
+        assert!(long.ends_with('…'));
+    }
+
+    #[test]
+    fn a_cursor_survives_text_and_refuses_other_text() {
+        let cursor = Cursor {
+            order: -3,
+            id: [0xfe; 16],
+        };
+        assert_eq!(Cursor::decode(&cursor.encode(), "test").unwrap(), cursor);
+        for other in ["", "1", "x.y", "1.", "1.zz"] {
+            let error = Cursor::decode(other, "test").unwrap_err();
+            assert_eq!(error.kind(), Kind::BadRequest, "{other}");
+        }
+    }
 }

@@ -1,0 +1,50 @@
+//! Everything in this process's memory: for tests, and for hosts that need nothing to outlive the process. It keeps
+//! what it is given until that is deleted; what it keeps of a run's events is bounded by [`RunLimits`].
+
+mod artifact;
+mod file;
+mod run_log;
+mod session;
+mod thread;
+mod ticket;
+mod user;
+
+use super::Stores;
+use crate::clock::Clock;
+use crate::file::FileLimits;
+use crate::id::NodeId;
+use crate::run::{LocalWakeup, RunLimits, Wakeup};
+use std::sync::Arc;
+
+/// What the stores in memory allow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MemoryOptions {
+    /// Of runs, logs and inboxes.
+    pub runs: RunLimits,
+    /// Of files.
+    pub files: FileLimits,
+}
+
+/// Empty stores.
+#[must_use]
+pub fn open(options: MemoryOptions, clock: Arc<dyn Clock>) -> Stores {
+    let wakeup: Arc<dyn Wakeup> = Arc::new(LocalWakeup::default());
+    Stores {
+        node: NodeId::new(&*clock),
+        runs: Arc::new(run_log::MemoryRunLog::new(
+            options.runs,
+            Arc::clone(&clock),
+            Arc::clone(&wakeup),
+        )),
+        wakeup,
+        threads: Arc::new(thread::MemoryThreadStore::default()),
+        files: Arc::new(file::MemoryFileStore::new(
+            options.files,
+            Arc::clone(&clock),
+        )),
+        artifacts: Arc::new(artifact::MemoryArtifactStore::default()),
+        tickets: Arc::new(ticket::MemoryTicketStore::default()),
+        sessions: Arc::new(session::MemorySessionStore::default()),
+        users: Arc::new(user::MemoryUserStore::default()),
+    }
+}

@@ -1,0 +1,33 @@
+use crate::auth::{TicketRecord, TicketStore, TokenHash, too_many_tickets};
+use crate::clock::Timestamp;
+use crate::error::Result;
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+
+/// Tickets in memory.
+#[derive(Debug, Default)]
+pub(super) struct MemoryTicketStore {
+    tickets: Mutex<HashMap<TokenHash, TicketRecord>>,
+}
+
+#[async_trait]
+impl TicketStore for MemoryTicketStore {
+    async fn issue(&self, ticket: TicketRecord, now: Timestamp, most_unused: usize) -> Result<()> {
+        let mut tickets = self.tickets.lock();
+        tickets.retain(|_, known| known.expires_at > now);
+        let unused = tickets
+            .values()
+            .filter(|known| known.user == ticket.user)
+            .count();
+        if unused >= most_unused {
+            return Err(too_many_tickets(most_unused));
+        }
+        tickets.insert(ticket.hash, ticket);
+        Ok(())
+    }
+
+    async fn redeem(&self, hash: &TokenHash) -> Result<Option<TicketRecord>> {
+        Ok(self.tickets.lock().remove(hash))
+    }
+}

@@ -1,0 +1,7 @@
+//! What only the whole can show: the golden path as a new user runs it, kills at any moment, many users at once,
+//! and the types that other languages are generated from.
+
+mod golden_path;
+mod kill;
+mod support;
+mod users;
