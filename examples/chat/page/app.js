@@ -15,6 +15,7 @@ let client = null;
 let thread = null; // the conversation that is open; null for a new one
 let runs = new Map(); // run -> RunView, of the open conversation
 let opening = 0; // grows with each conversation that is opened, so that late answers for an earlier one are known
+let pinned = true; // whether the reader is at the end of the conversation, and wants to stay there
 let unloaded = null; // the conversation that could not be loaded, to be tried again when the connection is back
 
 start();
@@ -36,6 +37,7 @@ function start() {
   window.addEventListener('offline', () => client?.wake());
   document.addEventListener('visibilitychange', () => document.hidden || client?.wake());
   window.addEventListener('storage', () => api.reload() && location.reload()); // another tab logged in or out
+  followTheEnd();
   if (api.login) enter();
   else showLogin();
 }
@@ -170,7 +172,7 @@ async function open(id, { keep = false } = {}) {
     }
     if (!keep) {
       composer.reset(files);
-      scrollToEnd();
+      showLastTurn();
     }
   } catch (error) {
     if (turn === opening && !keep) cannotLoad(id, error);
@@ -230,12 +232,12 @@ async function ask({ text, files }) {
   // The inbox may have told of the run before: then it is on the page already.
   if (!runs.has(sent.run)) addTurn({ run: sent.run, text, files }).live().follow(sent.subscription);
   announce('Your question is sent');
-  scrollToEnd();
+  showLastTurn();
 }
 
 /** Adds a question and the view of its run to the page; gives the view. */
 function addTurn({ run, text, files, fallback }) {
-  const view = new RunView({ run, api, fallback, onCancel: () => client.cancel(run) });
+  const view = new RunView({ run, api, fallback, onCancel: () => client.cancel(run), onEnd: () => pinned && showLastTurn() });
   runs.set(run, view);
   byId('turns').append(
     el('article', { class: 'question', 'aria-label': 'Your question' },
@@ -245,7 +247,22 @@ function addTurn({ run, text, files, fallback }) {
   return view;
 }
 
-function scrollToEnd() {
+// ---- scrolling ----
+
+/** Keeps the newest step in sight while a run is at work, unless the reader has gone elsewhere. */
+function followTheEnd() {
+  const main = byId('main');
+  main.addEventListener('scroll', () => {
+    pinned = main.scrollHeight - main.scrollTop - main.clientHeight < 60;
+  });
+  new ResizeObserver(() => {
+    const atWork = [...runs.values()].some((view) => !view.ended);
+    if (pinned && atWork) main.scrollTop = main.scrollHeight;
+  }).observe(byId('turns'));
+}
+
+/** Brings the last question, and with it the beginning of its answer, to the top. */
+function showLastTurn() {
   const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
   byId('turns').lastElementChild?.previousElementSibling?.scrollIntoView({ behavior: calm ? 'auto' : 'smooth', block: 'start' });
 }

@@ -53,3 +53,12 @@ export function progress({ done, total, unit }) {
   const suffix = unit === 'bytes' ? '' : ` ${unit}`;
   return total ? `${say(done)} of ${say(total)}${suffix}` : `${say(done)}${suffix}`;
 }
+
+/** A moment in the reader's own time: `14:02` for today, else `22 Nov`. */
+export function when(timestamp, now = new Date()) {
+  const moment = new Date(timestamp);
+  if (Number.isNaN(moment.getTime())) return '';
+  const today = moment.toDateString() === now.toDateString();
+  const parts = today ? { hour: '2-digit', minute: '2-digit' } : { day: 'numeric', month: 'short' };
+  return new Intl.DateTimeFormat('en-GB', parts).format(moment);
+}

@@ -8,6 +8,8 @@ export class RunModel {
   }
 
   clear() {
+    this.seq = null;
+    this.endSeq = null;
     this.state = 'queued';
     this.startedAt = null;
     this.elapsedMs = null;
@@ -32,6 +34,7 @@ export class RunModel {
   apply({ type, seq = null, at, data }) {
     switch (type) {
       case 'run_started':
+        this.seq = seq;
         this.state = data.state;
         this.startedAt = Date.parse(at);
         break;

@@ -26,10 +26,14 @@ export class RunView {
   #quietUpTo = Infinity; // events up to here are history, and not announced
   #shownEnd = false;
 
-  /** `onCancel()` asks for the run's end; `fallback` is the answer as the conversation keeps it. */
-  constructor({ run, api, onCancel, fallback = null }) {
+  /**
+   * `onCancel()` asks for the run's end, `onEnd()` is told when it is shown; `fallback` is the answer as the
+   * conversation keeps it.
+   */
+  constructor({ run, api, onCancel, onEnd, fallback = null }) {
     this.run = run;
     this.#api = api;
+    this.onEnd = onEnd;
     this.fallback = fallback;
     this.heading = el('span', { class: 'run-heading' });
     this.clock = el('span', { class: 'run-clock' });
@@ -136,9 +140,10 @@ export class RunView {
     for (const step of model.steps) this.#renderStep(step);
     for (; this.#notices < model.notices.length; this.#notices += 1) {
       const { seq, kind, text } = model.notices[this.#notices];
-      this.notices.append(el('li', { class: kind, dataset: { seq } }, text));
+      this.notices.append(el('li', { class: kind, dataset: { seq: seq ?? '' } }, text));
     }
     this.element.dataset.state = model.state;
+    if (model.seq) this.element.dataset.seq = model.seq;
     this.element.ariaBusy = String(!model.ended);
     this.#renderHeading();
     if (model.ended) this.#renderEnd();
@@ -270,6 +275,7 @@ export class RunView {
     if (model.state === 'completed' && !this.details.contains(document.activeElement)) this.details.open = false;
     if (model.endSeq) this.answer.dataset.seq = model.endSeq;
     this.answer.append(...this.#ending());
+    this.onEnd();
   }
 
   #ending() {

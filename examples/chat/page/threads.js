@@ -1,6 +1,7 @@
 // The list of the user's conversations, and which of them are at work.
 
 import { byId, el } from './dom.js';
+import { when } from './format.js';
 
 const ACTIVE = new Set(['queued', 'running', 'waiting', 'cancelling']);
 
@@ -67,11 +68,13 @@ export class ThreadList {
   #render() {
     const atWork = new Set([...this.#active.values()].map(({ thread }) => thread));
     byId('thread-list').replaceChildren(
-      ...this.#threads.map(({ thread, title }) =>
+      ...this.#threads.map(({ thread, title, updated_at }) =>
         el('li', {},
           el('a', { href: `#/t/${thread}`, 'aria-current': thread === this.#open ? 'page' : null, dataset: { thread } },
             el('span', { class: 'thread-title' }, title || 'Untitled'),
-            atWork.has(thread) ? el('span', { class: 'at-work' }, 'at work') : null))));
+            atWork.has(thread)
+              ? el('span', { class: 'at-work' }, 'at work')
+              : el('span', { class: 'thread-when' }, when(updated_at))))));
     byId('more-threads').hidden = this.#next === null;
     this.#renderBanner(atWork);
   }
