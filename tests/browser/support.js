@@ -160,7 +160,7 @@ export async function ask(page, question, files = []) {
     await page.locator('#send:enabled').waitFor({ timeout: 120_000 });
   }
   const before = await page.locator('.run').count();
-  await page.getByLabel('Your question', { exact: true }).fill(question);
+  await page.getByRole('textbox', { name: 'Your question' }).fill(question);
   await page.keyboard.press('Enter');
   const run = page.locator('.run').nth(before);
   await run.waitFor();
