@@ -1,1 +1,23 @@
-//! netra-apex: agents.
+//! The agent runtime of netra-apex, and its agents.
+//!
+//! An [`Engine`] implements core's `Runner`: it claims runs from the run log, carries each one out as a machine
+//! whose effects it performs and journals, and records every event before anyone sees it. What a run does is said
+//! by [`Agent`]s, which work through a [`Context`] and act by [`Tool`]s; a [`Registry`] knows which there are.
+
+mod agent;
+mod context;
+pub mod cost;
+pub mod engine;
+mod failure;
+mod plan;
+mod registry;
+mod stored;
+mod text;
+mod tool;
+
+pub use agent::{Agent, AgentOutput, Request, Then, agent_fn};
+pub use context::Context;
+pub use engine::{Engine, EngineOptions};
+pub use plan::{Plan, PlanStep};
+pub use registry::Registry;
+pub use tool::{Redact, SecretNames, Tool, ToolContext, tool_fn};

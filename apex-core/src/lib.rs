@@ -10,6 +10,7 @@ pub mod file;
 pub mod id;
 pub mod money;
 pub mod principal;
+pub mod resilience;
 pub mod run;
 pub mod store;
 pub mod thread;

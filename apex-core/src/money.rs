@@ -59,27 +59,52 @@ impl Usd {
     /// # Errors
     /// What is wrong with the text.
     pub fn parse(text: &[u8]) -> Result<Self, UsdError> {
+        Self::read(text, false)
+    }
+
+    /// Like [`Usd::parse`], but what is finer than 10^-24 dollars is cut off: for figures that were computed in
+    /// binary and printed with more digits than they have.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn parse_lossy(text: &[u8]) -> Result<Self, UsdError> {
+        Self::read(text, true)
+    }
+
+    fn read(text: &[u8], lossy: bool) -> Result<Self, UsdError> {
         let (negative, digits) = match text {
             [b'-', rest @ ..] => (true, rest),
             [b'+', rest @ ..] => (false, rest),
             rest => (false, rest),
         };
-        let mut value: i128 = 0;
+        let (mut value, mut high) = (0_u64, None::<u128>);
         let (mut seen, mut point, mut decimals) = (false, false, 0_i32);
         let mut rest = digits;
         while let [byte, tail @ ..] = rest {
             match byte {
                 b'0'..=b'9' => {
-                    value = value
-                        .checked_mul(10)
-                        .and_then(|v| v.checked_add(i128::from(byte - b'0')))
-                        .ok_or(if point {
-                            UsdError::TooFine
-                        } else {
-                            UsdError::TooLarge
-                        })?;
+                    let digit = byte - b'0';
                     seen = true;
-                    decimals += i32::from(point);
+                    // Sums of ten million of these are made, so the usual length stays in one machine word.
+                    if high.is_none() && value < u64::MAX / 10 - 1 {
+                        value = value * 10 + u64::from(digit);
+                        decimals += i32::from(point);
+                    } else {
+                        let longer = high
+                            .unwrap_or(u128::from(value))
+                            .checked_mul(10)
+                            .and_then(|v| v.checked_add(u128::from(digit)))
+                            .filter(|v| i128::try_from(*v).is_ok());
+                        match longer {
+                            Some(longer) => {
+                                high = Some(longer);
+                                decimals += i32::from(point);
+                            }
+                            None if !point => return Err(UsdError::TooLarge),
+                            None if !lossy => return Err(UsdError::TooFine),
+                            None => {}
+                        }
+                    }
                 }
                 b'.' if !point => point = true,
                 b'e' | b'E' if seen => {
@@ -97,7 +122,8 @@ impl Usd {
         if !seen {
             return Err(UsdError::NotANumber);
         }
-        let units = scale(value, i64::from(DECIMALS) - i64::from(decimals))?;
+        let value = i128::try_from(high.unwrap_or(u128::from(value))).unwrap_or(i128::MAX);
+        let units = scale(value, i64::from(DECIMALS) - i64::from(decimals), lossy)?;
         Ok(Self(if negative { -units } else { units }))
     }
 
@@ -130,6 +156,37 @@ impl Usd {
                 .saturating_add(part / d)
                 .saturating_add(rounded),
         )
+    }
+
+    /// The amount times `part / whole`, rounded half away from zero to 10^-24 dollars; zero for a `whole` of zero.
+    #[must_use]
+    pub fn share(self, part: Self, whole: Self) -> Self {
+        let (amount, n, d) = (
+            self.0.unsigned_abs(),
+            part.0.unsigned_abs(),
+            whole.0.unsigned_abs(),
+        );
+        if d == 0 {
+            return Self::ZERO;
+        }
+        // Multiplies bit by bit and divides as it goes, because the product may need 256 bits. The rest stays below
+        // `d`, which is at most 2^127, so that its double fits.
+        let (mut quotient, mut rest) = (0_u128, 0_u128);
+        for bit in (0..u128::BITS - n.leading_zeros()).rev() {
+            let doubled = rest * 2;
+            quotient = quotient.saturating_mul(2).saturating_add(doubled / d);
+            rest = doubled % d;
+            if n >> bit & 1 == 1 {
+                let sum = rest + amount % d;
+                quotient = quotient.saturating_add(amount / d).saturating_add(sum / d);
+                rest = sum % d;
+            }
+        }
+        if rest >= d - rest {
+            quotient = quotient.saturating_add(1);
+        }
+        let magnitude = i128::try_from(quotient).unwrap_or(i128::MAX);
+        Self(magnitude * self.0.signum() * part.0.signum() * whole.0.signum())
     }
 
     /// The amount without its sign.
@@ -194,20 +251,36 @@ impl std::iter::Sum for Usd {
     }
 }
 
-fn scale(value: i128, power: i64) -> Result<i128, UsdError> {
+fn scale(value: i128, power: i64, lossy: bool) -> Result<i128, UsdError> {
     if value == 0 {
         return Ok(0);
     }
-    let factor = u32::try_from(power.unsigned_abs())
+    let factor = usize::try_from(power.unsigned_abs())
         .ok()
-        .and_then(|p| 10_i128.checked_pow(p));
+        .and_then(|p| POWERS.get(p));
     match (power >= 0, factor) {
-        (true, Some(factor)) => value.checked_mul(factor).ok_or(UsdError::TooLarge),
+        (true, Some(factor)) => value.checked_mul(*factor).ok_or(UsdError::TooLarge),
         (true, None) => Err(UsdError::TooLarge),
-        (false, Some(factor)) if value % factor == 0 => Ok(value / factor),
+        (false, Some(factor)) if lossy || value % factor == 0 => Ok(value / factor),
+        (false, None) if lossy => Ok(0),
         (false, _) => Err(UsdError::TooFine),
     }
 }
+
+/// The powers of ten that an amount can be scaled by.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "evaluated by the compiler, which refuses a wrong index"
+)]
+const POWERS: [i128; 39] = {
+    let mut powers = [1_i128; 39];
+    let mut at = 1;
+    while at < powers.len() {
+        powers[at] = powers[at - 1] * 10;
+        at += 1;
+    }
+    powers
+};
 
 impl FromStr for Usd {
     type Err = UsdError;
@@ -342,6 +415,25 @@ mod tests {
     }
 
     #[test]
+    fn more_digits_than_there_are_can_be_cut_off() {
+        let lossy = |text: &str| Usd::parse_lossy(text.as_bytes()).map(|usd| usd.to_string());
+        assert_eq!(
+            lossy("1.23456789012345678901234567890"),
+            Ok("1.234567890123456789012345".to_owned())
+        );
+        assert_eq!(
+            lossy("1.2345678901234567e-10"),
+            Ok("0.000000000123456789012345".to_owned())
+        );
+        assert_eq!(lossy("5e-30"), Ok("0".to_owned()));
+        assert_eq!(
+            lossy("99999999999999999999999999999999999999999"),
+            Err(UsdError::TooLarge)
+        );
+        assert_eq!(lossy("0.1x"), Err(UsdError::NotANumber));
+    }
+
+    #[test]
     fn amounts_for_people_are_rounded_half_away_from_zero() {
         let amount: Usd = "-2.345".parse().unwrap();
         assert_eq!(amount.rounded(2), "-2.35");
@@ -357,6 +449,23 @@ mod tests {
         assert_eq!(Usd::from_units(10).ratio(1, 3), Usd::from_units(3));
         assert_eq!(Usd::from_units(11).ratio(1, 3), Usd::from_units(4));
         assert_eq!("4".parse::<Usd>().unwrap().ratio(1, 0), Usd::ZERO);
+    }
+
+    #[test]
+    fn shares_are_exact_and_round_half_away_from_zero() {
+        let usd = |text: &str| text.parse::<Usd>().unwrap();
+        assert_eq!(usd("10").share(usd("1"), usd("2")), usd("5"));
+        assert_eq!(
+            usd("0.00001").share(usd("0.00000125"), usd("0.0000025")),
+            usd("0.000005")
+        );
+        assert_eq!(
+            Usd::from_units(-5).share(usd("1"), usd("2")),
+            Usd::from_units(-3)
+        );
+        assert_eq!(usd("4").share(usd("1"), Usd::ZERO), Usd::ZERO);
+        let large = usd("1000000000").share(usd("0.333333333333333333333333"), usd("1"));
+        assert_eq!(large.rounded(0), "333333333");
     }
 
     #[test]

@@ -1,1 +1,26 @@
-//! netra-apex: transport.
+//! The wire of netra-apex: an authenticated WebSocket and HTTP service over core's runs and stores. It starts runs
+//! through core's `Runner` and reads them through `RunLog`; it knows no agent.
+//!
+//! [`TransportService`] is a tower service that mounts in any host; [`serve`] runs it on a listener.
+
+mod config;
+pub mod connection;
+#[cfg(feature = "websocket")]
+mod driver;
+mod gateway;
+mod handshake;
+mod hub;
+#[cfg(feature = "websocket")]
+mod inbox;
+pub mod protocol;
+mod server;
+mod service;
+#[cfg(feature = "websocket")]
+mod websocket;
+
+pub use config::{ConnectionConfig, HttpConfig, HubConfig, TransportConfig};
+pub use gateway::Transport;
+pub use handshake::SESSION_COOKIE;
+pub use hub::{Hub, HubStatistics};
+pub use server::serve;
+pub use service::{ResponseBody, TransportService};

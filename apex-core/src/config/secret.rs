@@ -1,3 +1,4 @@
+use serde::{Deserialize, Deserializer};
 use zeroize::Zeroize;
 
 /// A value that must not be shown: it has no `Debug`, `Display` or `Serialize`, and its memory is wiped on drop.
@@ -24,5 +25,28 @@ impl<T: Zeroize + Clone> Clone for Secret<T> {
 impl<T: Zeroize> Drop for Secret<T> {
     fn drop(&mut self) {
         self.0.zeroize();
+    }
+}
+
+impl<'de, T: Zeroize + Deserialize<'de>> Deserialize<'de> for Secret<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        T::deserialize(deserializer).map(Self)
+    }
+}
+
+/// In a schema a secret is what it hides, marked `writeOnly`: the mark by which the loader knows to hide it.
+impl<T: Zeroize + schemars::JsonSchema> schemars::JsonSchema for Secret<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let mut schema = generator.subschema_for::<T>();
+        schema.insert("writeOnly".to_owned(), true.into());
+        schema
     }
 }

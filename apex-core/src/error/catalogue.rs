@@ -47,6 +47,30 @@ pub enum Retry {
     Later,
 }
 
+/// Which family it belongs to: the other languages have one exception class for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// The request is wrong.
+    Request,
+    /// The caller is not let in, or not to this.
+    Access,
+    /// A limit is reached.
+    Limit,
+    /// Something needed is not there for now.
+    Unavailable,
+    /// The store failed.
+    Storage,
+    /// The configuration is wrong.
+    Configuration,
+    /// A run, an agent or a tool did not work.
+    Run,
+    /// Data or figures are wrong.
+    Data,
+    /// A defect of ours.
+    Defect,
+}
+
 /// One row of the catalogue.
 #[derive(Debug, Clone, Copy, Serialize, schemars::JsonSchema)]
 pub struct Row {
@@ -54,6 +78,8 @@ pub struct Row {
     pub code: &'static str,
     /// The HTTP status that carries it.
     pub status: u16,
+    /// Which family it belongs to.
+    pub class: Class,
     /// How bad it is.
     pub severity: Severity,
     /// What a user notices.
@@ -65,7 +91,7 @@ pub struct Row {
 }
 
 macro_rules! catalogue {
-    ($($kind:ident $code:literal $status:literal $severity:ident $impact:ident $retry:ident $meaning:literal;)*) => {
+    ($($kind:ident $code:literal $status:literal $class:ident $severity:ident $impact:ident $retry:ident $meaning:literal;)*) => {
         /// What went wrong.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
         #[non_exhaustive]
@@ -84,6 +110,7 @@ macro_rules! catalogue {
                     $(Self::$kind => Row {
                         code: $code,
                         status: $status,
+                        class: Class::$class,
                         severity: Severity::$severity,
                         impact: Impact::$impact,
                         retry: Retry::$retry,
@@ -96,37 +123,82 @@ macro_rules! catalogue {
 }
 
 catalogue! {
-    BadRequest "bad_request" 400 Info Request Never "The request is malformed or a value is out of range.";
-    BadFrame "bad_frame" 400 Info Request Never "A WebSocket frame is not one of the protocol.";
-    Unauthenticated "unauthenticated" 401 Info Request WithNewCredential "No credential, or one that is unknown, used or wrong.";
-    TokenExpired "token_expired" 401 Info Request WithNewCredential "The credential was good and has run out.";
-    OriginDenied "origin_denied" 403 Warning Request Never "The page's origin is not on the allow list.";
-    Csrf "csrf" 403 Warning Request Never "A request authorised by cookie lacks the CSRF header.";
-    Forbidden "forbidden" 403 Info Request Never "The credential lacks a scope for this.";
-    NotFound "not_found" 404 Info Request Never "There is no such thing among what belongs to this user.";
-    Conflict "conflict" 409 Info Request Never "The thing is already there with other content, or already decided.";
-    TooLarge "too_large" 413 Info Request Never "The body, frame, file or value is larger than the limit.";
-    RateLimited "rate_limited" 429 Info User Later "Too many requests by this user.";
-    TooManyConnections "too_many_connections" 429 Info User Later "This user's connections are at their limit.";
-    TooManyRuns "too_many_runs" 429 Info User Later "This user's running and queued runs are at their limit.";
-    BudgetExhausted "budget_exhausted" 429 Info User Never "The budget for this run or user is spent.";
-    Internal "internal" 500 Critical Request Later "A defect of ours; the correlation id finds it in the log.";
-    Unavailable "unavailable" 503 Error Service Later "Something that this needs is down.";
-    PoolExhausted "pool_exhausted" 503 Error Service Later "No database session became free in time.";
-    Draining "draining" 503 Info Request Later "This node is shutting down; another one will serve.";
-    Config "config_invalid" 500 Critical Service Never "The configuration is not valid; every fault is listed.";
-    Storage "storage_failed" 500 Error Service Later "The store refused or failed: disk full, read-only, damaged.";
-    Fenced "fenced" 409 Warning Run Never "Another node has taken this run over; this writer must stop.";
-    Cancelled "cancelled" 409 Info Run Never "It was cancelled.";
-    DeadlineExceeded "deadline_exceeded" 504 Warning Run Later "It took longer than its deadline allows.";
-    Crashed "crashed" 500 Error Run Later "The run was lost with its node too often.";
-    AgentFailed "agent_failed" 500 Error Run Later "An agent ended with an error.";
-    AgentPanicked "agent_panicked" 500 Critical Run Never "An agent panicked; the run was ended in an orderly way.";
-    ToolFailed "tool_failed" 502 Warning Run Later "A tool ended with an error.";
-    BadArguments "bad_arguments" 422 Warning Run Never "The arguments of a tool call do not fit the tool's schema.";
-    BadOutput "bad_output" 422 Error Run Never "An agent or tool returned something that does not fit its schema.";
-    BadFigures "bad_figures" 422 Critical Run Never "A report's figures do not add up when computed a second way.";
-    BadData "bad_data" 422 Info Request Never "A file cannot be read as usage records.";
+    BadRequest "bad_request" 400 Request Info Request Never "The request is malformed or a value is out of range.";
+    BadFrame "bad_frame" 400 Request Info Request Never "A WebSocket frame is not one of the protocol.";
+    Unauthenticated "unauthenticated" 401 Access Info Request WithNewCredential "No credential, or one that is unknown, used or wrong.";
+    TokenExpired "token_expired" 401 Access Info Request WithNewCredential "The credential was good and has run out.";
+    OriginDenied "origin_denied" 403 Access Warning Request Never "The page's origin is not on the allow list.";
+    Csrf "csrf" 403 Access Warning Request Never "A request authorised by cookie lacks the CSRF header.";
+    Forbidden "forbidden" 403 Access Info Request Never "The credential lacks a scope for this.";
+    NotFound "not_found" 404 Request Info Request Never "There is no such thing among what belongs to this user.";
+    Conflict "conflict" 409 Request Info Request Never "The thing is already there with other content, or already decided.";
+    TooLarge "too_large" 413 Limit Info Request Never "The body, frame, file or value is larger than the limit.";
+    RateLimited "rate_limited" 429 Limit Info User Later "Too many requests by this user.";
+    TooManyConnections "too_many_connections" 429 Limit Info User Later "This user's connections are at their limit.";
+    TooManyRuns "too_many_runs" 429 Limit Info User Later "This user's running and queued runs are at their limit.";
+    BudgetExhausted "budget_exhausted" 429 Limit Info User Never "The budget for this run or user is spent.";
+    Internal "internal" 500 Defect Critical Request Later "A defect of ours; the correlation id finds it in the log.";
+    Unavailable "unavailable" 503 Unavailable Error Service Later "Something that this needs is down.";
+    PoolExhausted "pool_exhausted" 503 Unavailable Error Service Later "No database session became free in time.";
+    Draining "draining" 503 Unavailable Info Request Later "This node is shutting down; another one will serve.";
+    Config "config_invalid" 500 Configuration Critical Service Never "The configuration is not valid; every fault is listed.";
+    Storage "storage_failed" 500 Storage Error Service Later "The store refused or failed: disk full, read-only, damaged.";
+    Fenced "fenced" 409 Run Warning Run Never "Another node has taken this run over; this writer must stop.";
+    Cancelled "cancelled" 409 Run Info Run Never "It was cancelled.";
+    DeadlineExceeded "deadline_exceeded" 504 Unavailable Warning Run Later "It took longer than its deadline allows.";
+    Crashed "crashed" 500 Run Error Run Later "The run was lost with its node too often.";
+    BadCheckpoint "bad_checkpoint" 500 Run Error Run Never "The run's saved state is of another format or damaged; it was ended in an orderly way.";
+    AgentFailed "agent_failed" 500 Run Error Run Later "An agent ended with an error.";
+    AgentPanicked "agent_panicked" 500 Run Critical Run Never "An agent panicked; the run was ended in an orderly way.";
+    ToolFailed "tool_failed" 502 Run Warning Run Later "A tool ended with an error.";
+    BadArguments "bad_arguments" 422 Run Warning Run Never "The arguments of a tool call do not fit the tool's schema.";
+    BadOutput "bad_output" 422 Run Error Run Never "An agent or tool returned something that does not fit its schema.";
+    BadFigures "bad_figures" 422 Data Critical Run Never "A report's figures do not add up when computed a second way.";
+    BadData "bad_data" 422 Data Info Request Never "A file cannot be read as usage records.";
+}
+
+/// The catalogue as JSON Schema: the report as it travels, and each code with its row. The other languages' types are
+/// generated from it.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    let rows: serde_json::Map<_, _> = Kind::ALL
+        .iter()
+        .map(|kind| (kind.row().code.to_owned(), serde_json::json!(kind.row())))
+        .collect();
+    let mut schema = schemars::schema_for!(super::ErrorReport);
+    let code = serde_json::json!({
+        "description": "The stable code of the catalogue.",
+        "type": "string",
+        "enum": rows.keys().collect::<Vec<_>>(),
+    });
+    if let Some(property) = schema.pointer_mut("/properties/code") {
+        *property = code;
+    }
+    schema.insert("x-catalogue".to_owned(), rows.into());
+    schema.to_value()
+}
+
+/// The catalogue as a table in Markdown.
+#[must_use]
+pub fn page() -> String {
+    let mut page = String::from(
+        "| code | status | class | severity | users notice | try again | meaning |\n|---|---|---|---|---|---|---|\n",
+    );
+    let name = |value: serde_json::Value| value.as_str().unwrap_or_default().replace('_', " ");
+    for row in Kind::ALL.iter().map(|kind| kind.row()) {
+        let [class, severity, impact, retry] = [
+            serde_json::json!(row.class),
+            serde_json::json!(row.severity),
+            serde_json::json!(row.impact),
+            serde_json::json!(row.retry),
+        ]
+        .map(name);
+        page += &format!(
+            "| `{}` | {} | {class} | {severity} | {impact} | {retry} | {} |\n",
+            row.code, row.status, row.meaning
+        );
+    }
+    page
 }
 
 #[cfg(test)]

@@ -6,8 +6,15 @@
 //! Neither may carry a secret: whoever adds context keeps credentials out.
 
 mod catalogue;
+pub mod correlation;
+mod driver;
+mod escalation;
+mod groups;
 
-pub use catalogue::{Impact, Kind, Retry, Row, Severity};
+pub use catalogue::{Class, Impact, Kind, Retry, Row, Severity, page, schema};
+pub use driver::{Consequence, Failure, Phase, REDIS, Repeat, SQLITE, SQLSTATE};
+pub use escalation::{Alert, AlertSink, EscalationPolicy, Reason};
+pub use groups::{ErrorLog, Fingerprint, Group};
 
 use crate::id::CorrelationId;
 use serde::{Deserialize, Serialize};
@@ -37,6 +44,7 @@ struct Inner {
     operation: &'static str,
     message: String,
     context: Vec<(&'static str, String)>,
+    failure: Option<Failure>,
     outcome: Outcome,
     retry_after: Option<Duration>,
     correlation: Option<CorrelationId>,
@@ -53,9 +61,10 @@ impl Error {
             operation,
             message: message.into(),
             context: Vec::new(),
+            failure: None,
             outcome: Outcome::NotApplied,
             retry_after: None,
-            correlation: None,
+            correlation: correlation::current(),
             source: None,
         }))
     }
@@ -83,6 +92,13 @@ impl Error {
     #[must_use]
     pub fn with_outcome(mut self, outcome: Outcome) -> Self {
         self.0.outcome = outcome;
+        self
+    }
+
+    /// Says as what the driver's code was classified.
+    #[must_use]
+    pub fn with_failure(mut self, failure: Failure) -> Self {
+        self.0.failure = Some(failure);
         self
     }
 
@@ -146,10 +162,30 @@ impl Error {
         self.0.retry_after
     }
 
-    /// Whether the same call may help later without a change by the caller.
+    /// As what the driver's code was classified, if a driver reported it.
+    #[must_use]
+    pub fn failure(&self) -> Option<Failure> {
+        self.0.failure
+    }
+
+    /// Whether the same call may help later without a change by the caller. What a driver reported is judged by its
+    /// class, so that an unknown failure is never repeated blindly.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self.0.kind.row().retry, Retry::Later)
+        let never = |failure: Failure| failure.consequence().repeat == Repeat::Never;
+        matches!(self.0.kind.row().retry, Retry::Later) && !self.0.failure.is_some_and(never)
+    }
+
+    /// Whether the very call that failed may be made again now: something may have changed, and nothing can be done
+    /// twice. `idempotent` says that doing it twice is the same as doing it once.
+    #[must_use]
+    pub fn may_repeat(&self, idempotent: bool) -> bool {
+        self.is_retryable()
+            && match self.0.outcome {
+                Outcome::NotApplied => true,
+                Outcome::Unknown => idempotent,
+                Outcome::Applied => false,
+            }
     }
 
     /// The id that ties it to the log.

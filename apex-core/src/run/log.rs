@@ -28,27 +28,32 @@ pub trait RunLog: fmt::Debug + Send + Sync {
     async fn start(&self, principal: &Principal, run: NewRun) -> Result<Started>;
 
     /// Gives this node up to `claim.max` runs to work on: queued ones whose thread and user have a place free
-    /// (oldest first), then ones whose lease has run out or whose holder is known to be dead. Each claim raises the
-    /// run's fence and, for a run that had begun, its attempt. Also drops histories that are past their age.
+    /// (oldest first), then ones whose lease has run out or whose holder is known to be dead. Runs that nobody has
+    /// and that are to be cancelled come first and need no place; a run with a parent uses its parent's. Each claim
+    /// raises the run's fence and, when its holder had lost it, its attempt. Also drops histories that are past
+    /// their age.
     ///
     /// # Errors
     /// `storage_failed`, `unavailable`.
     async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>>;
 
     /// Appends events, saves a checkpoint and changes the run's state, all or nothing. The same batch again is
-    /// answered as the first time. A terminal event releases the lease and frees the user's place; any other batch,
-    /// also an empty one, extends the lease.
+    /// answered as the first time. A terminal event releases the lease and frees the user's place; so does a change
+    /// to waiting, or back to queued by a node that gives the run up in order. Any other batch, also an empty one,
+    /// extends the lease. What users asked before the run could wait makes it queued instead.
     ///
     /// # Errors
     /// `fenced` when the lease is no longer this writer's or the run has ended; `conflict` when `after` is not the
-    /// log's head.
+    /// log's head; `bad_request` for events that are not numbered without holes or do not fit the change of state;
+    /// `too_large` for more than 1,024 events or a checkpoint past 16 MiB.
     async fn append(&self, lease: &Lease, batch: Append) -> Result<Appended>;
 
     /// Records a user's wish about a run and wakes its writer. A queued or waiting run that is cancelled becomes
-    /// claimable at once. On a run that has ended it does nothing.
+    /// claimable at once; one that waits and is told anything else, as soon as it has a place. On a run that has
+    /// ended it does nothing.
     ///
     /// # Errors
-    /// `not_found`; `conflict` for an approval that is decided already.
+    /// `not_found`; `conflict` for an approval that is decided already; `rate_limited` when too much was asked.
     async fn signal(&self, principal: &Principal, run: RunId, signal: Signal) -> Result<RunState>;
 
     /// What a run is and where it stands.
@@ -303,7 +308,7 @@ pub struct RunLimits {
     pub running: usize,
     /// Runs of one user that wait for a place.
     pub queued: usize,
-    /// How long a lease holds without being renewed.
+    /// How long a lease holds without being renewed; a late writer still counts while nobody has taken the run over.
     pub lease: Duration,
     /// The attempts after which a run that keeps getting lost has failed.
     pub attempts: u32,

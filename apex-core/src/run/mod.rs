@@ -5,8 +5,10 @@
 //! pages after its cursor; a [`Wakeup`] only tells it that there may be more.
 
 mod emitter;
+mod inbox;
 mod live;
 mod log;
+pub(crate) mod place;
 pub(crate) mod record;
 mod runner;
 mod snapshot;
@@ -15,6 +17,7 @@ mod subscription;
 mod wakeup;
 
 pub use emitter::Emitter;
+pub use inbox::{InboxDelivery, InboxSubscription};
 pub use live::Live;
 pub use log::{
     Append, Appended, By, Checkpoint, Claim, Claimed, InboxEntry, InboxPage, Lease, NewRun, Page,

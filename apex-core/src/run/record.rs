@@ -10,7 +10,6 @@ use crate::error::{Error, Kind, Result};
 use crate::event::{Envelope, Event, MAX_ENVELOPE, PROTOCOL_VERSION, Recorded};
 use crate::id::{BatchId, Epoch, FileId, NodeId, RequestId, RunId, ThreadId, UserId};
 use crate::principal::{Principal, Scopes};
-use std::collections::HashSet;
 
 /// The most events that one batch holds.
 const MAX_BATCH: usize = 1_024;
@@ -441,74 +440,6 @@ impl Signals {
         }
         Ok(())
     }
-}
-
-/// One of a user's runs that have not ended, as far as places are concerned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct OpenRun {
-    pub(crate) run: RunId,
-    pub(crate) thread: ThreadId,
-    pub(crate) queued: bool,
-    pub(crate) placed: bool,
-    pub(crate) child: bool,
-}
-
-impl From<&RunRecord> for OpenRun {
-    fn from(record: &RunRecord) -> Self {
-        Self {
-            run: record.run,
-            thread: record.thread,
-            queued: record.state == RunState::Queued,
-            placed: record.placed,
-            child: record.parent.is_some(),
-        }
-    }
-}
-
-/// Which of one user's queued runs have a place now. A thread has one place, a user `limits.running`; runs come in
-/// the order in which they were put on record. A child uses its parent's place.
-pub(crate) fn with_place(open: &[OpenRun], limits: &RunLimits) -> Vec<RunId> {
-    let placed = || open.iter().filter(|run| run.placed);
-    let mut threads: HashSet<ThreadId> = placed().map(|run| run.thread).collect();
-    let mut free = limits.running.saturating_sub(placed().count());
-    let mut found = Vec::new();
-    for run in open.iter().filter(|run| run.queued && !run.child) {
-        if free > 0 && threads.insert(run.thread) {
-            free -= 1;
-            found.push(run.run);
-        }
-    }
-    found
-}
-
-/// In which state a new run begins, given the user's other runs: running when it has a place, else queued.
-///
-/// # Errors
-/// `too_many_runs` when too many wait already.
-pub(crate) fn admit(open: &[OpenRun], new: &NewRun, limits: &RunLimits) -> Result<RunState> {
-    let mut open = open.to_vec();
-    open.push(OpenRun {
-        run: new.run,
-        thread: new.thread,
-        queued: true,
-        placed: false,
-        child: new.parent.is_some(),
-    });
-    let found = with_place(&open, limits);
-    if new.parent.is_some() || found.contains(&new.run) {
-        return Ok(RunState::Running);
-    }
-    let waiting = open.iter().filter(|run| run.queued && !run.child).count() - found.len();
-    // The new run is among those that wait.
-    if waiting > limits.queued {
-        return Err(Error::new(
-            Kind::TooManyRuns,
-            "run_log.start",
-            "too many of your runs are waiting; let one end or cancel one",
-        )
-        .with("limit", limits.queued));
-    }
-    Ok(RunState::Queued)
 }
 
 /// Goes on by one recorded event. One that this version does not know changes nothing.

@@ -13,10 +13,10 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 
 /// The most events that one delivery holds.
-const PAGE: usize = 256;
+pub(super) const PAGE: usize = 256;
 
 /// How long a reader trusts that no wake-up was lost before it looks by itself.
-const LOOK: Duration = Duration::from_secs(20);
+pub(super) const LOOK: Duration = Duration::from_secs(20);
 
 /// Where a reader is: the last event that it has applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -9,6 +9,8 @@ use crate::thread::ThreadStore;
 use std::sync::Arc;
 
 pub mod memory;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 
 /// Where everything is kept. Replace a field to keep that part elsewhere.
 #[derive(Debug, Clone)]
@@ -47,6 +49,15 @@ fn still_open(run: RunId) -> Error {
         Kind::Conflict,
         "run_log.forget",
         "a run of this conversation has not ended; cancel it first",
+    )
+    .with("run", run)
+}
+
+fn run_taken(run: RunId) -> Error {
+    Error::new(
+        Kind::Conflict,
+        "run_log.start",
+        "a run of this id is on record under another request; begin it under a new id",
     )
     .with("run", run)
 }

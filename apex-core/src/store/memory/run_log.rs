@@ -1,16 +1,15 @@
 use crate::clock::{Clock, Timestamp};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::event::Recorded;
 use crate::id::{Epoch, RequestId, RunId, ThreadId, UserId};
 use crate::principal::Principal;
-use crate::run::record::{
-    Claimable, Effects, OpenRun, RunInput, RunRecord, admit, fenced, fold, with_place,
-};
+use crate::run::place::{OpenRun, admit, with_place};
+use crate::run::record::{Claimable, Effects, RunInput, RunRecord, fenced, fold};
 use crate::run::{
     Append, Appended, Checkpoint, Claim, Claimed, InboxEntry, InboxPage, Lease, NewRun, Page,
     RunLimits, RunLog, RunState, RunView, Signal, Snapshot, Started, Wakeup,
 };
-use crate::store::{PAGE_BYTES, PAGE_ITEMS, SWEEP, still_open};
+use crate::store::{PAGE_BYTES, PAGE_ITEMS, SWEEP, run_taken, still_open};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -185,12 +184,7 @@ impl Runs {
             return Ok((record.started_before(&new)?, Effects::default()));
         }
         if self.by_id.contains_key(&new.run) {
-            return Err(Error::new(
-                Kind::Conflict,
-                "run_log.start",
-                "a run of this id is on record under another request",
-            )
-            .with("run", new.run));
+            return Err(run_taken(new.run));
         }
         let begins = admit(&self.open_runs(user), &new, &log.limits)?;
         let (record, first) = RunRecord::start(principal, &new, begins, &*log.clock)?;

@@ -1,0 +1,247 @@
+//! What an agent is: a name, a purpose, and typed work that turns an input into an output.
+//!
+//! An agent is written typed, as a free async function ([`agent_fn`]) or as a small struct that implements
+//! [`Agent`]; the one place where its types are erased is at the end of this file. The events that users see of it
+//! are the runtime's doing, not the agent's.
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::plan::Plan;
+use apex_core::error::{Kind, Result};
+use apex_core::event::{RunResult, RunStatus};
+use apex_core::id::FileId;
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+/// What the user asked: the input of the agent that a run begins with, and the field `request` of every other
+/// agent's input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Request {
+    /// The words.
+    pub text: String,
+    /// The files that belong to them.
+    pub files: Vec<FileId>,
+}
+
+/// What an agent's output means for the run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Then {
+    /// The output is handed to the steps that need it.
+    HandOn,
+    /// These steps follow.
+    Plan(Plan),
+    /// The user has the answer: the run ends with it, and steps that have not begun do not begin.
+    Answer(RunResult),
+}
+
+/// The output of an agent. A `String` or a [`RunResult`] is the run's answer, a [`Plan`] says which steps follow,
+/// and any other type is handed on after `impl AgentOutput for MyOutput {}`.
+pub trait AgentOutput: Serialize + JsonSchema + Send + Sync + 'static {
+    /// What it means for the run.
+    fn then(&self) -> Then {
+        Then::HandOn
+    }
+}
+
+impl AgentOutput for RunResult {
+    fn then(&self) -> Then {
+        Then::Answer(self.clone())
+    }
+}
+
+impl AgentOutput for String {
+    fn then(&self) -> Then {
+        RunResult {
+            status: RunStatus::Answered,
+            text: self.clone(),
+            artifacts: Vec::new(),
+        }
+        .then()
+    }
+}
+
+/// A JSON string is the run's answer; any other value is handed on.
+impl AgentOutput for Value {
+    fn then(&self) -> Then {
+        match self {
+            Self::String(text) => text.then(),
+            _ => Then::HandOn,
+        }
+    }
+}
+
+impl AgentOutput for Plan {
+    fn then(&self) -> Then {
+        Then::Plan(self.clone())
+    }
+}
+
+/// An agent.
+///
+/// It works through its [`Context`] alone, and takes time and randomness from it: after a crash it runs again from
+/// its start, and what it had already done is answered from the journal, in order. The input of a step in a
+/// [`Plan`] is an object with the field `request` ([`Request`]) and one field for each step that it needs, named
+/// as that step's agent; the input of the agent that a run begins with is the [`Request`] itself.
+#[async_trait]
+pub trait Agent: fmt::Debug + Send + Sync + 'static {
+    /// What it works on.
+    type Input: DeserializeOwned + JsonSchema + Send;
+    /// What it makes.
+    type Output: AgentOutput;
+
+    /// Its name: 1 to 64 of `a-z`, `0-9`, `_` and `-`.
+    fn name(&self) -> &str;
+
+    /// What it is for, in a sentence that users read.
+    fn purpose(&self) -> &str;
+
+    /// How long a step of it may take, tool calls included, where that differs from the engine's default.
+    fn deadline(&self) -> Option<Duration> {
+        None
+    }
+
+    /// The JSON Schema that its output is held against; that of its type, unless it is only known at run time.
+    fn output_schema(&self) -> Value {
+        schemars::schema_for!(Self::Output).to_value()
+    }
+
+    /// Does the work.
+    ///
+    /// # Errors
+    /// Whatever it could not do; the step ends as `error`, and the run with it unless the plan says that the step
+    /// is optional.
+    async fn run(&self, input: Self::Input, context: Context) -> Result<Self::Output>;
+}
+
+/// An agent from an async function.
+///
+/// ```
+/// use apex_agents::{Context, Request, agent_fn};
+/// let hello = agent_fn("hello", "Greets.", |ask: Request, _: Context| async move {
+///     Ok(format!("Hello, {}!", ask.text))
+/// });
+/// # let _ = hello;
+/// ```
+pub fn agent_fn<I, O, F, W>(
+    name: impl Into<String>,
+    purpose: impl Into<String>,
+    work: F,
+) -> impl Agent<Input = I, Output = O>
+where
+    I: DeserializeOwned + JsonSchema + Send + 'static,
+    O: AgentOutput,
+    F: Fn(I, Context) -> W + Send + Sync + 'static,
+    W: Future<Output = Result<O>> + Send + 'static,
+{
+    AgentFn {
+        name: name.into(),
+        purpose: purpose.into(),
+        work,
+        types: PhantomData,
+    }
+}
+
+struct AgentFn<I, O, F> {
+    name: String,
+    purpose: String,
+    work: F,
+    types: PhantomData<fn(I) -> O>,
+}
+
+impl<I, O, F> fmt::Debug for AgentFn<I, O, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Agent({})", self.name)
+    }
+}
+
+#[async_trait]
+impl<I, O, F, W> Agent for AgentFn<I, O, F>
+where
+    I: DeserializeOwned + JsonSchema + Send + 'static,
+    O: AgentOutput,
+    F: Fn(I, Context) -> W + Send + Sync + 'static,
+    W: Future<Output = Result<O>> + Send + 'static,
+{
+    type Input = I;
+    type Output = O;
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn purpose(&self) -> &str {
+        &self.purpose
+    }
+
+    async fn run(&self, input: I, context: Context) -> Result<O> {
+        (self.work)(input, context).await
+    }
+}
+
+/// What an agent made, its types erased.
+#[derive(Debug)]
+pub(crate) struct Made {
+    pub(crate) output: Value,
+    pub(crate) then: Then,
+}
+
+/// An [`Agent`] with its types erased.
+#[async_trait]
+pub(crate) trait AnyAgent: fmt::Debug + Send + Sync {
+    fn name(&self) -> &str;
+    fn purpose(&self) -> &str;
+    fn deadline(&self) -> Option<Duration>;
+    fn output_schema(&self) -> Value;
+    async fn run(&self, input: Value, context: Context) -> std::result::Result<Made, Failure>;
+}
+
+/// The one place where agents lose their types.
+#[derive(Debug)]
+pub(crate) struct Erased<A>(pub(crate) A);
+
+#[async_trait]
+impl<A: Agent> AnyAgent for Erased<A> {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn purpose(&self) -> &str {
+        self.0.purpose()
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        self.0.deadline()
+    }
+
+    fn output_schema(&self) -> Value {
+        self.0.output_schema()
+    }
+
+    async fn run(&self, input: Value, context: Context) -> std::result::Result<Made, Failure> {
+        let input = serde_json::from_value(input).map_err(|error| {
+            let name = self.0.name();
+            Failure::new(
+                Kind::AgentFailed,
+                format!("what agent {name} was handed does not fit its input: {error}"),
+            )
+        })?;
+        let made = self.0.run(input, context).await?;
+        let then = made.then();
+        let output = serde_json::to_value(made).map_err(|error| {
+            let name = self.0.name();
+            Failure::new(
+                Kind::BadOutput,
+                format!("what agent {name} returned is not JSON: {error}"),
+            )
+        })?;
+        Ok(Made { output, then })
+    }
+}

@@ -1,0 +1,230 @@
+use crate::failure::Failure;
+use crate::stored::Stored;
+use crate::tool::Progress;
+use apex_core::clock::{Clock, Timestamp};
+use apex_core::error::{Error, Kind, Result};
+use apex_core::file::ArtifactStore;
+use apex_core::id::{RunId, StepId, ThreadId};
+use apex_core::principal::Principal;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::fmt;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+/// What an agent may touch while it works on one step, in the name of the run's owner and of nobody else.
+///
+/// Everything that has an effect or an answer from outside goes through it and is journaled in the order in which
+/// the agent asks. An agent that is run again after a crash gets the same answers and no completed call is made
+/// twice; if it asks for something else than before, its step fails with the first difference.
+#[derive(Clone)]
+pub struct Context {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) principal: Principal,
+    pub(crate) run: RunId,
+    pub(crate) thread: ThreadId,
+    pub(crate) step: StepId,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) artifacts: Arc<dyn ArtifactStore>,
+    pub(crate) asks: mpsc::Sender<Asked>,
+    pub(crate) progress: Progress,
+    pub(crate) cancelled: CancellationToken,
+}
+
+/// What an agent asks of the run.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Ask {
+    Think(String),
+    Degraded(String),
+    Call {
+        tool: String,
+        arguments: Value,
+    },
+    /// The time, with the one to give if the journal has none.
+    Now(Timestamp),
+    /// A random number, with the one to give if the journal has none.
+    Random(u64),
+}
+
+/// The answer to an [`Ask`].
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Reply {
+    Done,
+    Result(Stored),
+    Time(Timestamp),
+    Number(u64),
+}
+
+/// An [`Ask`] on its way.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) step: StepId,
+    pub(crate) ask: Ask,
+    pub(crate) reply: oneshot::Sender<std::result::Result<Reply, Failure>>,
+}
+
+impl Context {
+    pub(crate) fn new(inner: Inner) -> Self {
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// In whose name the step is done.
+    #[must_use]
+    pub fn principal(&self) -> &Principal {
+        &self.inner.principal
+    }
+
+    /// The run.
+    #[must_use]
+    pub fn run(&self) -> RunId {
+        self.inner.run
+    }
+
+    /// The conversation.
+    #[must_use]
+    pub fn thread(&self) -> ThreadId {
+        self.inner.thread
+    }
+
+    /// The step.
+    #[must_use]
+    pub fn step(&self) -> StepId {
+        self.inner.step
+    }
+
+    /// Tells the user a thought or what comes next; on record when this returns.
+    ///
+    /// # Errors
+    /// `cancelled` when the step has ended.
+    pub async fn think(&self, note: impl Into<String>) -> Result<()> {
+        self.ask(Ask::Think(note.into())).await.map(drop)
+    }
+
+    /// Says what cannot be done in full, and why; the run's result tells the user.
+    ///
+    /// # Errors
+    /// `cancelled` when the step has ended.
+    pub async fn degraded(&self, note: impl Into<String>) -> Result<()> {
+        self.ask(Ask::Degraded(note.into())).await.map(drop)
+    }
+
+    /// Calls a tool and waits for its result. Calls may be made side by side; they are journaled in the order in
+    /// which they begin.
+    ///
+    /// # Errors
+    /// What the tool says; `bad_arguments` for a tool that does not exist or arguments that do not fit its schema;
+    /// `deadline_exceeded`; `bad_output` for a result that is no `T`; `cancelled` when the step has ended.
+    pub async fn call<T: DeserializeOwned>(
+        &self,
+        tool: impl Into<String> + Send,
+        arguments: impl Serialize + Send,
+    ) -> Result<T> {
+        let tool = tool.into();
+        let arguments = serde_json::to_value(arguments).map_err(|error| {
+            Error::new(
+                Kind::BadArguments,
+                "agent.call",
+                "the arguments are not JSON",
+            )
+            .with("tool", &tool)
+            .with_source(error)
+        })?;
+        let ask = Ask::Call {
+            tool: tool.clone(),
+            arguments,
+        };
+        let Reply::Result(stored) = self.ask(ask).await? else {
+            return Err(mismatch());
+        };
+        let value = stored
+            .load(&*self.inner.artifacts, &self.inner.principal)
+            .await?;
+        serde_json::from_value(value).map_err(|error| {
+            Error::new(
+                Kind::BadOutput,
+                "agent.call",
+                "the tool's result is not what the agent expects",
+            )
+            .with("tool", tool)
+            .with_source(error)
+        })
+    }
+
+    /// The time, the same when the agent is run again.
+    ///
+    /// # Errors
+    /// `cancelled` when the step has ended.
+    pub async fn now(&self) -> Result<Timestamp> {
+        match self.ask(Ask::Now(self.inner.clock.now())).await? {
+            Reply::Time(at) => Ok(at),
+            _ => Err(mismatch()),
+        }
+    }
+
+    /// A random number, the same when the agent is run again.
+    ///
+    /// # Errors
+    /// `cancelled` when the step has ended.
+    pub async fn random(&self) -> Result<u64> {
+        let fresh = uuid_bits(&*self.inner.clock);
+        match self.ask(Ask::Random(fresh)).await? {
+            Reply::Number(number) => Ok(number),
+            _ => Err(mismatch()),
+        }
+    }
+
+    /// Says how far the step is, in a unit such as `files`; shown at most ten times a second, never recorded.
+    pub fn progress(&self, done: u64, total: Option<u64>, unit: &'static str) {
+        self.inner.progress.tell(done, total, unit);
+    }
+
+    /// Whether the step is to stop.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.inner.cancelled.is_cancelled()
+    }
+
+    /// Waits until the step is to stop. An agent need not look: it is stopped anyway.
+    pub async fn cancelled(&self) {
+        self.inner.cancelled.cancelled().await;
+    }
+
+    async fn ask(&self, ask: Ask) -> Result<Reply> {
+        let (reply, answer) = oneshot::channel();
+        let asked = Asked {
+            step: self.inner.step,
+            ask,
+            reply,
+        };
+        let over = || Error::new(Kind::Cancelled, "agent.ask", "the step has ended");
+        self.inner.asks.send(asked).await.map_err(|_| over())?;
+        let answer = answer.await.map_err(|_| over())?;
+        answer.map_err(|failure| failure.into_error("agent.ask"))
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Context({} {})", self.inner.run, self.inner.step)
+    }
+}
+
+fn mismatch() -> Error {
+    Error::internal("agent.ask", "an ask was answered with an answer to another")
+}
+
+fn uuid_bits(clock: &dyn Clock) -> u64 {
+    // An id's last 62 bits are random; mixing two fills all 64.
+    let [a, b] = [RunId::new(clock), RunId::new(clock)].map(|id| {
+        let [.., b0, b1, b2, b3, b4, b5, b6, b7] = *id.as_bytes();
+        u64::from_be_bytes([b0, b1, b2, b3, b4, b5, b6, b7])
+    });
+    a ^ b.rotate_left(32)
+}

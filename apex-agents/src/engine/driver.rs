@@ -1,0 +1,406 @@
+//! Carries one run's effects out: appends its events with its checkpoints, starts and stops its agents and calls,
+//! and hands back to the machine what came of them.
+
+use super::lease::Writer;
+use super::machine::{Effect, Ending, Facts, Input, Machine, State, load, save};
+use super::shared::Shared;
+use super::work::{self, Ended};
+use crate::agent::Request;
+use crate::context::{Ask, Asked, Reply};
+use crate::failure::Failure;
+use crate::tool::{CallScope, Progress, Shown};
+use apex_core::clock::Timestamp;
+use apex_core::error::{Kind, Result};
+use apex_core::event::Event;
+use apex_core::id::{CallId, StepId};
+use apex_core::run::{Claimed, Topic, Woken};
+use apex_core::thread::{Role, ThreadMessage};
+use rustc_hash::{FxHashMap, FxHashSet};
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// How many asks and progress notes wait for the driver; those that ask wait, progress is dropped.
+const ASKS: usize = 64;
+const SHOWN: usize = 16;
+
+/// One run under way on this node.
+pub(super) struct Driver {
+    shared: Arc<Shared>,
+    claimed: Claimed,
+    machine: Machine,
+    writer: Writer,
+    woken: Woken,
+    /// Tells the node's runs to be let go of.
+    leaving: CancellationToken,
+    /// Stops everything that this run has started, however its driver ends.
+    work: CancellationToken,
+    _stop: DropGuard,
+    tasks: JoinSet<Ended>,
+    agents: FxHashMap<StepId, RunningAgent>,
+    calls: FxHashMap<CallId, RunningCall>,
+    asks: (mpsc::Sender<Asked>, mpsc::Receiver<Asked>),
+    shown: (mpsc::Sender<Shown>, mpsc::Receiver<Shown>),
+    /// Who waits for the answer to the ask that is being handled.
+    asking: Option<Answer>,
+    /// The stopped steps that the machine knows of.
+    stopped: FxHashSet<StepId>,
+    deadline: Instant,
+    left: bool,
+}
+
+type Answer = oneshot::Sender<std::result::Result<Reply, Failure>>;
+
+struct RunningAgent {
+    agent: String,
+    abort: AbortHandle,
+    cancelled: CancellationToken,
+    progress: Progress,
+    limit: Duration,
+    deadline: Instant,
+}
+
+struct RunningCall {
+    abort: AbortHandle,
+    cancelled: CancellationToken,
+    answer: Option<Answer>,
+}
+
+/// What wakes the driver.
+enum Next {
+    Asked(Asked),
+    Ended(Ended),
+    Shown(Shown),
+    Look,
+    Deadline,
+    Leave,
+}
+
+impl Driver {
+    /// A driver for a run that was claimed at `claimed_at`.
+    ///
+    /// # Errors
+    /// `bad_checkpoint` when its state cannot be read.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        claimed: Claimed,
+        claimed_at: Instant,
+        leaving: CancellationToken,
+    ) -> Result<Self> {
+        let state = match &claimed.checkpoint {
+            None => State::new(&shared.registry.entry),
+            Some(checkpoint) => load(checkpoint)?,
+        };
+        let spent = state
+            .began_at
+            .map_or(Duration::ZERO, |began| shared.clock.now().since(began));
+        let facts = Facts {
+            run: claimed.lease.run,
+            request: Request {
+                text: claimed.text.clone(),
+                files: claimed.attachments.clone(),
+            },
+            started_at: claimed.started_at,
+            agents: Arc::clone(&shared.registry.purposes),
+        };
+        let work = CancellationToken::new();
+        Ok(Self {
+            machine: Machine::new(facts, claimed.attempt, state),
+            writer: Writer::new(&shared, &claimed, claimed_at),
+            woken: shared
+                .stores
+                .wakeup
+                .listen(Topic::Signals(claimed.lease.run)),
+            leaving,
+            _stop: work.clone().drop_guard(),
+            work,
+            tasks: JoinSet::new(),
+            agents: FxHashMap::default(),
+            calls: FxHashMap::default(),
+            asks: mpsc::channel(ASKS),
+            shown: mpsc::channel(SHOWN),
+            asking: None,
+            stopped: FxHashSet::default(),
+            deadline: claimed_at + shared.options.run_deadline.saturating_sub(spent),
+            left: false,
+            shared,
+            claimed,
+        })
+    }
+
+    /// Works on the run until it has ended, is lost, or the node lets go of it.
+    ///
+    /// # Errors
+    /// Why it was lost; another attempt goes on from its last checkpoint.
+    pub(super) async fn run(mut self) -> Result<()> {
+        self.say(Role::User, self.claimed.text.clone()).await?;
+        let effects = self.first();
+        self.carry_out(effects).await?;
+        while !self.left {
+            if let Some(input) = self.wish() {
+                self.take_in(input).await?;
+                continue;
+            }
+            match self.next().await {
+                Next::Asked(asked) => self.asked(asked).await?,
+                Next::Ended(ended) => self.take_in(ended.into()).await?,
+                Next::Shown(shown) => self.show(shown),
+                Next::Look => self.writer.renew().await?,
+                Next::Deadline => self.past_deadline().await?,
+                Next::Leave => self.take_in(Input::HandOver).await?,
+            }
+        }
+        Ok(())
+    }
+
+    fn first(&mut self) -> Vec<Effect> {
+        let now = self.now();
+        if let Some(by) = self.writer.signals().cancelled_by {
+            return self.machine.abandon(Ending::Cancelled(by), now);
+        }
+        let attempts = self.shared.options.attempts;
+        if self.claimed.attempt > attempts {
+            let told = format!("the run was lost with its node {attempts} times; ask again");
+            let lost = Failure::new(Kind::Crashed, told);
+            return self.machine.abandon(Ending::Failed(lost), now);
+        }
+        self.machine.begin(now)
+    }
+
+    /// What users want of the run and the machine does not know yet.
+    fn wish(&mut self) -> Option<Input> {
+        let signals = self.writer.signals();
+        if let Some(by) = signals.cancelled_by {
+            return Some(Input::Cancel(by));
+        }
+        let step = signals
+            .stopped
+            .iter()
+            .find(|step| !self.stopped.contains(step))?;
+        self.stopped.insert(*step);
+        Some(Input::Stop(*step))
+    }
+
+    async fn next(&mut self) -> Next {
+        let until_look = self.writer.renew_at() - Instant::now();
+        let deadline = self
+            .agents
+            .values()
+            .map(|agent| agent.deadline)
+            .fold(self.deadline, Instant::min);
+        loop {
+            // In this order, so that a flood of asks keeps nobody from stopping the run.
+            tokio::select! {
+                biased;
+                () = self.leaving.cancelled() => return Next::Leave,
+                () = self.woken.wait(until_look) => return Next::Look,
+                () = sleep_until(deadline) => return Next::Deadline,
+                Some(ended) = self.tasks.join_next() => if let Ok(ended) = ended {
+                    return Next::Ended(ended);
+                },
+                Some(asked) = self.asks.1.recv() => return Next::Asked(asked),
+                Some(shown) = self.shown.1.recv() => return Next::Shown(shown),
+            }
+        }
+    }
+
+    async fn take_in(&mut self, input: Input) -> Result<()> {
+        let effects = self.machine.handle(input, self.now());
+        self.carry_out(effects).await
+    }
+
+    async fn asked(&mut self, asked: Asked) -> Result<()> {
+        let shown = match &asked.ask {
+            Ask::Call { tool, arguments } => self.shared.dispatcher.shown(tool, arguments),
+            _ => Value::Null,
+        };
+        self.asking = Some(asked.reply);
+        self.take_in(Input::Asked {
+            step: asked.step,
+            ask: asked.ask,
+            shown,
+        })
+        .await
+    }
+
+    async fn past_deadline(&mut self) -> Result<()> {
+        let now = Instant::now();
+        if self.deadline <= now {
+            let limit = self.shared.options.run_deadline.as_secs();
+            let told = format!(
+                "the run did not end within {limit} s; ask for less, or raise its deadline"
+            );
+            let late = Failure::new(Kind::DeadlineExceeded, told);
+            return self.take_in(Input::Fail(late)).await;
+        }
+        let late: Vec<(StepId, String)> = self
+            .agents
+            .iter()
+            .filter(|(_, agent)| agent.deadline <= now)
+            .map(|(step, late)| {
+                let (agent, limit) = (&late.agent, late.limit.as_secs_f64());
+                (*step, format!("{agent} did not end within {limit} s"))
+            })
+            .collect();
+        for (step, told) in late {
+            let result = Err(Failure::new(Kind::DeadlineExceeded, told));
+            self.take_in(Input::AgentEnded { step, result }).await?;
+        }
+        Ok(())
+    }
+
+    async fn carry_out(&mut self, effects: Vec<Effect>) -> Result<()> {
+        for effect in effects {
+            match effect {
+                Effect::Record { events, transition } => {
+                    let ends = transition.is_some_and(|state| state.is_terminal());
+                    let checkpoint = (!ends).then(|| save(self.machine.state())).transpose()?;
+                    self.writer.append(events, checkpoint, transition).await?;
+                }
+                Effect::Note(event) => self.writer.append(vec![event], None, None).await?,
+                Effect::StartAgent {
+                    step,
+                    agent,
+                    handed,
+                } => self.start_agent(step, agent, handed),
+                Effect::StopAgent(step) => {
+                    if let Some(agent) = self.agents.remove(&step) {
+                        agent.cancelled.cancel();
+                        agent.abort.abort();
+                    }
+                }
+                Effect::StartCall {
+                    step,
+                    call,
+                    tool,
+                    arguments,
+                    key,
+                } => self.start_call(step, call, tool, arguments, key),
+                Effect::StopCall(call) => {
+                    if let Some(call) = self.calls.remove(&call) {
+                        call.cancelled.cancel();
+                        call.abort.abort();
+                    }
+                }
+                Effect::Answer(answer) => {
+                    // Nobody may be waiting any more; then there is nobody to tell.
+                    let _ = self.asking.take().map(|asking| asking.send(answer));
+                }
+                Effect::AnswerCall(call, answer) => {
+                    let waiting = self.calls.remove(&call).and_then(|call| call.answer);
+                    let _ = waiting.map(|waiting| waiting.send(answer));
+                }
+                Effect::Tell(text) => self.say(Role::Assistant, text).await?,
+                Effect::Leave => self.left = true,
+            }
+        }
+        Ok(())
+    }
+
+    fn start_agent(
+        &mut self,
+        step: StepId,
+        agent: String,
+        handed: Option<Vec<(String, crate::stored::Stored)>>,
+    ) {
+        let own = self
+            .shared
+            .registry
+            .agents
+            .get(&agent)
+            .and_then(|ready| ready.agent.deadline());
+        let limit = own.unwrap_or(self.shared.options.step_deadline);
+        let cancelled = self.work.child_token();
+        let progress = Progress::new(step, self.shown.0.clone());
+        let task = work::AgentTask {
+            shared: Arc::clone(&self.shared),
+            lease: self.claimed.lease.clone(),
+            principal: self.claimed.principal.clone(),
+            request: self.machine.request().clone(),
+            step,
+            agent: agent.clone(),
+            handed,
+            asks: self.asks.0.clone(),
+            progress: progress.clone(),
+            cancelled: cancelled.clone(),
+        };
+        let abort = self.tasks.spawn(task.run());
+        let running = RunningAgent {
+            agent,
+            abort,
+            cancelled,
+            progress,
+            limit,
+            deadline: Instant::now() + limit,
+        };
+        self.agents.insert(step, running);
+    }
+
+    fn start_call(
+        &mut self,
+        step: StepId,
+        call: CallId,
+        tool: String,
+        arguments: Value,
+        key: String,
+    ) {
+        let Some(agent) = self.agents.get(&step) else {
+            return;
+        };
+        let cancelled = agent.cancelled.child_token();
+        let scope = CallScope {
+            principal: self.claimed.principal.clone(),
+            run: self.claimed.lease.run,
+            call,
+            key,
+            progress: agent.progress.clone(),
+            cancelled: cancelled.clone(),
+        };
+        let shared = Arc::clone(&self.shared);
+        let abort = self.tasks.spawn(async move {
+            let dispatched = shared.dispatcher.dispatch(&tool, arguments, scope).await;
+            Ended::Call(call, dispatched)
+        });
+        let running = RunningCall {
+            abort,
+            cancelled,
+            answer: self.asking.take(),
+        };
+        self.calls.insert(call, running);
+    }
+
+    fn show(&self, shown: Shown) {
+        if self.agents.contains_key(&shown.step) {
+            self.writer.show(Event::Progress {
+                step: shown.step,
+                done: shown.done,
+                total: shown.total,
+                unit: shown.unit.to_owned(),
+            });
+        }
+    }
+
+    /// Adds a message to the conversation; the same one again changes nothing.
+    async fn say(&mut self, role: Role, text: String) -> Result<()> {
+        let (at, attachments) = match role {
+            Role::User => (self.claimed.started_at, self.claimed.attachments.clone()),
+            Role::Assistant => (self.now(), Vec::new()),
+        };
+        let message = ThreadMessage {
+            run: self.claimed.lease.run,
+            role,
+            text,
+            attachments,
+            at,
+        };
+        self.writer.say(&self.claimed, message).await
+    }
+
+    fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+}

@@ -1,0 +1,105 @@
+use super::shared::Shared;
+use apex_core::error::{Error, Kind, Result};
+use apex_core::id::{RunId, ThreadId};
+use apex_core::principal::Principal;
+use apex_core::run::{Accepted, Message, NewRun};
+use apex_core::thread::{Role, ThreadMessage};
+use sha2::{Digest, Sha256};
+
+const OPERATION: &str = "runner.start";
+
+/// The longest message, in bytes, and the most files that belong to one.
+const LONGEST_TEXT: usize = 16 * 1024;
+const MOST_FILES: usize = 32;
+
+/// Puts a message on record and begins its run.
+pub(super) async fn start(
+    shared: &Shared,
+    principal: &Principal,
+    message: Message,
+) -> Result<Accepted> {
+    check(shared, principal, &message).await?;
+    let request_id = message.request_id;
+    let user = principal.user();
+    let new = NewRun {
+        run: RunId::new(&*shared.clock),
+        request: request_id,
+        digest: digest(&message),
+        // The same message again begins the same conversation.
+        thread: message
+            .thread
+            .unwrap_or_else(|| ThreadId::derived(&[user.as_bytes(), request_id.as_bytes()])),
+        parent: None,
+        text: message.text.clone(),
+        attachments: message.attachments.clone(),
+        agents: shared.registry.agents.keys().cloned().collect(),
+    };
+    let started = shared.stores.runs.start(principal, new).await?;
+    let said = ThreadMessage {
+        run: started.run,
+        role: Role::User,
+        text: message.text,
+        attachments: message.attachments,
+        at: shared.clock.now(),
+    };
+    // Should this fail, the run's first step is to say it again.
+    shared
+        .stores
+        .threads
+        .add(principal, started.thread, said)
+        .await?;
+    Ok(Accepted {
+        request_id,
+        thread: started.thread,
+        run: started.run,
+    })
+}
+
+async fn check(shared: &Shared, principal: &Principal, message: &Message) -> Result<()> {
+    let size = message.text.len();
+    if size > LONGEST_TEXT {
+        return Err(Error::new(
+            Kind::TooLarge,
+            OPERATION,
+            format!("a message has at most {LONGEST_TEXT} bytes; send the rest as a file"),
+        )
+        .with("bytes", size));
+    }
+    if message.attachments.len() > MOST_FILES {
+        return Err(Error::new(
+            Kind::TooLarge,
+            OPERATION,
+            format!("a message has at most {MOST_FILES} files"),
+        )
+        .with("files", message.attachments.len()));
+    }
+    if message.text.trim().is_empty() && message.attachments.is_empty() {
+        return Err(Error::new(
+            Kind::BadRequest,
+            OPERATION,
+            "a message needs words or a file",
+        ));
+    }
+    if let Some(thread) = message.thread {
+        shared.stores.threads.thread(principal, thread).await?;
+    }
+    for file in &message.attachments {
+        shared.stores.files.info(principal, *file).await?;
+    }
+    Ok(())
+}
+
+/// A digest of what the message says, to tell it from another one under the same id.
+fn digest(message: &Message) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    if let Some(thread) = message.thread {
+        hash.update(b"thread");
+        hash.update(thread.as_bytes());
+    }
+    hash.update((message.text.len() as u64).to_be_bytes());
+    hash.update(&message.text);
+    for file in &message.attachments {
+        hash.update(file.as_bytes());
+    }
+    hash.finalize().into()
+}

@@ -1,0 +1,131 @@
+use super::shared::Shared;
+use apex_core::error::{Error, Kind, Result};
+use apex_core::event::Event;
+use apex_core::run::{Checkpoint, Claimed, Emitter, RunState, Signals};
+use apex_core::thread::{ThreadMessage, ThreadStore};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// How often a lease is renewed.
+const RENEW: Duration = Duration::from_secs(5);
+
+/// After how long without a renewal its holder gives a lease up, by its own monotonic clock: well before the store
+/// gives it to somebody else.
+const GIVE_UP: Duration = Duration::from_secs(10);
+
+/// How long to wait before something that failed is tried again.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Writes in a run's name for as long as its lease is certain.
+#[derive(Debug)]
+pub(super) struct Writer {
+    emitter: Emitter,
+    threads: Arc<dyn ThreadStore>,
+    renewed: Instant,
+    signals: Signals,
+}
+
+impl Writer {
+    pub(super) fn new(shared: &Shared, claimed: &Claimed, claimed_at: Instant) -> Self {
+        let emitter = Emitter::new(
+            Arc::clone(&shared.stores.runs),
+            Arc::clone(&shared.clock),
+            shared.live.clone(),
+            claimed.lease.clone(),
+        );
+        Self {
+            emitter,
+            threads: Arc::clone(&shared.stores.threads),
+            renewed: claimed_at,
+            signals: claimed.signals.clone(),
+        }
+    }
+
+    /// What users asked of the run, as of the last append.
+    pub(super) fn signals(&self) -> &Signals {
+        &self.signals
+    }
+
+    /// When the lease is to be renewed.
+    pub(super) fn renew_at(&self) -> Instant {
+        self.renewed + RENEW
+    }
+
+    /// Records what happened.
+    ///
+    /// # Errors
+    /// Any error means that the run is lost to this node.
+    pub(super) async fn append(
+        &mut self,
+        events: Vec<Event>,
+        checkpoint: Option<Checkpoint>,
+        transition: Option<RunState>,
+    ) -> Result<()> {
+        let sent = Instant::now();
+        let append = self.emitter.append(events, checkpoint, transition);
+        self.signals = within(self.renewed + GIVE_UP, append).await?;
+        self.renewed = sent;
+        Ok(())
+    }
+
+    /// Renews the lease and looks what users asked. A store that is away is waited for while the lease is certain.
+    ///
+    /// # Errors
+    /// As [`Writer::append`].
+    pub(super) async fn renew(&mut self) -> Result<()> {
+        while let Err(error) = self.append(Vec::new(), None, None).await {
+            if !error.is_retryable() || self.is_lost() {
+                return Err(error);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(())
+    }
+
+    /// Adds a message to the conversation. A store that is away is waited for, and the lease kept meanwhile, a
+    /// little.
+    ///
+    /// # Errors
+    /// Any error means that the run is lost to this node.
+    pub(super) async fn say(&mut self, claimed: &Claimed, message: ThreadMessage) -> Result<()> {
+        let until = Instant::now() + GIVE_UP;
+        loop {
+            let (principal, thread) = (&claimed.principal, claimed.lease.thread);
+            let add = self.threads.add(principal, thread, message.clone());
+            match within(self.renewed + GIVE_UP, add).await {
+                Ok(()) => return Ok(()),
+                Err(error) if !error.is_retryable() || Instant::now() >= until => {
+                    return Err(error);
+                }
+                Err(error) => tracing::warn!(%error, "a message is repeated"),
+            }
+            tokio::time::sleep(PAUSE).await;
+            self.renew().await?;
+        }
+    }
+
+    /// Shows something volatile.
+    pub(super) fn show(&self, event: Event) {
+        self.emitter.show(event);
+    }
+
+    fn is_lost(&self) -> bool {
+        Instant::now() >= self.renewed + GIVE_UP
+    }
+}
+
+/// Does something that only the holder of the lease may do, while the lease is certain.
+async fn within<T>(until: Instant, write: impl Future<Output = Result<T>>) -> Result<T> {
+    let lost = || {
+        Error::new(
+            Kind::Fenced,
+            "run.lease",
+            "the lease could not be renewed in time; this node gives the run up",
+        )
+    };
+    if Instant::now() >= until {
+        return Err(lost());
+    }
+    timeout_at(until, write).await.map_err(|_| lost())?
+}

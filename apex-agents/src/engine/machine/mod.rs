@@ -1,0 +1,511 @@
+//! A run as a state machine without IO: what happened goes in, what is to be done comes out, in order. All that it
+//! has to remember is its [`State`], which a checkpoint holds; the driver carries the effects out.
+
+mod checkpoint;
+mod journal;
+mod state;
+mod step;
+
+pub(crate) use checkpoint::{load, save};
+pub(crate) use state::{Ending, State};
+
+use crate::agent::{Request, Then};
+use crate::context::{Ask, Reply};
+use crate::failure::Failure;
+use crate::stored::Stored;
+use crate::text::clip;
+use apex_core::clock::Timestamp;
+use apex_core::error::Kind;
+use apex_core::event::{AgentOutcome, Event, ToolOutcome};
+use apex_core::id::{CallId, RunId, StepId, UserId};
+use apex_core::money::Usage;
+use apex_core::run::RunState;
+use journal::Journal;
+use serde_json::{Value, json};
+use state::{OpenStep, Part, Status};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The longest note, in bytes.
+const LONGEST_NOTE: usize = 4 * 1024;
+
+/// One run.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    facts: Facts,
+    /// Which attempt of the run this is.
+    attempt: u32,
+    state: State,
+}
+
+/// What does not change in a run.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    pub(crate) run: RunId,
+    pub(crate) request: Request,
+    /// When the run was put on record.
+    pub(crate) started_at: Timestamp,
+    /// The agents that there are, with their purposes.
+    pub(crate) agents: Arc<BTreeMap<String, String>>,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// An agent asks for something; `shown` is what users may see of a call's arguments.
+    Asked {
+        step: StepId,
+        ask: Ask,
+        shown: Value,
+    },
+    /// A tool call ended.
+    CallEnded {
+        call: CallId,
+        outcome: ToolOutcome,
+        result: Result<Stored, Failure>,
+        summary: String,
+    },
+    /// An agent returned, failed, panicked or passed its deadline.
+    AgentEnded {
+        step: StepId,
+        result: Result<(Stored, Then), Failure>,
+    },
+    /// A user wants a step stopped.
+    Stop(StepId),
+    /// A user wants the run stopped.
+    Cancel(UserId),
+    /// The run cannot go on.
+    Fail(Failure),
+    /// The node lets go of the run, for another to go on.
+    HandOver,
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Effect {
+    /// Append these events with the state as it is now, all or nothing, before anything that follows.
+    Record {
+        events: Vec<Event>,
+        transition: Option<RunState>,
+    },
+    /// Append a note; the state need not be saved.
+    Note(Event),
+    /// Start an agent: on the request alone, or on the request and what is handed to it.
+    StartAgent {
+        step: StepId,
+        agent: String,
+        handed: Option<Vec<(String, Stored)>>,
+    },
+    /// Stop an agent if it still runs.
+    StopAgent(StepId),
+    /// Make a call.
+    StartCall {
+        step: StepId,
+        call: CallId,
+        tool: String,
+        arguments: Value,
+        key: String,
+    },
+    /// Stop a call if it is still under way.
+    StopCall(CallId),
+    /// Answer the ask that came in.
+    Answer(Result<Reply, Failure>),
+    /// Answer the ask that began this call.
+    AnswerCall(CallId, Result<Reply, Failure>),
+    /// Add the run's answer to its conversation.
+    Tell(String),
+    /// Nothing more will come: the terminal event is recorded, or the run is handed over.
+    Leave,
+}
+
+/// Events and effects as they gather: the events are recorded first.
+#[derive(Debug, Default)]
+struct Out {
+    events: Vec<Event>,
+    effects: Vec<Effect>,
+}
+
+impl Out {
+    fn done(self) -> Vec<Effect> {
+        let mut effects = self.effects;
+        if !self.events.is_empty() {
+            let record = Effect::Record {
+                events: self.events,
+                transition: None,
+            };
+            effects.insert(0, record);
+        }
+        effects
+    }
+}
+
+impl Machine {
+    pub(crate) fn new(facts: Facts, attempt: u32, state: State) -> Self {
+        Self {
+            facts,
+            attempt,
+            state,
+        }
+    }
+
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
+    pub(crate) fn request(&self) -> &Request {
+        &self.facts.request
+    }
+
+    /// Whether it is certain how the run ends.
+    fn is_ending(&self) -> bool {
+        self.state.ending.is_some()
+    }
+
+    /// Begins to work, or goes on where the last attempt got to.
+    pub(crate) fn begin(&mut self, now: Timestamp) -> Vec<Effect> {
+        let mut out = Out::default();
+        self.resume(now, &mut out);
+        match self.state.ending.take() {
+            Some(ending) => self.end(ending, now, &mut out),
+            None => self.schedule(now, &mut out),
+        }
+        out.done()
+    }
+
+    /// Ends a run that is not to be worked on again: what is left open by its last attempt is closed first.
+    pub(crate) fn abandon(&mut self, ending: Ending, now: Timestamp) -> Vec<Effect> {
+        let mut out = Out::default();
+        self.interrupt(now, &mut out);
+        let ending = self.state.ending.take().unwrap_or(ending);
+        self.end(ending, now, &mut out);
+        out.done()
+    }
+
+    /// Takes in what happened.
+    pub(crate) fn handle(&mut self, input: Input, now: Timestamp) -> Vec<Effect> {
+        let mut out = Out::default();
+        match input {
+            Input::Asked { step, ask, shown } => self.asked(step, ask, shown, now, &mut out),
+            Input::CallEnded {
+                call,
+                outcome,
+                result,
+                summary,
+            } => self.call_ended(call, outcome, result, summary, now, &mut out),
+            Input::AgentEnded { step, result } => self.agent_ended(step, result, now, &mut out),
+            Input::Stop(step) => self.stop(step, now, &mut out),
+            Input::Cancel(by) => self.end(Ending::Cancelled(by), now, &mut out),
+            Input::Fail(failure) => self.end(Ending::Failed(failure), now, &mut out),
+            Input::HandOver => self.hand_over(now, &mut out),
+        }
+        self.schedule(now, &mut out);
+        out.done()
+    }
+
+    fn resume(&mut self, now: Timestamp, out: &mut Out) {
+        if self.state.began_at.is_none() && self.attempt == 1 {
+            self.state.began_at = Some(now);
+            return;
+        }
+        self.state.began_at.get_or_insert(now);
+        self.interrupt(now, out);
+        out.events.push(Event::RunResumed {
+            attempt: self.attempt,
+            from_step: self.state.interrupted.take(),
+        });
+    }
+
+    /// Starts every step whose needs are met.
+    fn schedule(&mut self, now: Timestamp, out: &mut Out) {
+        if self.is_ending() || out.effects.contains(&Effect::Leave) {
+            return;
+        }
+        for index in 0..self.state.parts.len() {
+            if let Some(handed) = self.handed_to(index) {
+                self.start(index, handed, now, out);
+            }
+        }
+        let is_open = |part: &Part| matches!(part.status, Status::Open(_) | Status::Pending);
+        if !self.state.parts.iter().any(is_open) {
+            let failure = Failure::new(
+                Kind::BadOutput,
+                "the plan came to its end without an answer to the request",
+            );
+            self.end(Ending::Failed(failure), now, out);
+        }
+    }
+
+    /// What the part is handed, if it is pending and everything that it needs has ended. The first part gets the
+    /// request alone.
+    fn handed_to(&self, index: usize) -> Option<Option<Vec<(String, Stored)>>> {
+        let part = self.state.parts.get(index)?;
+        if part.status != Status::Pending {
+            return None;
+        }
+        if index == 0 {
+            return Some(None);
+        }
+        let mut handed = Vec::new();
+        for need in &part.plan.needs {
+            let needed = self.state.parts.iter().find(|p| p.plan.agent == *need)?;
+            match &needed.status {
+                Status::Done(stored) => handed.push((need.clone(), stored.clone())),
+                Status::Missing => {}
+                Status::Pending | Status::Open(_) => return None,
+            }
+        }
+        Some(Some(handed))
+    }
+
+    fn start(
+        &mut self,
+        index: usize,
+        handed: Option<Vec<(String, Stored)>>,
+        now: Timestamp,
+        out: &mut Out,
+    ) {
+        let Some(part) = self.state.parts.get_mut(index) else {
+            return;
+        };
+        self.state.steps_made += 1;
+        let step = StepId(self.state.steps_made);
+        part.status = Status::Open(OpenStep {
+            step,
+            started_at: now,
+            notes: 0,
+            place: 0,
+            calls: Vec::new(),
+        });
+        let agent = part.plan.agent.clone();
+        out.events.push(Event::AgentStarted {
+            step,
+            agent: agent.clone(),
+            purpose: purpose(&self.facts, part),
+            attempt: self.attempt,
+        });
+        out.effects.push(Effect::StartAgent {
+            step,
+            agent,
+            handed,
+        });
+    }
+
+    fn agent_ended(
+        &mut self,
+        step: StepId,
+        result: Result<(Stored, Then), Failure>,
+        now: Timestamp,
+        out: &mut Out,
+    ) {
+        let Some(index) = self.state.part_of(step) else {
+            return;
+        };
+        let (stored, then) = match result.and_then(|made| self.check_plan(made)) {
+            Ok(made) => made,
+            Err(failure) => return self.fail(index, failure, now, out),
+        };
+        let shown = stored.shown();
+        self.close(
+            index,
+            AgentOutcome::Ok,
+            shown,
+            ToolOutcome::Cancelled,
+            now,
+            out,
+        );
+        if let Some(part) = self.state.parts.get_mut(index) {
+            part.status = Status::Done(stored);
+            part.journal = Journal::default();
+        }
+        match then {
+            Then::HandOn => {}
+            Then::Plan(plan) => self
+                .state
+                .parts
+                .extend(plan.steps.into_iter().map(Part::new)),
+            Then::Answer(result) => self.end(Ending::answered(result), now, out),
+        }
+    }
+
+    fn check_plan(&self, made: (Stored, Then)) -> Result<(Stored, Then), Failure> {
+        let Then::Plan(plan) = &made.1 else {
+            return Ok(made);
+        };
+        let taken: BTreeSet<&str> = self
+            .state
+            .parts
+            .iter()
+            .map(|part| part.plan.agent.as_str())
+            .collect();
+        match plan.fault(&self.facts.agents, &taken) {
+            None => Ok(made),
+            Some(fault) => Err(Failure::new(
+                Kind::BadOutput,
+                format!("the plan is not valid: {fault}"),
+            )),
+        }
+    }
+
+    fn stop(&mut self, step: StepId, now: Timestamp, out: &mut Out) {
+        let Some(index) = self.state.part_of(step) else {
+            return;
+        };
+        let agent = self.open(index).map(|(agent, _)| agent).unwrap_or_default();
+        let told = format!("the step of {agent} was stopped");
+        self.close(
+            index,
+            AgentOutcome::Cancelled,
+            json!({ "message": told }),
+            ToolOutcome::Cancelled,
+            now,
+            out,
+        );
+        let failure = Failure::new(
+            Kind::Cancelled,
+            format!("{told}, and the rest needs its result"),
+        );
+        self.go_on_without(index, &told, failure, now, out);
+    }
+
+    /// Ends a step as an error.
+    fn fail(&mut self, index: usize, failure: Failure, now: Timestamp, out: &mut Out) {
+        let agent = self.open(index).map(|(agent, _)| agent).unwrap_or_default();
+        let calls = match failure.kind {
+            Kind::DeadlineExceeded => ToolOutcome::Timeout,
+            _ => ToolOutcome::Cancelled,
+        };
+        let shown = json!(failure.report());
+        self.close(index, AgentOutcome::Error, shown, calls, now, out);
+        let told = format!("{agent} failed: {}", failure.report().message);
+        self.go_on_without(index, &told, failure, now, out);
+    }
+
+    fn go_on_without(
+        &mut self,
+        index: usize,
+        told: &str,
+        failure: Failure,
+        now: Timestamp,
+        out: &mut Out,
+    ) {
+        let Some(part) = self.state.parts.get_mut(index) else {
+            return;
+        };
+        part.status = Status::Missing;
+        part.journal = Journal::default();
+        if part.plan.optional {
+            self.state.degrade(told);
+        } else {
+            self.end(Ending::Failed(failure), now, out);
+        }
+    }
+
+    /// Closes what is open as interrupted; its agents begin again.
+    fn interrupt(&mut self, now: Timestamp, out: &mut Out) {
+        for index in 0..self.state.parts.len() {
+            let Some((_, open)) = self.open(index) else {
+                continue;
+            };
+            let step = open.step;
+            self.close(
+                index,
+                AgentOutcome::Interrupted,
+                Value::Null,
+                ToolOutcome::Interrupted,
+                now,
+                out,
+            );
+            self.state.interrupted.get_or_insert(step);
+            if let Some(part) = self.state.parts.get_mut(index) {
+                part.status = Status::Pending;
+            }
+        }
+    }
+
+    fn hand_over(&mut self, now: Timestamp, out: &mut Out) {
+        self.interrupt(now, out);
+        out.effects.push(Effect::Record {
+            events: std::mem::take(&mut out.events),
+            transition: Some(RunState::Queued),
+        });
+        out.effects.push(Effect::Leave);
+    }
+
+    /// Ends the run. How it ends is saved together with the last step's end, before anyone is told: whoever goes on
+    /// after a crash tells the same.
+    fn end(&mut self, ending: Ending, now: Timestamp, out: &mut Out) {
+        if self.is_ending() {
+            return;
+        }
+        let (agent, calls) = match &ending {
+            Ending::Completed(_) => (AgentOutcome::Skipped, ToolOutcome::Cancelled),
+            Ending::Cancelled(_) => (AgentOutcome::Cancelled, ToolOutcome::Cancelled),
+            Ending::Failed(failure) if failure.kind == Kind::DeadlineExceeded => {
+                (AgentOutcome::Error, ToolOutcome::Timeout)
+            }
+            Ending::Failed(_) => (AgentOutcome::Skipped, ToolOutcome::Cancelled),
+        };
+        for index in 0..self.state.parts.len() {
+            if self.open(index).is_some() {
+                self.close(index, agent, Value::Null, calls, now, out);
+                if let Some(part) = self.state.parts.get_mut(index) {
+                    part.status = Status::Missing;
+                }
+            }
+        }
+        let terminal = self.terminal(&ending, now);
+        let text = ending.text();
+        self.state.ending = Some(ending);
+        // What was about to start does not.
+        out.effects.retain(|effect| {
+            !matches!(effect, Effect::StartAgent { .. } | Effect::StartCall { .. })
+        });
+        out.effects.push(Effect::Record {
+            events: std::mem::take(&mut out.events),
+            transition: None,
+        });
+        out.effects.push(Effect::Tell(text));
+        out.effects.push(Effect::Record {
+            transition: terminal.terminal_state(),
+            events: vec![terminal],
+        });
+        out.effects.push(Effect::Leave);
+    }
+
+    fn terminal(&self, ending: &Ending, now: Timestamp) -> Event {
+        let elapsed_ms = millis(self.facts.started_at, now);
+        let usage = Usage::NONE;
+        match ending {
+            Ending::Completed(result) => Event::RunCompleted {
+                elapsed_ms,
+                usage,
+                degraded: self.state.degraded.clone(),
+                result: result.clone(),
+            },
+            Ending::Failed(failure) => Event::RunFailed {
+                elapsed_ms,
+                usage,
+                error: failure.report(),
+            },
+            Ending::Cancelled(by) => Event::RunCancelled {
+                elapsed_ms,
+                usage,
+                by: *by,
+            },
+        }
+    }
+}
+
+fn purpose(facts: &Facts, part: &Part) -> String {
+    let own = facts
+        .agents
+        .get(&part.plan.agent)
+        .map_or("", String::as_str);
+    let planned = part.plan.purpose.as_str();
+    let purpose = if planned.is_empty() { own } else { planned };
+    clip(purpose, LONGEST_NOTE).into_owned()
+}
+
+fn millis(from: Timestamp, to: Timestamp) -> u64 {
+    u64::try_from(to.since(from).as_millis()).unwrap_or(u64::MAX)
+}

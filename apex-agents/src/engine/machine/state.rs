@@ -1,0 +1,139 @@
+use super::journal::Journal;
+use crate::failure::Failure;
+use crate::plan::PlanStep;
+use crate::stored::Stored;
+use crate::text::clip;
+use apex_core::clock::Timestamp;
+use apex_core::event::RunResult;
+use apex_core::id::{CallId, StepId, UserId};
+use serde::{Deserialize, Serialize};
+
+/// The longest answer, in bytes, and its longest list of artifacts: together with the notes on what was degraded
+/// they fit one envelope.
+const LONGEST_ANSWER: usize = 24 * 1024;
+const MOST_ARTIFACTS: usize = 8;
+const MOST_DEGRADED: usize = 20;
+const LONGEST_DEGRADED: usize = 400;
+
+/// Everything that a run has to remember: what a checkpoint holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// When its first attempt began; `None` before.
+    pub(crate) began_at: Option<Timestamp>,
+    pub(crate) steps_made: u32,
+    pub(crate) calls_made: u32,
+    /// The plan and how far it is; the first part is the agent that the run begins with.
+    pub(crate) parts: Vec<Part>,
+    pub(crate) degraded: Vec<String>,
+    /// The step that was under way when its node was lost or let go of the run.
+    pub(crate) interrupted: Option<StepId>,
+    /// How it ends, once that is certain. From here on nothing else can come of it.
+    pub(crate) ending: Option<Ending>,
+}
+
+/// One step of the plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Part {
+    pub(crate) plan: PlanStep,
+    pub(crate) status: Status,
+    /// What its agent has asked for, until it is done.
+    pub(crate) journal: Journal,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Status {
+    Pending,
+    Open(OpenStep),
+    Done(Stored),
+    /// It ended without a result, and the run goes on without it.
+    Missing,
+}
+
+/// A step under way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct OpenStep {
+    pub(crate) step: StepId,
+    pub(crate) started_at: Timestamp,
+    pub(crate) notes: u32,
+    /// The place in the journal of the next effect that its agent asks for.
+    pub(crate) place: usize,
+    pub(crate) calls: Vec<OpenCall>,
+}
+
+/// A call under way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct OpenCall {
+    pub(crate) call: CallId,
+    pub(crate) tool: String,
+    pub(crate) started_at: Timestamp,
+    /// Its place in the journal.
+    pub(crate) place: usize,
+}
+
+/// How a run ends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Ending {
+    Completed(RunResult),
+    Failed(Failure),
+    Cancelled(UserId),
+}
+
+impl State {
+    /// A run that begins with `entry`.
+    pub(crate) fn new(entry: &str) -> Self {
+        Self {
+            began_at: None,
+            steps_made: 0,
+            calls_made: 0,
+            parts: vec![Part::new(PlanStep::new(entry))],
+            degraded: Vec::new(),
+            interrupted: None,
+            ending: None,
+        }
+    }
+
+    pub(crate) fn degrade(&mut self, note: &str) {
+        let note = clip(note, LONGEST_DEGRADED);
+        if self.degraded.len() < MOST_DEGRADED && !self.degraded.iter().any(|known| *known == note)
+        {
+            self.degraded.push(note.into_owned());
+        }
+    }
+
+    /// The part whose open step this is.
+    pub(crate) fn part_of(&mut self, step: StepId) -> Option<usize> {
+        self.parts
+            .iter()
+            .position(|part| matches!(&part.status, Status::Open(open) if open.step == step))
+    }
+}
+
+impl Part {
+    pub(crate) fn new(plan: PlanStep) -> Self {
+        Self {
+            plan,
+            status: Status::Pending,
+            journal: Journal::default(),
+        }
+    }
+}
+
+impl Ending {
+    /// The end with an answer, cut to what an envelope can hold.
+    pub(crate) fn answered(mut result: RunResult) -> Self {
+        result.text = clip(&result.text, LONGEST_ANSWER).into_owned();
+        result.artifacts.truncate(MOST_ARTIFACTS);
+        Self::Completed(result)
+    }
+
+    /// What the conversation says of it.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::Completed(result) => result.text.clone(),
+            Self::Failed(failure) => failure.told(),
+            Self::Cancelled(_) => "Cancelled. Ask again to start over.".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The engine: claims runs and carries them out, one isolated machine for each, made from one principal.
+//!
+//! A run is a serialisable state machine without IO (`machine`). A driver appends its events together with its
+//! state, starts its agents and calls, and hands back what came of them; so a run that is lost with its node goes
+//! on elsewhere from its last checkpoint, and no completed call is made twice.
+
+mod driver;
+mod intake;
+mod lease;
+mod machine;
+mod node;
+mod options;
+mod shared;
+mod work;
+
+pub use options::EngineOptions;
+
+use crate::registry::Registry;
+use crate::tool::{Dispatcher, ToolServices};
+use apex_core::clock::Clock;
+use apex_core::error::{Error, Kind, Result};
+use apex_core::event::Decision;
+use apex_core::id::{ApprovalId, RunId, StepId};
+use apex_core::principal::{Principal, Scope};
+use apex_core::run::{Accepted, Live, Message, Runner, Signal};
+use apex_core::store::Stores;
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use shared::Shared;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// How long runs that are told to let go may take to save where they are.
+const LET_GO: Duration = Duration::from_secs(5);
+
+/// Carries runs out on this node. Dropping it stops everything at once, as a crash would: prefer [`Engine::drain`].
+pub struct Engine {
+    shared: Arc<Shared>,
+    running: Arc<AtomicUsize>,
+    draining: CancellationToken,
+    leaving: CancellationToken,
+    worker: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Engine {
+    /// An engine that knows these agents and tools. It accepts messages, and works on runs once it is
+    /// [launched](Engine::launch).
+    ///
+    /// # Errors
+    /// `config_invalid` with everything that is wrong with the registry or the options.
+    pub fn new(
+        stores: Stores,
+        live: Live,
+        clock: Arc<dyn Clock>,
+        registry: Registry,
+        options: EngineOptions,
+    ) -> Result<Arc<Self>> {
+        options.check()?;
+        let mut registry = registry.ready()?;
+        let services = ToolServices {
+            files: Arc::clone(&stores.files),
+            artifacts: Arc::clone(&stores.artifacts),
+            blocking: Arc::new(Semaphore::new(options.parallel_work)),
+        };
+        let dispatcher = Dispatcher::new(
+            std::mem::take(&mut registry.tools),
+            Arc::new(services),
+            Arc::clone(&options.redact),
+            options.tool_timeout,
+        );
+        let shared = Shared {
+            stores,
+            live,
+            clock,
+            registry,
+            dispatcher,
+            options,
+        };
+        Ok(Arc::new(Self {
+            shared: Arc::new(shared),
+            running: Arc::default(),
+            draining: CancellationToken::new(),
+            leaving: CancellationToken::new(),
+            worker: Mutex::new(None),
+        }))
+    }
+
+    /// Begins to claim runs and to work on them, on the Tokio runtime that this is called in. A second call changes
+    /// nothing.
+    pub fn launch(&self) {
+        self.worker.lock().get_or_insert_with(|| {
+            tokio::spawn(node::work(
+                Arc::clone(&self.shared),
+                Arc::clone(&self.running),
+                self.draining.clone(),
+                self.leaving.clone(),
+            ))
+        });
+    }
+
+    /// How many runs this node works on.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    /// Takes no more work, waits until `deadline` has passed for the runs under way to end, and lets go of the
+    /// rest: they are saved where they are, and another node goes on with them. Says whether all of them ended or
+    /// were saved.
+    pub async fn drain(&self, deadline: Duration) -> bool {
+        self.draining.cancel();
+        let Some(mut worker) = self.worker.lock().take() else {
+            return true;
+        };
+        if tokio::time::timeout(deadline, &mut worker).await.is_ok() {
+            return true;
+        }
+        self.leaving.cancel();
+        let saved = tokio::time::timeout(LET_GO, &mut worker).await.is_ok();
+        worker.abort();
+        saved
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Some(worker) = self.worker.lock().take() {
+            worker.abort();
+        }
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("node", &self.shared.stores.node)
+            .field("running", &self.running())
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Runner for Engine {
+    async fn start(&self, principal: &Principal, message: Message) -> Result<Accepted> {
+        principal.require(Scope::Run, "runner.start")?;
+        if self.draining.is_cancelled() {
+            return Err(Error::new(
+                Kind::Draining,
+                "runner.start",
+                "this node is shutting down; send the message to another one",
+            ));
+        }
+        intake::start(&self.shared, principal, message).await
+    }
+
+    async fn cancel(&self, principal: &Principal, run: RunId) -> Result<()> {
+        self.signal(principal, run, Signal::Cancel).await
+    }
+
+    async fn stop(&self, principal: &Principal, run: RunId, step: StepId) -> Result<()> {
+        self.signal(principal, run, Signal::Stop(step)).await
+    }
+
+    async fn decide(
+        &self,
+        principal: &Principal,
+        run: RunId,
+        approval: ApprovalId,
+        digest: &str,
+        decision: Decision,
+    ) -> Result<()> {
+        principal.require(Scope::Run, "runner.decide")?;
+        let digest = digest.to_owned();
+        let decide = Signal::Decide {
+            approval,
+            digest,
+            decision,
+        };
+        let runs = &self.shared.stores.runs;
+        runs.signal(principal, run, decide).await.map(drop)
+    }
+}
+
+impl Engine {
+    async fn signal(&self, principal: &Principal, run: RunId, signal: Signal) -> Result<()> {
+        principal.require(Scope::Cancel, "runner.signal")?;
+        let runs = &self.shared.stores.runs;
+        runs.signal(principal, run, signal).await.map(drop)
+    }
+}

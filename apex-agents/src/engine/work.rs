@@ -1,0 +1,117 @@
+use super::machine::Input;
+use super::shared::Shared;
+use crate::agent::{Request, Then};
+use crate::context::{Asked, Context, Inner};
+use crate::failure::Failure;
+use crate::stored::Stored;
+use crate::tool::{Dispatched, Progress};
+use apex_core::error::Kind;
+use apex_core::id::{CallId, StepId};
+use apex_core::principal::Principal;
+use apex_core::run::Lease;
+use futures_util::FutureExt;
+use serde_json::{Value, json};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// A task of a run that has ended.
+pub(super) enum Ended {
+    Agent(StepId, Result<(Stored, Then), Failure>),
+    Call(CallId, Dispatched),
+}
+
+impl From<Ended> for Input {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Agent(step, result) => Self::AgentEnded { step, result },
+            Ended::Call(call, dispatched) => Self::CallEnded {
+                call,
+                outcome: dispatched.outcome,
+                result: dispatched.result,
+                summary: dispatched.summary,
+            },
+        }
+    }
+}
+
+/// An agent's work on a step.
+pub(super) struct AgentTask {
+    pub(super) shared: Arc<Shared>,
+    pub(super) lease: Lease,
+    pub(super) principal: Principal,
+    pub(super) request: Request,
+    pub(super) step: StepId,
+    pub(super) agent: String,
+    /// What other steps hand to it; `None` for the agent that the run begins with.
+    pub(super) handed: Option<Vec<(String, Stored)>>,
+    pub(super) asks: mpsc::Sender<Asked>,
+    pub(super) progress: Progress,
+    pub(super) cancelled: CancellationToken,
+}
+
+impl AgentTask {
+    /// Runs the agent, whatever it does: a panic is a failure, and what it returns is held against its schema.
+    pub(super) async fn run(self) -> Ended {
+        let step = self.step;
+        let result = self.made().await;
+        Ended::Agent(step, result)
+    }
+
+    async fn made(self) -> Result<(Stored, Then), Failure> {
+        let shared = Arc::clone(&self.shared);
+        let name = self.agent.clone();
+        let (principal, run, step) = (self.principal.clone(), self.lease.run, self.step);
+        let Some(ready) = shared.registry.agents.get(&name) else {
+            return Err(Failure::new(
+                Kind::AgentFailed,
+                format!("there is no agent {name} on this node; add it to its registry"),
+            ));
+        };
+        let input = self.input().await?;
+        let work = ready.agent.run(input, self.context());
+        let made = match AssertUnwindSafe(work).catch_unwind().await {
+            Ok(made) => made?,
+            Err(panic) => return Err(Failure::panicked(Kind::AgentPanicked, &name, &*panic)),
+        };
+        if let Some(faults) = ready.output.faults(&made.output) {
+            return Err(Failure::new(
+                Kind::BadOutput,
+                format!("what {name} returned does not fit its schema: {faults}"),
+            ));
+        }
+        let artifact = format!("{step}-{name}.json");
+        let artifacts = &*shared.stores.artifacts;
+        let stored = Stored::keep(artifacts, &principal, run, &artifact, made.output).await?;
+        Ok((stored, made.then))
+    }
+
+    async fn input(&self) -> Result<Value, Failure> {
+        let Some(handed) = &self.handed else {
+            return Ok(json!(self.request));
+        };
+        let mut input = serde_json::Map::new();
+        input.insert("request".to_owned(), json!(self.request));
+        for (agent, stored) in handed {
+            let artifacts = &*self.shared.stores.artifacts;
+            let value = stored.clone().load(artifacts, &self.principal).await?;
+            input.insert(agent.clone(), value);
+        }
+        Ok(Value::Object(input))
+    }
+
+    fn context(self) -> Context {
+        Context::new(Inner {
+            principal: self.principal,
+            run: self.lease.run,
+            thread: self.lease.thread,
+            step: self.step,
+            clock: Arc::clone(&self.shared.clock),
+            artifacts: Arc::clone(&self.shared.stores.artifacts),
+            asks: self.asks,
+            progress: self.progress,
+            cancelled: self.cancelled,
+        })
+    }
+}

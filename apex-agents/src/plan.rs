@@ -1,0 +1,123 @@
+//! Which agents work on a request, and who needs whose result.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The most steps that a plan may have.
+const MOST_STEPS: usize = 32;
+
+/// The steps of a run. Steps whose needs are met run side by side.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Plan {
+    /// The steps; each agent at most once.
+    pub steps: Vec<PlanStep>,
+}
+
+/// A step of a plan: one agent's work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PlanStep {
+    /// The agent.
+    pub agent: String,
+    /// What it is to do here; empty for the agent's own purpose.
+    pub purpose: String,
+    /// The agents whose results it is handed.
+    pub needs: Vec<String>,
+    /// Whether the run goes on without it when it fails; then those that need it find its field absent.
+    pub optional: bool,
+}
+
+impl PlanStep {
+    /// A step that the run cannot do without.
+    #[must_use]
+    pub fn new(agent: impl Into<String>) -> Self {
+        Self {
+            agent: agent.into(),
+            purpose: String::new(),
+            needs: Vec::new(),
+            optional: false,
+        }
+    }
+
+    /// Says what the agent is to do here.
+    #[must_use]
+    pub fn purpose(mut self, purpose: impl Into<String>) -> Self {
+        self.purpose = purpose.into();
+        self
+    }
+
+    /// Says whose results it is handed.
+    #[must_use]
+    pub fn needs<const N: usize>(mut self, agents: [&str; N]) -> Self {
+        self.needs = agents.map(str::to_owned).to_vec();
+        self
+    }
+
+    /// Says that the run can do without it.
+    #[must_use]
+    pub fn optional(mut self) -> Self {
+        self.optional = true;
+        self
+    }
+}
+
+impl Plan {
+    /// What is wrong with the plan, if anything is: it must be small, name known agents once each, and hand results
+    /// on forwards only. `taken` are the agents that have a step already.
+    pub(crate) fn fault(
+        &self,
+        known: &BTreeMap<String, String>,
+        taken: &BTreeSet<&str>,
+    ) -> Option<String> {
+        if self.steps.is_empty() || self.steps.len() > MOST_STEPS {
+            let steps = self.steps.len();
+            return Some(format!(
+                "a plan has 1 to {MOST_STEPS} steps, this one {steps}"
+            ));
+        }
+        let mut seen = taken.clone();
+        for step in &self.steps {
+            let agent = step.agent.as_str();
+            if !known.contains_key(agent) {
+                return Some(format!("there is no agent {agent}"));
+            }
+            if let Some(need) = step.needs.iter().find(|need| !seen.contains(need.as_str())) {
+                return Some(format!("{agent} needs {need}, which is no earlier step"));
+            }
+            if !seen.insert(agent) {
+                return Some(format!("{agent} has two steps"));
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(steps: Vec<PlanStep>) -> Option<String> {
+        let known = ["a", "b"]
+            .map(|name| (name.to_owned(), String::new()))
+            .into();
+        Plan { steps }.fault(&known, &BTreeSet::new())
+    }
+
+    #[test]
+    fn a_plan_goes_forward_through_known_agents() {
+        let (a, b) = (PlanStep::new("a"), PlanStep::new("b").needs(["a"]));
+        assert_eq!(fault(vec![a.clone(), b.clone()]), None);
+        assert!(
+            fault(vec![b, a.clone()])
+                .unwrap()
+                .contains("no earlier step")
+        );
+        assert!(fault(vec![a.clone(), a]).unwrap().contains("two steps"));
+        assert!(
+            fault(vec![PlanStep::new("c")])
+                .unwrap()
+                .contains("no agent c")
+        );
+        assert!(fault(Vec::new()).unwrap().contains("1 to 32"));
+    }
+}

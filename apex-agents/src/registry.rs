@@ -1,0 +1,188 @@
+//! What agents and tools exist.
+
+use crate::agent::{self, Agent, AnyAgent};
+use crate::tool::{self, AnyTool, Shape, Tool};
+use apex_core::error::{Error, Kind, Result};
+use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// The agents and tools of a host, and the agent that a run begins with.
+///
+/// [`Registry::default`] has none; `agents::team` has those of Apex. A host adds its own to either.
+#[derive(Debug, Clone, Default)]
+pub struct Registry {
+    agents: Vec<Arc<dyn AnyAgent>>,
+    tools: Vec<Arc<dyn AnyTool>>,
+    entry: Option<String>,
+}
+
+impl Registry {
+    /// Adds an agent. The first one added is the one that runs begin with, unless [`Registry::entry`] names another.
+    #[must_use]
+    pub fn agent(mut self, agent: impl Agent) -> Self {
+        self.agents.push(Arc::new(agent::Erased(agent)));
+        self
+    }
+
+    /// Adds a tool, for every agent to call.
+    #[must_use]
+    pub fn tool(mut self, tool: impl Tool) -> Self {
+        self.tools.push(Arc::new(tool::Erased(tool)));
+        self
+    }
+
+    /// Says which agent a run begins with. It gets the [`crate::Request`], and answers or returns a
+    /// [`crate::Plan`] of the agents that follow.
+    #[must_use]
+    pub fn entry(mut self, agent: impl Into<String>) -> Self {
+        self.entry = Some(agent.into());
+        self
+    }
+
+    /// Checks it whole.
+    ///
+    /// # Errors
+    /// `config_invalid` with every fault.
+    pub(crate) fn ready(self) -> Result<Ready> {
+        let mut faults = Vec::new();
+        let mut agents = BTreeMap::new();
+        for agent in self.agents.iter().cloned() {
+            let name = agent.name().to_owned();
+            if let Some(fault) = name_fault(&name) {
+                faults.push(format!("agent {name:?}: {fault}"));
+            }
+            match Shape::compile(&agent.output_schema()) {
+                Ok(output) => {
+                    if agents
+                        .insert(name.clone(), ReadyAgent { agent, output })
+                        .is_some()
+                    {
+                        faults.push(format!("agent {name:?} is there twice; rename one"));
+                    }
+                }
+                Err(fault) => faults.push(format!("agent {name:?}: its output schema: {fault}")),
+            }
+        }
+        let mut tools = FxHashMap::default();
+        for tool in self.tools {
+            let name = tool.name().to_owned();
+            if let Some(fault) = name_fault(&name) {
+                faults.push(format!("tool {name:?}: {fault}"));
+            }
+            match Shape::compile(&tool.arguments_schema()) {
+                Ok(arguments) => {
+                    if tools
+                        .insert(name.clone(), tool::Ready { tool, arguments })
+                        .is_some()
+                    {
+                        faults.push(format!("tool {name:?} is there twice; rename one"));
+                    }
+                }
+                Err(fault) => faults.push(format!("tool {name:?}: its arguments schema: {fault}")),
+            }
+        }
+        let first = self.agents.first().map(|agent| agent.name().to_owned());
+        let entry = self.entry.or(first).unwrap_or_default();
+        if agents.is_empty() {
+            faults.push("there is no agent; add one".to_owned());
+        } else if !agents.contains_key(&entry) {
+            faults.push(format!(
+                "runs are to begin with agent {entry:?}, which is not there"
+            ));
+        }
+        if faults.is_empty() {
+            let purpose = |agent: &ReadyAgent| agent.agent.purpose().to_owned();
+            let purposes = agents
+                .iter()
+                .map(|(name, agent)| (name.clone(), purpose(agent)));
+            return Ok(Ready {
+                purposes: Arc::new(purposes.collect()),
+                agents,
+                tools,
+                entry,
+            });
+        }
+        Err(Error::new(
+            Kind::Config,
+            "registry.check",
+            faults.join("; "),
+        ))
+    }
+}
+
+/// A registry that has been checked.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) agents: BTreeMap<String, ReadyAgent>,
+    /// What each of them is for.
+    pub(crate) purposes: Arc<BTreeMap<String, String>>,
+    pub(crate) tools: FxHashMap<String, tool::Ready>,
+    pub(crate) entry: String,
+}
+
+/// An agent whose output schema is compiled.
+pub(crate) struct ReadyAgent {
+    pub(crate) agent: Arc<dyn AnyAgent>,
+    pub(crate) output: Shape,
+}
+
+impl fmt::Debug for ReadyAgent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.agent.fmt(f)
+    }
+}
+
+fn name_fault(name: &str) -> Option<&'static str> {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c);
+    (name.is_empty() || name.len() > 64 || !name.chars().all(fits))
+        .then_some("a name is 1 to 64 of a-z, 0-9, _ and -")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Context, Request, ToolContext, agent_fn, tool_fn};
+
+    fn agent(name: &str) -> impl Agent {
+        agent_fn(name, "Says it.", |ask: Request, _: Context| async move {
+            Ok(ask.text)
+        })
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let tool = || tool_fn("t", "", |_: (), _: ToolContext| async { Ok(()) });
+        let error = Registry::default()
+            .agent(agent("Big"))
+            .agent(agent("a"))
+            .agent(agent("a"))
+            .tool(tool())
+            .tool(tool())
+            .entry("b")
+            .ready()
+            .unwrap_err();
+        assert_eq!(error.kind(), Kind::Config);
+        let told = error.to_string();
+        for part in [
+            "agent \"Big\": a name is",
+            "agent \"a\" is there twice",
+            "tool \"t\" is there twice",
+            "begin with agent \"b\"",
+        ] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        assert!(Registry::default().ready().is_err());
+    }
+
+    #[test]
+    fn the_first_agent_is_the_entry() {
+        let ready = Registry::default()
+            .agent(agent("b"))
+            .agent(agent("a"))
+            .ready()
+            .unwrap();
+        assert_eq!(ready.entry, "b");
+    }
+}

@@ -1,0 +1,201 @@
+use super::progress::Progress;
+use crate::failure::Failure;
+use crate::stored::payload;
+use apex_core::error::{Error, Kind, Result};
+use apex_core::event::Payload;
+use apex_core::file::{ArtifactStore, Content, FileInfo, FileStore};
+use apex_core::id::{ArtifactId, CallId, FileId, RunId};
+use apex_core::principal::Principal;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// What a tool may touch while it works on one call, in the name of the run's owner and of nobody else. A model that
+/// asks for a call sees none of it.
+#[derive(Debug, Clone)]
+pub struct ToolContext {
+    services: Arc<ToolServices>,
+    scope: CallScope,
+    summary: Arc<Mutex<Option<String>>>,
+}
+
+/// What all calls on a node share.
+#[derive(Debug)]
+pub(crate) struct ToolServices {
+    pub(crate) files: Arc<dyn FileStore>,
+    pub(crate) artifacts: Arc<dyn ArtifactStore>,
+    /// How many pieces of blocking work run at the same time.
+    pub(crate) blocking: Arc<Semaphore>,
+}
+
+/// Which call it is.
+#[derive(Debug, Clone)]
+pub(crate) struct CallScope {
+    pub(crate) principal: Principal,
+    pub(crate) run: RunId,
+    pub(crate) call: CallId,
+    pub(crate) key: String,
+    pub(crate) progress: Progress,
+    pub(crate) cancelled: CancellationToken,
+}
+
+impl ToolContext {
+    pub(crate) fn new(services: Arc<ToolServices>, scope: CallScope) -> Self {
+        Self {
+            services,
+            scope,
+            summary: Arc::default(),
+        }
+    }
+
+    /// In whose name the call is made.
+    #[must_use]
+    pub fn principal(&self) -> &Principal {
+        &self.scope.principal
+    }
+
+    /// The run.
+    #[must_use]
+    pub fn run(&self) -> RunId {
+        self.scope.run
+    }
+
+    /// The call.
+    #[must_use]
+    pub fn call(&self) -> CallId {
+        self.scope.call
+    }
+
+    /// A key that stays the same when this call is made again after a crash that left open whether it took effect.
+    /// Hand it to whatever makes a write happen once.
+    #[must_use]
+    pub fn idempotency_key(&self) -> &str {
+        &self.scope.key
+    }
+
+    /// Says in a sentence what came of the call; users see it. The last one counts.
+    pub fn summarise(&self, sentence: impl Into<String>) {
+        *self.summary.lock() = Some(sentence.into());
+    }
+
+    /// Says how far the work is, in a unit such as `bytes` or `rows`; shown at most ten times a second.
+    pub fn progress(&self, done: u64, total: Option<u64>, unit: &'static str) {
+        self.scope.progress.tell(done, total, unit);
+    }
+
+    /// Whether the call is to stop. Work in [`ToolContext::blocking`] cannot be stopped from outside: look at this
+    /// often.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.scope.cancelled.is_cancelled()
+    }
+
+    /// Waits until the call is to stop.
+    pub async fn cancelled(&self) {
+        self.scope.cancelled.cancelled().await;
+    }
+
+    /// Does work that blocks or computes for long, on a thread of its own; how many run at the same time on a node
+    /// is limited.
+    ///
+    /// # Errors
+    /// What the work says; `tool_failed` when it panics; `cancelled` when the call was to stop before it began.
+    pub async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&ToolContext) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        const OPERATION: &str = "tool.blocking";
+        let permit = Arc::clone(&self.services.blocking)
+            .acquire_owned()
+            .await
+            .map_err(|_| Error::new(Kind::Draining, OPERATION, "this node is shutting down"))?;
+        if self.is_cancelled() {
+            return Err(Error::new(
+                Kind::Cancelled,
+                OPERATION,
+                "the call was cancelled",
+            ));
+        }
+        let context = self.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            work(&context)
+        });
+        match done.await {
+            Ok(result) => result,
+            Err(lost) => Err(match lost.try_into_panic() {
+                Ok(panic) => {
+                    Failure::panicked(Kind::ToolFailed, "the work", &*panic).into_error(OPERATION)
+                }
+                Err(_) => Error::new(Kind::Draining, OPERATION, "this node is shutting down"),
+            }),
+        }
+    }
+
+    /// One of the user's files.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub async fn file(&self, file: FileId) -> Result<FileInfo> {
+        self.services.files.info(self.principal(), file).await
+    }
+
+    /// The content of one of the user's files, to be read in [`ToolContext::blocking`].
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub async fn open(&self, file: FileId) -> Result<Content> {
+        self.services.files.open(self.principal(), file).await
+    }
+
+    /// Keeps a result of the run's; one of the same name is replaced.
+    ///
+    /// # Errors
+    /// `too_large` past 64 MiB.
+    pub async fn put_artifact(
+        &self,
+        name: &str,
+        media_type: &str,
+        content: impl Into<Bytes> + Send,
+    ) -> Result<Payload> {
+        self.services
+            .artifacts
+            .put(
+                self.principal(),
+                self.run(),
+                name,
+                media_type,
+                content.into(),
+            )
+            .await
+            .map(payload)
+    }
+
+    /// The content of one of the user's artifacts.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub async fn artifact(&self, artifact: ArtifactId) -> Result<Bytes> {
+        let (_, content) = self
+            .services
+            .artifacts
+            .read(self.principal(), artifact)
+            .await?;
+        Ok(content)
+    }
+
+    pub(crate) fn artifacts(&self) -> &dyn ArtifactStore {
+        &*self.services.artifacts
+    }
+
+    /// Tells the work to stop.
+    pub(crate) fn stop(&self) {
+        self.scope.cancelled.cancel();
+    }
+
+    pub(crate) fn take_summary(&self) -> Option<String> {
+        self.summary.lock().take()
+    }
+}

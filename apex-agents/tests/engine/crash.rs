@@ -1,0 +1,532 @@
+//! Nodes that die at any write, and the nodes that go on after them.
+
+use crate::order;
+use crate::support::{Node, RuntimeClock, names, runtime};
+use apex_agents::{
+    Context, EngineOptions, Plan, PlanStep, Registry, Request, ToolContext, agent_fn, tool_fn,
+};
+use apex_core::clock::Clock;
+use apex_core::error::Result;
+use apex_core::event::{AgentOutcome, Envelope, Event, ToolOutcome};
+use apex_core::id::{CallId, RunId, StepId, ThreadId};
+use apex_core::principal::Principal;
+use apex_core::run::{
+    Accepted, Append, Appended, Checkpoint, Claim, Claimed, Emitter, InboxPage, Lease, Live,
+    NewRun, Page, RunLog, RunState, RunView, Signal, Started,
+};
+use apex_core::store::{Stores, memory};
+use apex_core::thread::{Paged, Thread, ThreadMessage, ThreadStore};
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Whether the write at which a node dies takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dies {
+    Before,
+    After,
+}
+
+/// The stores as a node sees them that dies at one of its writes: from then on, no call returns.
+#[derive(Debug)]
+struct Dying {
+    stores: Stores,
+    left: Mutex<usize>,
+    dies: Dies,
+    dead: CancellationToken,
+}
+
+impl Dying {
+    fn wrap(stores: &Stores, at: usize, dies: Dies) -> (Stores, CancellationToken) {
+        let dead = CancellationToken::new();
+        let dying = Arc::new(Self {
+            stores: stores.clone(),
+            left: Mutex::new(at),
+            dies,
+            dead: dead.clone(),
+        });
+        let wrapped = Stores {
+            runs: Arc::<Self>::clone(&dying) as _,
+            threads: dying as _,
+            ..stores.clone()
+        };
+        (wrapped, dead)
+    }
+
+    async fn write<T>(&self, write: impl Future<Output = T>) -> T {
+        self.live().await;
+        let last = {
+            let mut left = self.left.lock();
+            *left = left.saturating_sub(1);
+            *left == 0
+        };
+        if last && self.dies == Dies::Before {
+            self.dead.cancel();
+        }
+        self.live().await;
+        let written = write.await;
+        if last {
+            self.dead.cancel();
+        }
+        self.live().await;
+        written
+    }
+
+    async fn live(&self) {
+        if self.dead.is_cancelled() {
+            std::future::pending().await
+        }
+    }
+}
+
+#[async_trait]
+impl RunLog for Dying {
+    async fn start(&self, principal: &Principal, run: NewRun) -> Result<Started> {
+        self.stores.runs.start(principal, run).await
+    }
+
+    async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>> {
+        self.live().await;
+        self.stores.runs.claim(claim).await
+    }
+
+    async fn append(&self, lease: &Lease, batch: Append) -> Result<Appended> {
+        if batch.events.is_empty() && batch.checkpoint.is_none() {
+            self.live().await;
+            return self.stores.runs.append(lease, batch).await;
+        }
+        self.write(self.stores.runs.append(lease, batch)).await
+    }
+
+    async fn signal(&self, principal: &Principal, run: RunId, signal: Signal) -> Result<RunState> {
+        self.stores.runs.signal(principal, run, signal).await
+    }
+
+    async fn view(&self, principal: &Principal, run: RunId) -> Result<RunView> {
+        self.stores.runs.view(principal, run).await
+    }
+
+    async fn read(
+        &self,
+        principal: &Principal,
+        run: RunId,
+        after: u64,
+        max: usize,
+    ) -> Result<Page> {
+        self.stores.runs.read(principal, run, after, max).await
+    }
+
+    async fn inbox(&self, principal: &Principal, after: u64, max: usize) -> Result<InboxPage> {
+        self.stores.runs.inbox(principal, after, max).await
+    }
+
+    async fn forget(&self, principal: &Principal, thread: ThreadId) -> Result<Vec<RunId>> {
+        self.stores.runs.forget(principal, thread).await
+    }
+}
+
+#[async_trait]
+impl ThreadStore for Dying {
+    async fn add(
+        &self,
+        principal: &Principal,
+        thread: ThreadId,
+        message: ThreadMessage,
+    ) -> Result<()> {
+        self.write(self.stores.threads.add(principal, thread, message))
+            .await
+    }
+
+    async fn thread(&self, principal: &Principal, thread: ThreadId) -> Result<Thread> {
+        self.stores.threads.thread(principal, thread).await
+    }
+
+    async fn threads(
+        &self,
+        principal: &Principal,
+        cursor: Option<&str>,
+        max: usize,
+    ) -> Result<Paged<Thread>> {
+        self.stores.threads.threads(principal, cursor, max).await
+    }
+
+    async fn messages(
+        &self,
+        principal: &Principal,
+        thread: ThreadId,
+        cursor: Option<&str>,
+        max: usize,
+    ) -> Result<Paged<ThreadMessage>> {
+        self.stores
+            .threads
+            .messages(principal, thread, cursor, max)
+            .await
+    }
+
+    async fn delete(&self, principal: &Principal, thread: ThreadId) -> Result<()> {
+        self.stores.threads.delete(principal, thread).await
+    }
+}
+
+/// What survives nodes: the stores, the user, and how often each call was made, by its idempotency key.
+struct World {
+    stores: Stores,
+    clock: Arc<dyn Clock>,
+    made: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+impl World {
+    fn new() -> Self {
+        let clock = RuntimeClock::new();
+        Self {
+            stores: memory::open(memory::MemoryOptions::default(), Arc::clone(&clock)),
+            clock,
+            made: Arc::default(),
+        }
+    }
+
+    fn node(&self, stores: &Stores) -> Node {
+        self.node_with(stores, self.registry())
+    }
+
+    fn node_with(&self, stores: &Stores, registry: Registry) -> Node {
+        Node::on(
+            stores.clone(),
+            Arc::clone(&self.clock),
+            registry,
+            EngineOptions::default(),
+        )
+    }
+
+    /// A planner, two agents side by side that call tools, look at the clock and draw numbers, and one that closes.
+    fn registry(&self) -> Registry {
+        let made = Arc::clone(&self.made);
+        let count = tool_fn(
+            "count",
+            "Counts its calls.",
+            move |n: u64, call: ToolContext| {
+                *made
+                    .lock()
+                    .entry(call.idempotency_key().to_owned())
+                    .or_default() += 1;
+                async move {
+                    tokio::time::sleep(Duration::from_millis(n % 7)).await;
+                    Ok(n)
+                }
+            },
+        );
+        let much = tool_fn("much", "Gives much.", |_: (), _: ToolContext| async {
+            Ok("m".repeat(10_000))
+        });
+        let planner = agent_fn("planner", "Plans.", |_: Request, run: Context| async move {
+            let _: u64 = run.call("count", 1).await?;
+            let steps = vec![
+                PlanStep::new("left"),
+                PlanStep::new("right"),
+                PlanStep::new("closer").needs(["left", "right"]),
+            ];
+            Ok(Plan { steps })
+        });
+        let left = agent_fn(
+            "left",
+            "Calls in turn.",
+            |_: Value, run: Context| async move {
+                let drawn = run.random().await?;
+                let mut sum = 0_u64;
+                for n in [drawn % 1_000, 2, 3] {
+                    run.think(format!("now {n}")).await?;
+                    sum += run.call::<u64>("count", n).await?;
+                }
+                assert_eq!(sum, drawn % 1_000 + 5);
+                Ok(Value::from("left".len()))
+            },
+        );
+        let right = agent_fn(
+            "right",
+            "Calls at once.",
+            |_: Value, run: Context| async move {
+                let at = run.now().await?.as_millis().unsigned_abs();
+                let calls = [at, at + 1, at + 2].map(|n| run.call::<u64>("count", n));
+                let sum: u64 = futures_util::future::try_join_all(calls)
+                    .await?
+                    .into_iter()
+                    .sum();
+                assert_eq!(sum, 3 * at + 3);
+                let much: String = run.call("much", ()).await?;
+                Ok(Value::from(vec![much]))
+            },
+        );
+        let closer = agent_fn(
+            "closer",
+            "Closes.",
+            |input: Value, run: Context| async move {
+                let _: u64 = run.call("count", 9).await?;
+                Ok(format!(
+                    "{} and {}",
+                    input["left"],
+                    input["right"][0].as_str().map_or(0, str::len)
+                ))
+            },
+        );
+        Registry::default()
+            .agent(planner)
+            .agent(left)
+            .agent(right)
+            .agent(closer)
+            .tool(count)
+            .tool(much)
+    }
+
+    /// Starts a run on a node that dies at its write number `at`. Says whether it died before the run had ended.
+    async fn dies_at(&self, user: &Principal, accepted: Accepted, at: usize, dies: Dies) -> bool {
+        let (dying, dead) = Dying::wrap(&self.stores, at, dies);
+        let node = self.node(&dying);
+        tokio::select! {
+            () = dead.cancelled() => true,
+            _ = node.ended(user, accepted.run) => false,
+        }
+    }
+}
+
+/// A run on record that no node works on yet.
+async fn queued(world: &World) -> (Principal, Accepted) {
+    let registry = world.registry();
+    let (stores, clock) = (world.stores.clone(), Arc::clone(&world.clock));
+    let engine = apex_agents::Engine::new(
+        stores,
+        Live::default(),
+        clock,
+        registry,
+        EngineOptions::default(),
+    )
+    .unwrap();
+    let user = Principal::vouched(
+        apex_core::id::UserId::new(&*world.clock),
+        apex_core::principal::Scopes::USER,
+    );
+    let message = apex_core::run::Message {
+        request_id: apex_core::id::RequestId::new(&*world.clock),
+        thread: None,
+        text: "go".into(),
+        attachments: Vec::new(),
+    };
+    let accepted = apex_core::run::Runner::start(&*engine, &user, message)
+        .await
+        .unwrap();
+    (user, accepted)
+}
+
+/// The calls that are on record as completed.
+fn completed(events: &[Envelope]) -> usize {
+    let ok = |event: &Event| matches!(event, Event::ToolCompleted { outcome: ToolOutcome::Ok, tool, .. } if tool == "count");
+    events.iter().filter(|envelope| ok(&envelope.event)).count()
+}
+
+#[test]
+fn a_node_may_die_at_any_write() {
+    for dies in [Dies::Before, Dies::After] {
+        for at in 1.. {
+            let died = runtime().block_on(async {
+                let world = World::new();
+                let (user, accepted) = queued(&world).await;
+                if !world.dies_at(&user, accepted, at, dies).await {
+                    return false;
+                }
+                let node = world.node(&world.stores);
+                let events = node.ended(&user, accepted.run).await;
+                let told = format!("died {dies:?} write {at}: {:?}", names(&events));
+                assert_eq!(order::fault(&events), None, "{told}");
+                let Event::RunCompleted {
+                    result, degraded, ..
+                } = &events.last().unwrap().event
+                else {
+                    panic!("{told}: {:?}", events.last());
+                };
+                assert_eq!(
+                    (&*result.text, degraded.len()),
+                    ("4 and 10000", 0),
+                    "{told}"
+                );
+                assert_eq!(node.answer(&user, accepted).await, result.text, "{told}");
+                let made = world.made.lock().clone();
+                assert_eq!(made.len(), 8, "{told}");
+                assert_eq!(completed(&events), 8, "{told}");
+                // Three calls at most are under way at the same time with one more of the other agent's.
+                assert!(made.values().all(|times| *times <= 2), "{told}: {made:?}");
+                assert!(
+                    made.values().filter(|times| **times == 2).count() <= 4,
+                    "{told}: {made:?}"
+                );
+                let begun = events
+                    .iter()
+                    .filter(|e| matches!(e.event, Event::RunResumed { .. }))
+                    .count();
+                let view = world.stores.runs.view(&user, accepted.run).await.unwrap();
+                assert_eq!(begun as u32 + 1, view.attempt, "{told}");
+                true
+            });
+            if !died {
+                assert!(at > 20, "only {at} writes");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_run_that_is_lost_three_times_has_failed() {
+    runtime().block_on(async {
+        let world = World::new();
+        let (user, accepted) = queued(&world).await;
+        for _ in 0..3 {
+            assert!(world.dies_at(&user, accepted, 4, Dies::After).await);
+        }
+        let node = world.node(&world.stores);
+        let events = node.ended(&user, accepted.run).await;
+        assert_eq!(order::fault(&events), None, "{:?}", names(&events));
+        let Event::RunFailed { error, .. } = &events.last().unwrap().event else {
+            panic!("{:?}", events.last());
+        };
+        assert_eq!(error.code, "crashed");
+        assert!(
+            node.answer(&user, accepted)
+                .await
+                .contains("lost with its node 3 times")
+        );
+    });
+}
+
+#[test]
+fn an_agent_that_asks_for_something_else_after_a_crash_fails_with_the_first_difference() {
+    runtime().block_on(async {
+        let world = World::new();
+        let (user, accepted) = queued(&world).await;
+        let runs = Arc::new(AtomicUsize::new(0));
+        let fickle = || {
+            let runs = Arc::clone(&runs);
+            let planner = agent_fn(
+                "planner",
+                "Changes its mind.",
+                move |_: Request, run: Context| {
+                    let nth = runs.fetch_add(1, Ordering::SeqCst) as u64;
+                    async move {
+                        let _: u64 = run.call("count", 5).await?;
+                        let _: u64 = run.call("count", nth).await?;
+                        std::future::pending::<()>().await;
+                        Ok(String::new())
+                    }
+                },
+            );
+            let count = tool_fn(
+                "count",
+                "Gives it back.",
+                |n: u64, _: ToolContext| async move { Ok(n) },
+            );
+            Registry::default().agent(planner).tool(count)
+        };
+        let first = world.node_with(&world.stores, fickle());
+        let is_second = |event: &Event| {
+            matches!(
+                event,
+                Event::ToolCompleted {
+                    call: CallId(2),
+                    ..
+                }
+            )
+        };
+        first.until(&user, accepted.run, is_second).await;
+        drop(first);
+        let node = world.node_with(&world.stores, fickle());
+        let events = node.ended(&user, accepted.run).await;
+        assert_eq!(order::fault(&events), None, "{:?}", names(&events));
+        let Event::RunFailed { error, .. } = &events.last().unwrap().event else {
+            panic!("{:?}", events.last());
+        };
+        assert_eq!(error.code, "agent_failed");
+        assert!(
+            error.message.contains("effect 2 was a call of count"),
+            "{error:?}"
+        );
+    });
+}
+
+#[test]
+fn a_checkpoint_of_another_version_is_refused_and_what_is_open_is_closed() {
+    runtime().block_on(async {
+        let world = World::new();
+        let (user, accepted) = queued(&world).await;
+        let log = &world.stores.runs;
+        let claim = Claim {
+            node: world.stores.node,
+            max: 1,
+        };
+        let claimed = log.claim(claim).await.unwrap().remove(0);
+        let mut emitter = Emitter::new(
+            Arc::clone(log),
+            Arc::clone(&world.clock),
+            Live::default(),
+            claimed.lease,
+        );
+        let (step, call, agent) = (StepId(1), CallId(1), "from_tomorrow".to_owned());
+        let events = vec![
+            Event::AgentStarted {
+                step,
+                agent: agent.clone(),
+                purpose: "p".into(),
+                attempt: 1,
+            },
+            Event::AgentThinking {
+                step,
+                agent: agent.clone(),
+                note: "n".into(),
+            },
+            Event::ToolExecuting {
+                step,
+                agent,
+                call,
+                tool: "t".into(),
+                arguments: Value::Null,
+            },
+        ];
+        let checkpoint = Checkpoint {
+            version: 2,
+            state: "{}".into(),
+        };
+        emitter
+            .append(events, Some(checkpoint), None)
+            .await
+            .unwrap();
+
+        let node = world.node(&world.stores);
+        let events = node.ended(&user, accepted.run).await;
+        assert_eq!(order::fault(&events), None, "{:?}", names(&events));
+        let closed = events.iter().filter(|envelope| {
+            matches!(
+                envelope.event,
+                Event::ToolCompleted {
+                    outcome: ToolOutcome::Interrupted,
+                    ..
+                } | Event::AgentCompleted {
+                    outcome: AgentOutcome::Interrupted,
+                    ..
+                }
+            )
+        });
+        assert_eq!(closed.count(), 2);
+        let Event::RunFailed { error, .. } = &events.last().unwrap().event else {
+            panic!("{:?}", events.last());
+        };
+        assert_eq!(error.code, "bad_checkpoint");
+        assert!(error.message.contains("format 2"), "{error:?}");
+        assert!(
+            node.answer(&user, accepted)
+                .await
+                .contains("bad_checkpoint")
+        );
+    });
+}

@@ -1,0 +1,17 @@
+//! The engine as a host sees it: what it records, whatever agents, tools, users and nodes do.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod cancel;
+mod crash;
+mod faults;
+mod hello;
+mod intake;
+mod order;
+mod support;
+mod users;

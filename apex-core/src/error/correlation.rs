@@ -1,0 +1,100 @@
+//! The id that ties logs, spans, events and the client's error together.
+//!
+//! Whoever takes a request in runs its work [`within`] an id; every [`Error`](super::Error) that is made there
+//! carries it, and so does the span. Work that is spawned takes it along explicitly.
+
+use crate::id::CorrelationId;
+use std::future::Future;
+use tracing::Instrument;
+
+tokio::task_local! {
+    static CURRENT: CorrelationId;
+}
+
+/// The id of the work that this task does now.
+#[must_use]
+pub fn current() -> Option<CorrelationId> {
+    CURRENT.try_with(|id| *id).ok()
+}
+
+/// Runs `work` under an id and a span that carries it.
+pub async fn within<F: Future>(id: CorrelationId, work: F) -> F::Output {
+    let span = tracing::info_span!("request", correlation = %id);
+    CURRENT.scope(id, work.instrument(span)).await
+}
+
+/// The same for work that does not wait, such as on a thread for blocking calls.
+pub fn within_blocking<T>(id: CorrelationId, work: impl FnOnce() -> T) -> T {
+    let span = tracing::info_span!("request", correlation = %id);
+    CURRENT.sync_scope(id, || span.in_scope(work))
+}
+
+/// The trace id of a W3C `traceparent` header as an id, so that a caller's trace leads into ours.
+#[must_use]
+pub fn from_traceparent(header: &str) -> Option<CorrelationId> {
+    let mut parts = header.split('-');
+    let (version, trace, parent, flags) =
+        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let hex = |text: &str, length: usize| {
+        text.len() == length
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    };
+    let known = version != "ff" && (version != "00" || parts.next().is_none());
+    let zero = |text: &str| text.bytes().all(|byte| byte == b'0');
+    if !known
+        || !hex(version, 2)
+        || !hex(trace, 32)
+        || !hex(parent, 16)
+        || !hex(flags, 2)
+        || zero(trace)
+        || zero(parent)
+    {
+        return None;
+    }
+    Some(CorrelationId::from_bytes(
+        u128::from_str_radix(trace, 16).ok()?.to_be_bytes(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::error::{Error, Kind};
+
+    #[tokio::test]
+    async fn an_error_carries_the_id_of_the_work_it_was_made_in() {
+        let id = CorrelationId::new(&SystemClock);
+        let error = within(id, async {
+            tokio::task::yield_now().await;
+            Error::new(Kind::Unavailable, "test", "down")
+        })
+        .await;
+        assert_eq!(error.report().correlation, Some(id));
+        assert_eq!(within_blocking(id, current), Some(id));
+        assert_eq!(
+            Error::new(Kind::Unavailable, "test", "down").correlation(),
+            None
+        );
+    }
+
+    #[test]
+    fn a_traceparent_is_read_as_the_standard_says() {
+        let id =
+            from_traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap();
+        assert_eq!(id.to_string(), "4bf92f35-77b3-4da6-a3ce-929d0e0e4736");
+        for bad in [
+            "",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
+        ] {
+            assert!(from_traceparent(bad).is_none(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,337 @@
+use super::database::{Database, expire_leases};
+use super::error::Fault;
+use super::row::{Columns, int};
+use super::run_row::{
+    BY_REQUEST, BY_RUN, EXPIRED, IDLE, OF_THREAD, OLD_HISTORIES, RunRow, open_runs,
+};
+use crate::clock::{Clock, Timestamp};
+use crate::error::Result;
+use crate::id::{Epoch, RunId, ThreadId, UserId};
+use crate::principal::Principal;
+use crate::run::place::{admit, with_place};
+use crate::run::record::{Claimable, Effects, RunRecord, fenced};
+use crate::run::{
+    Append, Appended, Claim, Claimed, InboxEntry, InboxPage, Lease, NewRun, Page, RunLimits,
+    RunLog, RunState, RunView, Signal, Started, Topic,
+};
+use crate::store::{PAGE_ITEMS, SWEEP, run_taken, still_open};
+use async_trait::async_trait;
+use rusqlite::{Connection, Row, params};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Runs in SQLite.
+#[derive(Debug)]
+pub(super) struct SqliteRunLog {
+    database: Arc<Database>,
+    clock: Arc<dyn Clock>,
+    limits: RunLimits,
+}
+
+impl SqliteRunLog {
+    pub(super) fn new(database: Arc<Database>, clock: Arc<dyn Clock>, limits: RunLimits) -> Self {
+        Self {
+            database,
+            clock,
+            limits,
+        }
+    }
+}
+
+#[async_trait]
+impl RunLog for SqliteRunLog {
+    async fn start(&self, principal: &Principal, run: NewRun) -> Result<Started> {
+        let (principal, clock, limits) = (principal.clone(), Arc::clone(&self.clock), self.limits);
+        self.database
+            .write("run_log.start", move |connection, wakes| {
+                start(connection, &principal, &run, &*clock, &limits, wakes)
+            })
+            .await
+    }
+
+    async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>> {
+        let (now, limits) = (self.clock.now(), self.limits);
+        let nodes = Arc::clone(&self.database.nodes);
+        self.database
+            .write("run_log.claim", move |connection, _| {
+                expire_leases(connection, nodes.others().0)?;
+                drop_old_histories(connection, now, &limits)?;
+                Ok(claim_runs(connection, &claim, now, &limits)?)
+            })
+            .await
+    }
+
+    async fn append(&self, lease: &Lease, batch: Append) -> Result<Appended> {
+        let (lease, now, limits) = (lease.clone(), self.clock.now(), self.limits);
+        self.database
+            .write("run_log.append", move |connection, wakes| {
+                let mut row = RunRow::find(connection, BY_RUN, [lease.run.as_bytes()])?
+                    .ok_or_else(|| fenced(&lease, "the run is no longer on record"))?;
+                let Some(effects) = row.record.append(&lease, &batch, now, &limits)? else {
+                    return Ok(row.record.appended());
+                };
+                row.add(
+                    connection,
+                    &batch.events,
+                    batch.checkpoint.as_ref(),
+                    &limits,
+                )?;
+                row.save(connection)?;
+                carry_out(connection, &row.record, effects, now, &limits, wakes)?;
+                Ok(row.record.appended())
+            })
+            .await
+    }
+
+    async fn signal(&self, principal: &Principal, run: RunId, signal: Signal) -> Result<RunState> {
+        let (user, now, limits) = (principal.user(), self.clock.now(), self.limits);
+        self.database
+            .write("run_log.signal", move |connection, wakes| {
+                let mut row = RunRow::own(connection, user, run, "run_log.signal")?;
+                let effects = row.record.signal(user, signal)?;
+                row.save(connection)?;
+                carry_out(connection, &row.record, effects, now, &limits, wakes)?;
+                Ok(row.record.state)
+            })
+            .await
+    }
+
+    async fn view(&self, principal: &Principal, run: RunId) -> Result<RunView> {
+        let user = principal.user();
+        self.database
+            .read("run_log.view", move |connection| {
+                let row = RunRow::own(connection, user, run, "run_log.view")?;
+                let unfolded = row.events(connection, row.folded, row.record.head, None)?;
+                Ok(row.record.view(row.snapshot(connection)?, &unfolded))
+            })
+            .await
+    }
+
+    async fn read(
+        &self,
+        principal: &Principal,
+        run: RunId,
+        after: u64,
+        max: usize,
+    ) -> Result<Page> {
+        let user = principal.user();
+        self.database
+            .read("run_log.read", move |connection| {
+                let row = RunRow::own(connection, user, run, "run_log.read")?;
+                let max = max.min(PAGE_ITEMS);
+                let events = row.events(connection, after, row.record.head, Some(max))?;
+                Ok(row.record.page(events))
+            })
+            .await
+    }
+
+    async fn inbox(&self, principal: &Principal, after: u64, max: usize) -> Result<InboxPage> {
+        let user = principal.user();
+        self.database
+            .read("run_log.inbox", move |connection| {
+                let max = int(max.min(PAGE_ITEMS) as u64);
+                let (oldest, head) = inbox_bounds(connection, user)?;
+                let entries = connection
+                    .prepare_cached(INBOX)?
+                    .query_map(params![user.as_bytes(), int(after), max], entry_of)?
+                    .collect::<rusqlite::Result<_>>()?;
+                let epoch = connection
+                    .prepare_cached("SELECT inbox_epoch FROM store")?
+                    .query_row([], |row| Columns::of(row).id(Epoch::from_bytes))?;
+                Ok(InboxPage {
+                    epoch,
+                    entries,
+                    head,
+                    oldest,
+                })
+            })
+            .await
+    }
+
+    async fn forget(&self, principal: &Principal, thread: ThreadId) -> Result<Vec<RunId>> {
+        let user = principal.user();
+        self.database
+            .write("run_log.forget", move |connection, _| {
+                let key = params![user.as_bytes(), thread.as_bytes()];
+                let rows = RunRow::all(connection, OF_THREAD, key)?;
+                if let Some(open) = rows.iter().find(|row| row.record.ended_at.is_none()) {
+                    return Err(still_open(open.record.run).into());
+                }
+                connection
+                    .prepare_cached("DELETE FROM run WHERE user = ?1 AND thread = ?2")?
+                    .execute(key)?;
+                Ok(rows.into_iter().map(|row| row.record.run).collect())
+            })
+            .await
+    }
+}
+
+const BOUNDS: &str = "SELECT coalesce((SELECT min(seq) FROM inbox WHERE user = ?1), 1), \
+     coalesce((SELECT max(seq) FROM inbox WHERE user = ?1), 0)";
+const INBOX: &str = "SELECT seq, run, thread, state, at FROM inbox WHERE user = ?1 AND seq > ?2 \
+     ORDER BY seq LIMIT ?3";
+const ENTER: &str = "INSERT INTO inbox (user, seq, run, thread, state, at) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+
+fn start(
+    connection: &Connection,
+    principal: &Principal,
+    new: &NewRun,
+    clock: &dyn Clock,
+    limits: &RunLimits,
+    wakes: &mut Vec<Topic>,
+) -> Result<Started, Fault> {
+    let user = principal.user();
+    let key = params![user.as_bytes(), new.request.as_bytes()];
+    if let Some(known) = RunRow::find(connection, BY_REQUEST, key)? {
+        return Ok(known.record.started_before(new)?);
+    }
+    if RunRow::find(connection, BY_RUN, [new.run.as_bytes()])?.is_some() {
+        return Err(run_taken(new.run).into());
+    }
+    let begins = admit(&open_runs(connection, user)?, new, limits)?;
+    let (record, first) = RunRecord::start(principal, new, begins, clock)?;
+    RunRow::insert(connection, &record, new, &first)?;
+    let effects = record.start_effects(begins);
+    carry_out(
+        connection,
+        &record,
+        effects,
+        record.started_at,
+        limits,
+        wakes,
+    )?;
+    Ok(Started {
+        run: new.run,
+        thread: new.thread,
+        created: true,
+    })
+}
+
+fn claim_runs(
+    connection: &Connection,
+    claim: &Claim,
+    now: Timestamp,
+    limits: &RunLimits,
+) -> rusqlite::Result<Vec<Claimed>> {
+    let max = claim.max.min(PAGE_ITEMS);
+    let mut chosen = idle_runs(connection, max, now, limits)?;
+    let rest = int((max - chosen.len()) as u64);
+    chosen.extend(RunRow::all(
+        connection,
+        EXPIRED,
+        params![now.as_millis(), rest],
+    )?);
+    chosen
+        .into_iter()
+        .map(|mut row| {
+            row.record.claim(claim.node, now, limits);
+            row.save(connection)?;
+            let (input, checkpoint) = (row.input(connection)?, row.checkpoint(connection)?);
+            Ok(row.record.claimed(claim.node, input, checkpoint))
+        })
+        .collect()
+}
+
+/// Runs that nobody has and that can be worked on: first those to be cancelled, then those that have a place.
+fn idle_runs(
+    connection: &Connection,
+    max: usize,
+    now: Timestamp,
+    limits: &RunLimits,
+) -> rusqlite::Result<Vec<RunRow>> {
+    let (mut at_once, mut placed) = (Vec::new(), Vec::new());
+    let mut places: HashMap<UserId, Vec<RunId>> = HashMap::new();
+    let mut statement = connection.prepare_cached(IDLE)?;
+    let mut rows = statement.query([])?;
+    while at_once.len() < max
+        && let Some(row) = rows.next()?
+    {
+        let row = RunRow::of(row)?;
+        let (user, run) = (row.record.user, row.record.run);
+        match row.record.claimable(now) {
+            Claimable::AtOnce => at_once.push(row),
+            Claimable::WithPlace if placed.len() < max => {
+                let found = match places.get(&user) {
+                    Some(found) => found,
+                    None => places
+                        .entry(user)
+                        .or_insert(with_place(&open_runs(connection, user)?, limits)),
+                };
+                if found.contains(&run) {
+                    placed.push(row);
+                }
+            }
+            _ => {}
+        }
+    }
+    at_once.extend(placed);
+    at_once.truncate(max);
+    Ok(at_once)
+}
+
+fn drop_old_histories(
+    connection: &Connection,
+    now: Timestamp,
+    limits: &RunLimits,
+) -> rusqlite::Result<()> {
+    let ended = now.minus(limits.history_age).as_millis();
+    let old = RunRow::all(connection, OLD_HISTORIES, params![ended, int(SWEEP as u64)])?;
+    for mut row in old {
+        row.drop_history(connection)?;
+    }
+    Ok(())
+}
+
+/// Enters a run's new state into its user's inbox, and leaves the wakes for after the commit.
+fn carry_out(
+    connection: &Connection,
+    record: &RunRecord,
+    effects: Effects,
+    at: Timestamp,
+    limits: &RunLimits,
+    wakes: &mut Vec<Topic>,
+) -> rusqlite::Result<()> {
+    wakes.extend(effects.wakes);
+    let Some(state) = effects.inbox else {
+        return Ok(());
+    };
+    let seq = inbox_bounds(connection, record.user)?.1 + 1;
+    connection.prepare_cached(ENTER)?.execute(params![
+        record.user.as_bytes(),
+        int(seq),
+        record.run.as_bytes(),
+        record.thread.as_bytes(),
+        state.name(),
+        at.as_millis(),
+    ])?;
+    let kept = limits.inbox_entries.max(1) as u64;
+    connection
+        .prepare_cached("DELETE FROM inbox WHERE user = ?1 AND seq <= ?2")?
+        .execute(params![
+            record.user.as_bytes(),
+            int(seq.saturating_sub(kept))
+        ])?;
+    Ok(())
+}
+
+/// The oldest and the last number of an inbox.
+fn inbox_bounds(connection: &Connection, user: UserId) -> rusqlite::Result<(u64, u64)> {
+    connection
+        .prepare_cached(BOUNDS)?
+        .query_row([user.as_bytes()], |row| {
+            let mut columns = Columns::of(row);
+            Ok((columns.count()?, columns.count()?))
+        })
+}
+
+fn entry_of(row: &Row<'_>) -> rusqlite::Result<InboxEntry> {
+    let mut columns = Columns::of(row);
+    Ok(InboxEntry {
+        seq: columns.count()?,
+        run: columns.id(RunId::from_bytes)?,
+        thread: columns.id(ThreadId::from_bytes)?,
+        state: columns.named(RunState::from_name)?,
+        at: columns.time()?,
+    })
+}

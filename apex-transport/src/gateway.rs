@@ -1,0 +1,110 @@
+use crate::config::TransportConfig;
+use crate::handshake::{Offer, Origins};
+use crate::hub::Hub;
+use crate::protocol::Limits;
+use apex_core::auth::{Auth, Credential, Entry, Presented};
+use apex_core::clock::{Clock, Timestamp};
+use apex_core::error::{Error, Kind, Result};
+use apex_core::id::ConnectionId;
+use apex_core::run::{Live, Runner};
+use apex_core::store::Stores;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the transport is built on.
+#[derive(Debug, Clone)]
+pub struct Transport {
+    /// Where everything is kept.
+    pub stores: Stores,
+    /// Who is let in.
+    pub auth: Auth,
+    /// What starts and steers runs.
+    pub runner: Arc<dyn Runner>,
+    /// Where volatile events of this process are shown.
+    pub live: Live,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// How the transport behaves.
+    pub config: TransportConfig,
+}
+
+/// What every request and connection of one service shares.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    pub(crate) stores: Stores,
+    pub(crate) auth: Auth,
+    pub(crate) runner: Arc<dyn Runner>,
+    pub(crate) live: Live,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) config: TransportConfig,
+    pub(crate) origins: Origins,
+    pub(crate) limits: Limits,
+    pub(crate) hub: Hub,
+}
+
+impl Gateway {
+    /// # Errors
+    /// `config_invalid`.
+    pub(crate) fn new(transport: Transport) -> Result<Self> {
+        transport.config.validate()?;
+        let Transport {
+            stores,
+            auth,
+            runner,
+            live,
+            clock,
+            config,
+        } = transport;
+        Ok(Self {
+            stores,
+            auth,
+            runner,
+            live,
+            clock,
+            origins: Origins::new(config.origins.clone()),
+            limits: config.limits(),
+            hub: Hub::new(config.hub),
+            config,
+        })
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(crate) fn connection_id(&self) -> ConnectionId {
+        ConnectionId::new(&*self.clock)
+    }
+
+    /// Verifies one credential.
+    pub(crate) async fn verify(
+        &self,
+        credential: &Credential,
+        presented: &Presented,
+    ) -> Result<Entry> {
+        within(
+            self.config.http.auth_within,
+            self.auth.authenticate(credential, presented),
+        )
+        .await
+    }
+
+    /// Verifies what an upgrade request presents.
+    pub(crate) async fn verify_offer(&self, offer: Offer) -> Result<Option<Entry>> {
+        within(self.config.http.auth_within, offer.verify(&self.auth)).await
+    }
+}
+
+/// Gives up on a store that does not answer: nobody is let in by default.
+async fn within<T>(longest: Duration, verify: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(longest, verify)
+        .await
+        .unwrap_or_else(|_| {
+            Err(Error::new(
+                Kind::Unavailable,
+                "auth.verify",
+                "the credential could not be verified in time; try again",
+            )
+            .with_retry_after(Duration::from_secs(1)))
+        })
+}

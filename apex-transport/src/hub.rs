@@ -1,0 +1,349 @@
+//! Who is connected to this node: limits, draining, statistics. A [`Seat`] is one connection's place; dropping it, on
+//! whatever path, gives the place back.
+
+use crate::config::HubConfig;
+use crate::protocol::Draining;
+use apex_core::error::{Error, Kind, Result};
+use apex_core::id::{ConnectionId, SessionId, UserId};
+use apex_core::principal::Principal;
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+const OPERATION: &str = "hub.admit";
+
+/// How long a client that found this node full is told to wait.
+const COME_BACK: Duration = Duration::from_secs(5);
+
+/// Who is connected to this node.
+#[derive(Debug, Clone)]
+pub struct Hub(Arc<Inner>);
+
+/// How many are connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HubStatistics {
+    /// Connections.
+    pub connections: usize,
+    /// Of them, those that have not said who they are.
+    pub unknown: usize,
+    /// Users with at least one connection.
+    pub users: usize,
+    /// Connections since the start.
+    pub admitted: u64,
+    /// Refusals for want of room since the start.
+    pub refused: u64,
+    /// Whether the node is draining.
+    pub draining: bool,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: HubConfig,
+    state: Mutex<State>,
+    left: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    seats: HashMap<ConnectionId, Taken>,
+    users: HashMap<UserId, usize>,
+    unknown: usize,
+    admitted: u64,
+    refused: u64,
+    draining: Option<Draining>,
+}
+
+#[derive(Debug)]
+struct Taken {
+    user: Option<UserId>,
+    session: Option<SessionId>,
+    mailbox: Arc<Mailbox>,
+}
+
+/// What the hub tells a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Notice {
+    Drain(Draining),
+    Revoked,
+}
+
+/// The last notice that a connection has not read; a revocation is not replaced.
+#[derive(Debug, Default)]
+struct Mailbox {
+    notice: Mutex<Option<Notice>>,
+    reader: AtomicWaker,
+}
+
+impl Mailbox {
+    fn put(&self, notice: Notice) {
+        let mut place = self.notice.lock();
+        if *place != Some(Notice::Revoked) {
+            *place = Some(notice);
+        }
+        drop(place);
+        self.reader.wake();
+    }
+}
+
+impl Hub {
+    pub(crate) fn new(config: HubConfig) -> Self {
+        Self(Arc::new(Inner {
+            config,
+            state: Mutex::new(State::default()),
+            left: Notify::new(),
+        }))
+    }
+
+    /// How many are connected.
+    #[must_use]
+    pub fn statistics(&self) -> HubStatistics {
+        let state = self.0.state.lock();
+        HubStatistics {
+            connections: state.seats.len(),
+            unknown: state.unknown,
+            users: state.users.len(),
+            admitted: state.admitted,
+            refused: state.refused,
+            draining: state.draining.is_some(),
+        }
+    }
+
+    /// Begins to drain: every client is told to resume elsewhere and closed soon after, and nobody new is admitted.
+    pub fn drain(&self) {
+        let config = &self.0.config;
+        let draining = Draining {
+            after_ms: millis(config.drain_after),
+            jitter_ms: millis(config.drain_jitter),
+        };
+        let mut state = self.0.state.lock();
+        state.draining = Some(draining);
+        for taken in state.seats.values() {
+            taken.mailbox.put(Notice::Drain(draining));
+        }
+    }
+
+    /// Closes the connections that came by a login which has ended.
+    pub fn revoke(&self, session: SessionId) {
+        let state = self.0.state.lock();
+        for taken in state.seats.values() {
+            if taken.session == Some(session) {
+                taken.mailbox.put(Notice::Revoked);
+            }
+        }
+    }
+
+    /// Waits until nobody is connected.
+    pub async fn emptied(&self) {
+        loop {
+            let left = self.0.left.notified();
+            if self.0.state.lock().seats.is_empty() {
+                return;
+            }
+            left.await;
+        }
+    }
+
+    /// Gives a place to a connection whose user is not known yet.
+    pub(crate) fn admit(&self, id: ConnectionId) -> Result<Seat> {
+        let mut state = self.0.state.lock();
+        if state.draining.is_some() {
+            state.refused += 1;
+            return Err(Error::new(
+                Kind::Draining,
+                OPERATION,
+                "this node shuts down; another serves",
+            )
+            .with_retry_after(self.0.config.drain_after));
+        }
+        if state.seats.len() >= self.0.config.connections || state.unknown >= self.0.config.unknown
+        {
+            state.refused += 1;
+            return Err(Error::new(
+                Kind::Unavailable,
+                OPERATION,
+                "this node has no room for another connection",
+            )
+            .with_retry_after(COME_BACK));
+        }
+        let mailbox = Arc::new(Mailbox::default());
+        let taken = Taken {
+            user: None,
+            session: None,
+            mailbox: Arc::clone(&mailbox),
+        };
+        state.seats.insert(id, taken);
+        state.unknown += 1;
+        state.admitted += 1;
+        Ok(Seat {
+            hub: self.clone(),
+            id,
+            mailbox,
+        })
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// One connection's place.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    hub: Hub,
+    id: ConnectionId,
+    mailbox: Arc<Mailbox>,
+}
+
+impl Seat {
+    pub(crate) fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// Says whose connection it is; again, by which login the same user goes on.
+    pub(crate) fn identify(&self, principal: &Principal) -> Result<()> {
+        let mut state = self.hub.0.state.lock();
+        let State {
+            seats,
+            users,
+            unknown,
+            refused,
+            ..
+        } = &mut *state;
+        let Some(taken) = seats.get_mut(&self.id) else {
+            return Err(Error::internal(OPERATION, "a connection lost its place"));
+        };
+        if taken.user.is_none() {
+            let count = users.entry(principal.user()).or_insert(0);
+            if *count >= self.hub.0.config.per_user {
+                *refused += 1;
+                return Err(Error::new(
+                    Kind::TooManyConnections,
+                    OPERATION,
+                    format!("this user has {count} connections, which is the limit; close one"),
+                ));
+            }
+            *count += 1;
+            *unknown -= 1;
+            taken.user = Some(principal.user());
+        }
+        taken.session = principal.session();
+        Ok(())
+    }
+
+    /// The next notice of the hub's.
+    pub(crate) fn poll_notice(&self, cx: &mut Context<'_>) -> Poll<Notice> {
+        self.mailbox.reader.register(cx.waker());
+        match self.mailbox.notice.lock().take() {
+            Some(notice) => Poll::Ready(notice),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut state = self.hub.0.state.lock();
+        if let Some(taken) = state.seats.remove(&self.id) {
+            match taken.user {
+                Some(user) => release(&mut state.users, user),
+                None => state.unknown -= 1,
+            }
+        }
+        drop(state);
+        self.hub.0.left.notify_waiters();
+    }
+}
+
+fn release(users: &mut HashMap<UserId, usize>, user: UserId) {
+    if let Some(count) = users.get_mut(&user) {
+        *count -= 1;
+        if *count == 0 {
+            users.remove(&user);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use apex_core::clock::SystemClock;
+    use apex_core::principal::Scopes;
+    use std::task::Waker;
+
+    fn hub() -> Hub {
+        Hub::new(HubConfig {
+            connections: 4,
+            unknown: 2,
+            per_user: 2,
+            ..HubConfig::default()
+        })
+    }
+
+    fn admit(hub: &Hub) -> Result<Seat> {
+        hub.admit(ConnectionId::new(&SystemClock))
+    }
+
+    fn ada() -> Principal {
+        Principal::vouched(UserId::new(&SystemClock), Scopes::USER)
+    }
+
+    fn notice(seat: &Seat) -> Poll<Notice> {
+        seat.poll_notice(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn those_who_say_nothing_cannot_fill_the_house() {
+        let hub = hub();
+        let (first, _second) = (admit(&hub).unwrap(), admit(&hub).unwrap());
+        assert_eq!(admit(&hub).unwrap_err().kind(), Kind::Unavailable);
+        first.identify(&ada()).unwrap();
+        let third = admit(&hub);
+        assert!(third.is_ok());
+        assert_eq!(hub.statistics().unknown, 2);
+        assert_eq!(hub.statistics().refused, 1);
+    }
+
+    #[test]
+    fn a_user_has_a_share_and_leaving_gives_it_back() {
+        let hub = hub();
+        let ada = ada();
+        let seats: Vec<_> = (0..2)
+            .map(|_| {
+                let seat = admit(&hub).unwrap();
+                seat.identify(&ada).unwrap();
+                seat.identify(&ada).unwrap();
+                seat
+            })
+            .collect();
+        let third = admit(&hub).unwrap();
+        assert_eq!(
+            third.identify(&ada).unwrap_err().kind(),
+            Kind::TooManyConnections
+        );
+        drop(seats);
+        third.identify(&ada).unwrap();
+        drop(third);
+        let left = hub.statistics();
+        assert_eq!((left.connections, left.unknown, left.users), (0, 0, 0));
+    }
+
+    #[tokio::test]
+    async fn draining_reaches_everybody_and_admits_nobody() {
+        let hub = hub();
+        let seat = admit(&hub).unwrap();
+        hub.drain();
+        assert!(matches!(notice(&seat), Poll::Ready(Notice::Drain(_))));
+        assert!(notice(&seat).is_pending());
+        assert_eq!(admit(&hub).unwrap_err().kind(), Kind::Draining);
+        let waiting = tokio::spawn({
+            let hub = hub.clone();
+            async move { hub.emptied().await }
+        });
+        drop(seat);
+        waiting.await.unwrap();
+    }
+}

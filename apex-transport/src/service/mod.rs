@@ -1,0 +1,191 @@
+//! The service: the routes of the protocol, section 4, as a tower service that mounts in any host.
+//!
+//! Every request goes through the same steps in the same order: limits, request id, origin and CORS, CSRF,
+//! authentication, the route. Every refusal is the catalogue's JSON body.
+
+mod access;
+mod body;
+mod conversation;
+mod files;
+mod guard;
+mod health;
+mod login;
+mod reply;
+mod results;
+#[cfg(feature = "websocket")]
+mod upgrade;
+
+pub use reply::ResponseBody;
+
+use crate::gateway::{Gateway, Transport};
+use crate::hub::Hub;
+use apex_core::error::{Error, Result};
+use apex_core::id::CorrelationId;
+use body::RequestBody;
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use guard::Guarded;
+use http::{Method, Request, Response};
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// An error of a host's body.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The wire of netra-apex as a tower service over HTTP requests; a clone is the same service.
+///
+/// It mounts in any host, under the host's prefix or [`crate::TransportConfig::prefix`], on a hyper connection that
+/// allows upgrades and within a tokio runtime:
+///
+/// ```ignore
+/// let app = axum::Router::new().nest_service("/apex", service);
+/// ```
+#[derive(Debug, Clone)]
+pub struct TransportService {
+    gateway: Arc<Gateway>,
+}
+
+impl TransportService {
+    /// The service over what the host has put together.
+    ///
+    /// # Errors
+    /// `config_invalid`, with every fault.
+    pub fn new(transport: Transport) -> Result<Self> {
+        Ok(Self {
+            gateway: Arc::new(Gateway::new(transport)?),
+        })
+    }
+
+    /// Who is connected.
+    #[must_use]
+    pub fn hub(&self) -> &Hub {
+        &self.gateway.hub
+    }
+
+    pub(crate) fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// Answers one request.
+    pub async fn respond<B>(&self, request: Request<B>) -> Response<ResponseBody>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let request = request.map(RequestBody::new);
+        let correlation = CorrelationId::new(&*self.gateway.clock);
+        let guarded = match Guarded::admit(&self.gateway, correlation, request.headers()) {
+            Ok(guarded) => guarded,
+            Err(error) => return reply::refusal(&error.with_correlation(correlation)),
+        };
+        if let Some(preflight) = guarded.preflight(request.method(), request.headers()) {
+            return preflight;
+        }
+        let answering = route(Arc::clone(&self.gateway), guarded.clone(), request);
+        let answer = AssertUnwindSafe(answering)
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| Err(Error::internal("service.respond", "a route panicked")));
+        guarded.dress(answer.unwrap_or_else(|error| {
+            let error = error.with_correlation(correlation);
+            reply::refusal(&error)
+        }))
+    }
+}
+
+impl<B> tower::Service<Request<B>> for TransportService
+where
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<ResponseBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let service = self.clone();
+        Box::pin(async move { Ok(service.respond(request).await) })
+    }
+}
+
+/// The one table of routes.
+async fn route(
+    gateway: Arc<Gateway>,
+    guarded: Guarded,
+    request: Request<RequestBody>,
+) -> Result<Response<ResponseBody>> {
+    let path = request.uri().path().to_owned();
+    let path = path
+        .strip_prefix(gateway.config.prefix.as_str())
+        .unwrap_or_default();
+    let segments: Vec<&str> = path.strip_prefix('/').unwrap_or(path).split('/').collect();
+    // What a HEAD asks for is a GET whose body the host leaves out.
+    let method = match request.method() {
+        &Method::HEAD => Method::GET,
+        method => method.clone(),
+    };
+    let (head, body) = request.into_parts();
+    let call = Call {
+        gateway,
+        guarded,
+        head,
+    };
+    match (&method, segments.as_slice()) {
+        (&Method::GET, ["health", "live"]) => health::live(&call),
+        (&Method::GET, ["health", "ready"]) => health::ready(&call).await,
+
+        (&Method::POST, ["auth", "dev"]) => login::development(&call, body).await,
+        (&Method::POST, ["auth", "ticket"]) => login::ticket(&call, body).await,
+        (&Method::POST, ["auth", "logout"]) => login::log_out(&call).await,
+        (&Method::GET, ["auth", "sessions"]) => login::sessions(&call).await,
+        (&Method::DELETE, ["auth", "sessions"]) => login::end_sessions(&call).await,
+        (&Method::DELETE, ["auth", "sessions", id]) => login::end_session(&call, id).await,
+
+        #[cfg(feature = "websocket")]
+        (&Method::GET, ["ws"]) => upgrade::upgrade(call).await,
+
+        (&Method::POST, ["files"]) => files::put(&call, body).await,
+        (&Method::GET, ["files"]) => files::list(&call).await,
+        (&Method::DELETE, ["files", id]) => files::delete(&call, id).await,
+
+        (&Method::POST, ["messages"]) => conversation::message(&call, body, None).await,
+        (&Method::POST, ["threads", id, "messages"]) => {
+            conversation::message(&call, body, Some(id)).await
+        }
+        (&Method::GET, ["threads"]) => conversation::threads(&call).await,
+        (&Method::GET, ["threads", id]) => conversation::thread(&call, id).await,
+        (&Method::DELETE, ["threads", id]) => conversation::delete(&call, id).await,
+        (&Method::GET, ["inbox"]) => conversation::inbox(&call).await,
+
+        (&Method::GET, ["runs", id]) => conversation::run(&call, id).await,
+        (&Method::POST, ["runs", id, "cancel"]) => conversation::cancel(&call, id).await,
+        (&Method::POST, ["runs", id, "approvals", approval]) => {
+            conversation::decide(&call, body, id, approval).await
+        }
+        (
+            &Method::GET,
+            [
+                "runs",
+                id,
+                name @ ("report.json" | "report.md" | "report.html"),
+            ],
+        ) => results::report(&call, id, name).await,
+        (&Method::GET, ["artifacts", id]) => results::artifact(&call, id).await,
+
+        _ => Err(Error::not_found("service.route", "route")),
+    }
+}
+
+/// One request on its way, without its body.
+struct Call {
+    gateway: Arc<Gateway>,
+    guarded: Guarded,
+    head: http::request::Parts,
+}

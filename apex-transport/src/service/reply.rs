@@ -1,0 +1,100 @@
+use apex_core::error::{Error, Kind};
+use bytes::Bytes;
+use http::header::{
+    CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
+use http::{Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::{Body, Frame, SizeHint};
+use serde::Serialize;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// The body of an answer.
+#[derive(Debug, Default)]
+pub struct ResponseBody(Full<Bytes>);
+
+impl From<Bytes> for ResponseBody {
+    fn from(bytes: Bytes) -> Self {
+        Self(Full::new(bytes))
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        Pin::new(&mut self.0)
+            .poll_frame(cx)
+            .map(|frame| frame.map(|frame| frame.map_err(|never| match never {})))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
+}
+
+/// A JSON answer. It is about one user and of this moment, so nobody may keep it.
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response<ResponseBody> {
+    typed(status, "application/json", body)
+}
+
+/// A JSON answer of a more special type.
+pub(super) fn typed(
+    status: StatusCode,
+    media_type: &'static str,
+    body: &impl Serialize,
+) -> Response<ResponseBody> {
+    // Only maps with keys that are no strings can fail, and no answer has one.
+    let body = serde_json::to_vec(body).unwrap_or_default();
+    let mut response = Response::new(ResponseBody::from(Bytes::from(body)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// An answer without a body.
+pub(super) fn empty(status: StatusCode) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::default());
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The catalogue's answer to what went wrong.
+pub(super) fn refusal(error: &Error) -> Response<ResponseBody> {
+    match error.kind() {
+        Kind::Internal | Kind::Storage => tracing::error!(?error, "a request failed"),
+        _ => tracing::debug!(?error, "a request was refused"),
+    }
+    let status = StatusCode::from_u16(error.kind().row().status)
+        .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json(status, &error.report());
+    let headers = response.headers_mut();
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(
+            WWW_AUTHENTICATE,
+            HeaderValue::from_static("Bearer realm=\"apex\""),
+        );
+    }
+    if let Some(after) = error.retry_after() {
+        let seconds = after.as_millis().div_ceil(1_000).max(1);
+        if let Ok(value) = HeaderValue::from_str(&seconds.to_string()) {
+            headers.insert(RETRY_AFTER, value);
+        }
+    }
+    response
+}

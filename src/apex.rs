@@ -1,0 +1,211 @@
+use crate::Builder;
+use apex_agents::Engine;
+use apex_core::auth::{Auth, User};
+use apex_core::clock::Clock;
+use apex_core::error::{Error, Kind, Result};
+use apex_core::event::{Envelope, Event, RunResult};
+use apex_core::file::{Body, FileInfo};
+use apex_core::id::{FileId, RequestId, RunId, UserId};
+use apex_core::principal::{Principal, Scopes};
+use apex_core::run::{Accepted, Delivery, Live, Message, Position, Runner, Subscription};
+use apex_core::store::Stores;
+use apex_transport::{ApexService, Transport, TransportConfig, server};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The SDK, wired: agents at work on recorded runs, and the wire that serves them. Cheap to clone; all clones are
+/// the same.
+#[derive(Debug, Clone)]
+pub struct Apex {
+    stores: Stores,
+    auth: Auth,
+    engine: Arc<Engine>,
+    live: Live,
+    clock: Arc<dyn Clock>,
+    transport: TransportConfig,
+}
+
+impl Apex {
+    /// Begins to say what an Apex is made of.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(crate) fn new(
+        stores: Stores,
+        auth: Auth,
+        engine: Arc<Engine>,
+        live: Live,
+        clock: Arc<dyn Clock>,
+        transport: TransportConfig,
+    ) -> Self {
+        Self { stores, auth, engine, live, clock, transport }
+    }
+
+    /// Vouches for a user whom the host has verified, by the host's own name for them. The account is made at the
+    /// first call.
+    ///
+    /// # Errors
+    /// `unavailable`, `storage_failed`.
+    pub async fn user(&self, name: &str) -> Result<Principal> {
+        let new = User {
+            user: UserId::new(&*self.clock),
+            subject: format!("host:{name}"),
+            created_at: self.clock.now(),
+            disabled: false,
+        };
+        let user = self.stores.users.resolve(new).await?;
+        if user.disabled {
+            return Err(Error::new(Kind::Forbidden, "apex.user", "this account is disabled"));
+        }
+        Ok(Principal::vouched(user.user, Scopes::USER))
+    }
+
+    /// Keeps a file of the user's, to be named in a message.
+    ///
+    /// # Errors
+    /// `too_large` past the limits; what the body says.
+    pub async fn upload(&self, principal: &Principal, name: &str, body: Body) -> Result<FileInfo> {
+        self.stores.files.put(principal, FileId::new(&*self.clock), name, body).await
+    }
+
+    /// Puts a message on record and starts its run.
+    ///
+    /// # Errors
+    /// As [`Runner::start`].
+    pub async fn start(&self, principal: &Principal, text: &str, files: Vec<FileId>) -> Result<Accepted> {
+        let message = Message {
+            request_id: RequestId::new(&*self.clock),
+            thread: None,
+            text: text.to_owned(),
+            attachments: files,
+        };
+        self.engine.start(principal, message).await
+    }
+
+    /// Follows a run from its beginning: what is recorded already, then what happens.
+    ///
+    /// # Errors
+    /// `not_found` for a run that is not this principal's.
+    pub async fn follow(&self, principal: &Principal, run: RunId) -> Result<Following> {
+        let (log, live) = (Arc::clone(&self.stores.runs), &self.live);
+        let (_, subscription) =
+            Subscription::open(log, &*self.stores.wakeup, live, principal.clone(), run, Position::default()).await?;
+        Ok(Following { subscription, read: VecDeque::new() })
+    }
+
+    /// Asks a question and waits for the answer.
+    ///
+    /// # Errors
+    /// As [`Apex::start`]; `cancelled`; and the error with which the run failed, by its code.
+    pub async fn ask(&self, principal: &Principal, text: &str) -> Result<RunResult> {
+        let accepted = self.start(principal, text, Vec::new()).await?;
+        let mut following = self.follow(principal, accepted.run).await?;
+        while let Some(envelope) = following.next().await? {
+            match envelope.event {
+                Event::RunCompleted { result, .. } => return Ok(result),
+                Event::RunCancelled { .. } => {
+                    return Err(Error::new(Kind::Cancelled, "apex.ask", "the run was cancelled"));
+                }
+                Event::RunFailed { error, .. } => {
+                    let kind = Kind::ALL.iter().find(|kind| kind.row().code == error.code).copied();
+                    return Err(Error::new(kind.unwrap_or(Kind::Internal), "apex.ask", error.message));
+                }
+                _ => {}
+            }
+        }
+        Err(Error::internal("apex.ask", "the run's log ended without an end").with("run", accepted.run))
+    }
+
+    /// Steers runs: cancel, stop a step, decide.
+    #[must_use]
+    pub fn runner(&self) -> &dyn Runner {
+        &*self.engine
+    }
+
+    /// Where everything is kept.
+    #[must_use]
+    pub fn stores(&self) -> &Stores {
+        &self.stores
+    }
+
+    /// Logins and tickets.
+    #[must_use]
+    pub fn auth(&self) -> &Auth {
+        &self.auth
+    }
+
+    /// The routes of the protocol as a tower service, to be mounted in the host's own server.
+    ///
+    /// # Errors
+    /// `config_invalid`.
+    pub fn service(&self) -> Result<ApexService> {
+        ApexService::new(Transport {
+            stores: self.stores.clone(),
+            auth: self.auth.clone(),
+            runner: Arc::clone(&self.engine) as Arc<dyn Runner>,
+            live: self.live.clone(),
+            clock: Arc::clone(&self.clock),
+            config: self.transport.clone(),
+        })
+    }
+
+    /// Serves the routes of the protocol on a listener until `shutdown` resolves, then tells clients to go elsewhere.
+    ///
+    /// # Errors
+    /// `config_invalid`; `unavailable` when the listener fails.
+    pub async fn serve(
+        &self,
+        listener: tokio::net::TcpListener,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<()> {
+        server::serve(listener, self.service()?, shutdown).await
+    }
+
+    /// Takes no more work, gives the runs under way until `deadline` to end, and saves the rest where they are.
+    /// Says whether all of them ended or were saved.
+    pub async fn drain(&self, deadline: Duration) -> bool {
+        self.engine.drain(deadline).await
+    }
+}
+
+/// A run's events in order, each once, without a hole.
+#[derive(Debug)]
+pub struct Following {
+    subscription: Subscription,
+    read: VecDeque<Envelope>,
+}
+
+impl Following {
+    /// The next event; `None` after the terminal one.
+    ///
+    /// # Errors
+    /// What the log says; `conflict` when a part of the log is no longer kept.
+    pub async fn next(&mut self) -> Result<Option<Envelope>> {
+        loop {
+            if let Some(envelope) = self.read.pop_front() {
+                return Ok(Some(envelope));
+            }
+            match self.subscription.next().await? {
+                Delivery::Events(events) => {
+                    for event in &events {
+                        self.read.push_back(event.decode()?);
+                    }
+                }
+                Delivery::Live(event) => return Ok(Some(event.decode()?)),
+                Delivery::Reset { head, .. } => {
+                    return Err(Error::new(
+                        Kind::Conflict,
+                        "apex.follow",
+                        "a part of this run's log is no longer kept; ask for its view",
+                    )
+                    .with("head", head));
+                }
+                Delivery::End(_) => return Ok(None),
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+use crate::Apex;
+use apex_agents::{Agent, Engine, EngineOptions, Registry, Tool};
+use apex_core::auth::{Auth, AuthConfig};
+use apex_core::clock::{Clock, SystemClock};
+use apex_core::config::Environment;
+use apex_core::error::Result;
+use apex_core::file::FileLimits;
+use apex_core::run::{Live, RunLimits};
+use apex_core::store::{Stores, memory};
+use apex_transport::TransportConfig;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Says what an [`Apex`] is made of. What is not said has a default: the agents of Apex, stores in memory, the
+/// environment production.
+#[derive(Debug, Default)]
+pub struct Builder {
+    registry: Registry,
+    own_agents: bool,
+    stores: Option<Stores>,
+    database: Option<PathBuf>,
+    clock: Option<Arc<dyn Clock>>,
+    runs: RunLimits,
+    files: FileLimits,
+    auth: AuthConfig,
+    engine: EngineOptions,
+    transport: TransportConfig,
+}
+
+impl Builder {
+    /// Adds an agent of one's own. The first one added takes the place of Apex's supervisor: runs begin with it.
+    #[must_use]
+    pub fn agent(mut self, agent: impl Agent) -> Self {
+        self.registry = self.registry.agent(agent);
+        self.own_agents = true;
+        self
+    }
+
+    /// Adds a tool of one's own, for every agent to call.
+    #[must_use]
+    pub fn tool(mut self, tool: impl Tool) -> Self {
+        self.registry = self.registry.tool(tool);
+        self
+    }
+
+    /// Replaces all agents and tools; `agents::agents::team()` gives those of Apex to add to.
+    #[must_use]
+    pub fn registry(mut self, registry: Registry) -> Self {
+        self.registry = registry;
+        self.own_agents = true;
+        self
+    }
+
+    /// Keeps everything in an SQLite database at this path, and in the folder `<path>.files` beside it. Several
+    /// processes of one machine may share it.
+    #[cfg(feature = "sqlite")]
+    #[must_use]
+    pub fn database(mut self, path: impl Into<PathBuf>) -> Self {
+        self.database = Some(path.into());
+        self
+    }
+
+    /// Keeps everything in stores of the host's.
+    #[must_use]
+    pub fn stores(mut self, stores: Stores) -> Self {
+        self.stores = Some(stores);
+        self
+    }
+
+    /// Takes the time from this clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Says where this process runs. Only [`Environment::Development`] opens the development login.
+    #[must_use]
+    pub fn environment(mut self, environment: Environment) -> Self {
+        self.auth.environment = environment;
+        self
+    }
+
+    /// Limits what runs and their logs may use.
+    #[must_use]
+    pub fn runs(mut self, limits: RunLimits) -> Self {
+        self.runs = limits;
+        self
+    }
+
+    /// Limits what users may upload.
+    #[must_use]
+    pub fn files(mut self, limits: FileLimits) -> Self {
+        self.files = limits;
+        self
+    }
+
+    /// Says how logins and tickets behave. The environment within it holds.
+    #[must_use]
+    pub fn auth(mut self, config: AuthConfig) -> Self {
+        self.auth = config;
+        self
+    }
+
+    /// Says how the engine works.
+    #[must_use]
+    pub fn engine(mut self, options: EngineOptions) -> Self {
+        self.engine = options;
+        self
+    }
+
+    /// Says how the wire behaves. Its `runs`, `files` and `unused_tickets` are taken from what is said here.
+    #[must_use]
+    pub fn transport(mut self, config: TransportConfig) -> Self {
+        self.transport = config;
+        self
+    }
+
+    /// Checks everything, opens the stores, and begins to work on runs, also on those that an earlier process left
+    /// behind. To be called in a Tokio runtime.
+    ///
+    /// # Errors
+    /// `config_invalid` with every fault of a part; `storage_failed` or `unavailable` when a store cannot be opened.
+    pub async fn build(self) -> Result<Apex> {
+        let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock));
+        let transport = TransportConfig {
+            runs: self.runs,
+            files: self.files,
+            unused_tickets: self.auth.unused_tickets,
+            ..self.transport
+        };
+        transport.validate()?;
+        let registry = if self.own_agents { self.registry } else { apex_agents::agents::team(self.registry)? };
+        let stores = match (self.stores, self.database) {
+            (Some(stores), _) => stores,
+            #[cfg(feature = "sqlite")]
+            (None, Some(path)) => {
+                use apex_core::store::sqlite;
+                let options = sqlite::SqliteOptions { runs: self.runs, files: self.files, ..sqlite::SqliteOptions::new(path) };
+                sqlite::open(options, Arc::clone(&clock)).await?
+            }
+            _ => memory::open(memory::MemoryOptions { runs: self.runs, files: self.files }, Arc::clone(&clock)),
+        };
+        let auth = Auth::new(
+            Arc::clone(&stores.tickets),
+            Arc::clone(&stores.sessions),
+            Arc::clone(&stores.users),
+            Arc::clone(&clock),
+            self.auth,
+        );
+        let live = Live::default();
+        let engine = Engine::new(stores.clone(), live.clone(), Arc::clone(&clock), registry, self.engine)?;
+        engine.launch();
+        Ok(Apex::new(stores, auth, engine, live, clock, transport))
+    }
+}
