@@ -9,7 +9,7 @@ use apex_core::id::{FileId, RequestId, RunId, UserId};
 use apex_core::principal::{Principal, Scopes};
 use apex_core::run::{Accepted, Delivery, Live, Message, Position, Runner, Subscription};
 use apex_core::store::Stores;
-use apex_transport::{ApexService, Transport, TransportConfig, server};
+use apex_transport::TransportService;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub struct Apex {
     engine: Arc<Engine>,
     live: Live,
     clock: Arc<dyn Clock>,
-    transport: TransportConfig,
+    service: TransportService,
 }
 
 impl Apex {
@@ -40,9 +40,16 @@ impl Apex {
         engine: Arc<Engine>,
         live: Live,
         clock: Arc<dyn Clock>,
-        transport: TransportConfig,
+        service: TransportService,
     ) -> Self {
-        Self { stores, auth, engine, live, clock, transport }
+        Self {
+            stores,
+            auth,
+            engine,
+            live,
+            clock,
+            service,
+        }
     }
 
     /// Vouches for a user whom the host has verified, by the host's own name for them. The account is made at the
@@ -59,7 +66,11 @@ impl Apex {
         };
         let user = self.stores.users.resolve(new).await?;
         if user.disabled {
-            return Err(Error::new(Kind::Forbidden, "apex.user", "this account is disabled"));
+            return Err(Error::new(
+                Kind::Forbidden,
+                "apex.user",
+                "this account is disabled",
+            ));
         }
         Ok(Principal::vouched(user.user, Scopes::USER))
     }
@@ -69,14 +80,22 @@ impl Apex {
     /// # Errors
     /// `too_large` past the limits; what the body says.
     pub async fn upload(&self, principal: &Principal, name: &str, body: Body) -> Result<FileInfo> {
-        self.stores.files.put(principal, FileId::new(&*self.clock), name, body).await
+        self.stores
+            .files
+            .put(principal, FileId::new(&*self.clock), name, body)
+            .await
     }
 
     /// Puts a message on record and starts its run.
     ///
     /// # Errors
     /// As [`Runner::start`].
-    pub async fn start(&self, principal: &Principal, text: &str, files: Vec<FileId>) -> Result<Accepted> {
+    pub async fn start(
+        &self,
+        principal: &Principal,
+        text: &str,
+        files: Vec<FileId>,
+    ) -> Result<Accepted> {
         let message = Message {
             request_id: RequestId::new(&*self.clock),
             thread: None,
@@ -92,9 +111,19 @@ impl Apex {
     /// `not_found` for a run that is not this principal's.
     pub async fn follow(&self, principal: &Principal, run: RunId) -> Result<Following> {
         let (log, live) = (Arc::clone(&self.stores.runs), &self.live);
-        let (_, subscription) =
-            Subscription::open(log, &*self.stores.wakeup, live, principal.clone(), run, Position::default()).await?;
-        Ok(Following { subscription, read: VecDeque::new() })
+        let (_, subscription) = Subscription::open(
+            log,
+            &*self.stores.wakeup,
+            live,
+            principal.clone(),
+            run,
+            Position::default(),
+        )
+        .await?;
+        Ok(Following {
+            subscription,
+            read: VecDeque::new(),
+        })
     }
 
     /// Asks a question and waits for the answer.
@@ -108,16 +137,30 @@ impl Apex {
             match envelope.event {
                 Event::RunCompleted { result, .. } => return Ok(result),
                 Event::RunCancelled { .. } => {
-                    return Err(Error::new(Kind::Cancelled, "apex.ask", "the run was cancelled"));
+                    return Err(Error::new(
+                        Kind::Cancelled,
+                        "apex.ask",
+                        "the run was cancelled",
+                    ));
                 }
                 Event::RunFailed { error, .. } => {
-                    let kind = Kind::ALL.iter().find(|kind| kind.row().code == error.code).copied();
-                    return Err(Error::new(kind.unwrap_or(Kind::Internal), "apex.ask", error.message));
+                    let kind = Kind::ALL
+                        .iter()
+                        .find(|kind| kind.row().code == error.code)
+                        .copied();
+                    return Err(Error::new(
+                        kind.unwrap_or(Kind::Internal),
+                        "apex.ask",
+                        error.message,
+                    ));
                 }
                 _ => {}
             }
         }
-        Err(Error::internal("apex.ask", "the run's log ended without an end").with("run", accepted.run))
+        Err(
+            Error::internal("apex.ask", "the run's log ended without an end")
+                .with("run", accepted.run),
+        )
     }
 
     /// Steers runs: cancel, stop a step, decide.
@@ -138,31 +181,23 @@ impl Apex {
         &self.auth
     }
 
-    /// The routes of the protocol as a tower service, to be mounted in the host's own server.
-    ///
-    /// # Errors
-    /// `config_invalid`.
-    pub fn service(&self) -> Result<ApexService> {
-        ApexService::new(Transport {
-            stores: self.stores.clone(),
-            auth: self.auth.clone(),
-            runner: Arc::clone(&self.engine) as Arc<dyn Runner>,
-            live: self.live.clone(),
-            clock: Arc::clone(&self.clock),
-            config: self.transport.clone(),
-        })
+    /// The routes of the protocol as a tower service, to be mounted in the host's own server. All clones of it share
+    /// their limits and connections.
+    #[must_use]
+    pub fn service(&self) -> TransportService {
+        self.service.clone()
     }
 
-    /// Serves the routes of the protocol on a listener until `shutdown` resolves, then tells clients to go elsewhere.
+    /// Serves the routes of the protocol on a listener until `shutdown` is done, then tells clients to go elsewhere.
     ///
     /// # Errors
-    /// `config_invalid`; `unavailable` when the listener fails.
+    /// `unavailable` when the listener is of no use.
     pub async fn serve(
         &self,
         listener: tokio::net::TcpListener,
-        shutdown: impl Future<Output = ()> + Send + 'static,
+        shutdown: impl Future<Output = ()>,
     ) -> Result<()> {
-        server::serve(listener, self.service()?, shutdown).await
+        apex_transport::serve(listener, self.service(), shutdown).await
     }
 
     /// Takes no more work, gives the runs under way until `deadline` to end, and saves the rest where they are.

@@ -5,9 +5,9 @@ use apex_core::clock::{Clock, SystemClock};
 use apex_core::config::Environment;
 use apex_core::error::Result;
 use apex_core::file::FileLimits;
-use apex_core::run::{Live, RunLimits};
+use apex_core::run::{Live, RunLimits, Runner};
 use apex_core::store::{Stores, memory};
-use apex_transport::TransportConfig;
+use apex_transport::{Transport, TransportConfig, TransportService};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -130,16 +130,30 @@ impl Builder {
             ..self.transport
         };
         transport.validate()?;
-        let registry = if self.own_agents { self.registry } else { apex_agents::agents::team(self.registry)? };
+        let registry = if self.own_agents {
+            self.registry
+        } else {
+            Registry::default()
+        };
         let stores = match (self.stores, self.database) {
             (Some(stores), _) => stores,
             #[cfg(feature = "sqlite")]
             (None, Some(path)) => {
                 use apex_core::store::sqlite;
-                let options = sqlite::SqliteOptions { runs: self.runs, files: self.files, ..sqlite::SqliteOptions::new(path) };
-                sqlite::open(options, Arc::clone(&clock)).await?
+                let options = sqlite::SqliteOptions {
+                    runs: self.runs,
+                    files: self.files,
+                    ..sqlite::SqliteOptions::new(path)
+                };
+                sqlite::open(&options, Arc::clone(&clock))?
             }
-            _ => memory::open(memory::MemoryOptions { runs: self.runs, files: self.files }, Arc::clone(&clock)),
+            _ => memory::open(
+                memory::MemoryOptions {
+                    runs: self.runs,
+                    files: self.files,
+                },
+                Arc::clone(&clock),
+            ),
         };
         let auth = Auth::new(
             Arc::clone(&stores.tickets),
@@ -149,8 +163,22 @@ impl Builder {
             self.auth,
         );
         let live = Live::default();
-        let engine = Engine::new(stores.clone(), live.clone(), Arc::clone(&clock), registry, self.engine)?;
+        let engine = Engine::new(
+            stores.clone(),
+            live.clone(),
+            Arc::clone(&clock),
+            registry,
+            self.engine,
+        )?;
+        let service = TransportService::new(Transport {
+            stores: stores.clone(),
+            auth: auth.clone(),
+            runner: Arc::clone(&engine) as Arc<dyn Runner>,
+            live: live.clone(),
+            clock: Arc::clone(&clock),
+            config: transport,
+        })?;
         engine.launch();
-        Ok(Apex::new(stores, auth, engine, live, clock, transport))
+        Ok(Apex::new(stores, auth, engine, live, clock, service))
     }
 }

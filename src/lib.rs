@@ -11,6 +11,8 @@
 //! face are crates of their own: [`core`] (events, runs, stores, ways in), [`agents`] (the runtime of agents and the
 //! analysis of spending) and [`transport`] (the wire).
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod apex;
 mod builder;
 
@@ -24,7 +26,8 @@ pub use builder::Builder;
 pub mod prelude {
     pub use crate::{Apex, Builder, Following};
     pub use apex_agents::{
-        Agent, AgentOutput, Context, Plan, PlanStep, Registry, Request, Tool, ToolContext, agent_fn, tool_fn,
+        Agent, AgentOutput, Context, Plan, PlanStep, Registry, Request, Tool, ToolContext,
+        agent_fn, tool_fn,
     };
     pub use apex_core::error::{Error, ErrorReport, Kind, Result};
     pub use apex_core::event::{Envelope, Event, RunResult, RunStatus};

@@ -4,6 +4,8 @@
 //! whose effects it performs and journals, and records every event before anyone sees it. What a run does is said
 //! by [`Agent`]s, which work through a [`Context`] and act by [`Tool`]s; a [`Registry`] knows which there are.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod agent;
 mod context;
 pub mod cost;

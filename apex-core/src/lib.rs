@@ -1,6 +1,8 @@
 //! The ground floor of netra-apex: ids, time, money, errors, events, runs, stores and the ways in. It knows no agent
 //! and serves no socket.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod auth;
 pub mod clock;
 pub mod config;

@@ -3,6 +3,8 @@
 //!
 //! [`TransportService`] is a tower service that mounts in any host; [`serve`] runs it on a listener.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod config;
 pub mod connection;
 #[cfg(feature = "websocket")]

@@ -2,6 +2,5 @@
 //! and the types that other languages are generated from.
 
 mod golden_path;
-mod kill;
+mod hello;
 mod support;
-mod users;

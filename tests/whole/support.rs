@@ -9,14 +9,21 @@ pub(crate) fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().and_then(Path::parent).unwrap();
     let example = profile.join("examples").join(name);
-    assert!(example.exists(), "{} is missing: build it with `cargo build --example {name}`", example.display());
+    assert!(
+        example.exists(),
+        "{} is missing: build it with `cargo build --example {name}`",
+        example.display()
+    );
     example
 }
 
 /// The golden path with its report and events in `folder`, and `arguments`.
 pub(crate) fn golden_path(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(example("golden_path"));
-    command.current_dir(folder).args(["--report", "report", "--events", "events.jsonl"]).args(arguments);
+    command
+        .current_dir(folder)
+        .args(["--report", "report", "--events", "events.jsonl"])
+        .args(arguments);
     command
 }
 
@@ -26,7 +33,13 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 
 /// Fails with all that a process printed unless it ended well.
 pub(crate) fn assert_success(output: &Output) {
-    assert!(output.status.success(), "{}\n{}\n{}", output.status, text(&output.stdout), text(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}\n{}\n{}",
+        output.status,
+        text(&output.stdout),
+        text(&output.stderr)
+    );
 }
 
 pub(crate) fn json(path: &Path) -> Value {
@@ -35,15 +48,26 @@ pub(crate) fn json(path: &Path) -> Value {
 
 /// The whole lines of an events file; a process that was killed may have left half a line at the end.
 pub(crate) fn events(path: &Path) -> Vec<Value> {
-    let Ok(bytes) = std::fs::read(path) else { return Vec::new() };
-    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-    bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).unwrap()).collect()
+    let Ok(bytes) = std::fs::read(path) else {
+        return Vec::new();
+    };
+    let whole = bytes
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |last| last + 1);
+    bytes[..whole]
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect()
 }
 
 /// A folder with the real usage files, or a visible note that the test cannot run.
 pub(crate) fn data(file: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("APEX_TEST_DATA")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
+    let root = std::env::var_os("APEX_TEST_DATA").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"),
+        PathBuf::from,
+    );
     let path = root.join(file);
     if path.exists() {
         return path.canonicalize().ok();
@@ -55,14 +79,20 @@ pub(crate) fn data(file: &str) -> Option<PathBuf> {
 /// Checks the promises that a run's recorded events make: numbers without holes, `run_started` first, each step
 /// with a thought and in order, each call with its end, exactly one terminal event and nothing after it.
 pub(crate) fn assert_whole_run(events: &[Value]) {
-    let recorded: Vec<&Value> = events.iter().filter(|event| event.get("seq").is_some()).collect();
+    let recorded: Vec<&Value> = events
+        .iter()
+        .filter(|event| event.get("seq").is_some())
+        .collect();
     for (place, event) in recorded.iter().enumerate() {
         assert_eq!(event["seq"], place as u64 + 1, "a hole before {event}");
         assert_eq!(event["epoch"], recorded[0]["epoch"]);
         assert_eq!(event["run"], recorded[0]["run"]);
     }
     assert_eq!(recorded[0]["type"], "run_started");
-    let (mut open_steps, mut open_calls) = (std::collections::HashMap::new(), std::collections::HashSet::new());
+    let (mut open_steps, mut open_calls) = (
+        std::collections::HashMap::new(),
+        std::collections::HashSet::new(),
+    );
     let mut terminals = 0;
     for event in &recorded {
         assert_eq!(terminals, 0, "after the end: {event}");
@@ -85,5 +115,8 @@ pub(crate) fn assert_whole_run(events: &[Value]) {
         }
     }
     assert_eq!(terminals, 1, "{:?}", recorded.last());
-    assert!(open_steps.is_empty() && open_calls.is_empty(), "{open_steps:?} {open_calls:?}");
+    assert!(
+        open_steps.is_empty() && open_calls.is_empty(),
+        "{open_steps:?} {open_calls:?}"
+    );
 }
