@@ -9,7 +9,9 @@ mod arguments;
 mod page;
 
 use arguments::Arguments;
+use netra_apex::core::config::Environment;
 use netra_apex::prelude::*;
+use netra_apex::transport::TransportConfig;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -51,7 +53,7 @@ async fn host(arguments: Arguments) -> Result<()> {
         .await?;
 
     // The page's routes first; whatever they do not know is the protocol's.
-    let service = apex.service()?;
+    let service = apex.service();
     let hub = service.hub().clone();
     let app = page::routes().fallback_service(service);
     println!("Apex chat: http://{}  (Ctrl-C ends it)", arguments.listen);

@@ -1,12 +1,16 @@
 //! The chat page: its files, compiled in, with headers that let it load nothing from elsewhere.
 
 use axum::Router;
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::HeaderName;
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
 use axum::routing::get;
+use netra_apex::agents::cost::sample;
 
 /// What the page may do: its own scripts, styles and requests, and no inline ones of either kind.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-    img-src 'self' data:; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
@@ -30,19 +34,22 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/run-model.js", SCRIPT, include_str!("page/run-model.js")),
     ("/run-view.js", SCRIPT, include_str!("page/run-view.js")),
     ("/threads.js", SCRIPT, include_str!("page/threads.js")),
-    ("/sample.csv", CSV, include_str!("../golden_path/sample.csv")),
 ];
 
-/// The routes of the page.
+/// The routes of the page, and of the sample that it offers.
 pub(crate) fn routes() -> Router {
-    FILES.iter().fold(Router::new(), |router, &(path, media_type, content)| {
-        let headers = [
-            (CONTENT_TYPE, media_type),
-            (CONTENT_SECURITY_POLICY, POLICY),
-            (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-            (REFERRER_POLICY, "no-referrer"),
-            (CACHE_CONTROL, "no-cache"),
-        ];
-        router.route(path, get(move || async move { (headers, content) }))
+    let sample = Router::new().route("/sample.csv", get(|| async { (headers(CSV), sample::csv()) }));
+    FILES.iter().fold(sample, |router, &(path, media_type, content)| {
+        router.route(path, get(move || async move { (headers(media_type), content) }))
     })
+}
+
+fn headers(media_type: &'static str) -> [(HeaderName, &'static str); 5] {
+    [
+        (CONTENT_TYPE, media_type),
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+        (CACHE_CONTROL, "no-cache"),
+    ]
 }

@@ -3,7 +3,7 @@
 import { announce, byId, el, setText } from './dom.js';
 import { bytes } from './format.js';
 
-const QUESTION = 'What do we spend, and what can we save?';
+const QUESTION = 'Where does our LLM money go, and what could we save?';
 
 /** `onAsk({ text, files })` sends; when it throws, the words and files stay. */
 export class Composer {

@@ -1,4 +1,4 @@
-// Figures and names as people read them. Money stays an exact decimal string until its last step.
+// Figures and names as people read them.
 
 /** `4210` as `4.2 s`, `95` as `95 ms`, `83000` as `1 min 23 s`. */
 export function elapsed(ms) {
@@ -24,21 +24,6 @@ export function bytes(number) {
     unit += 1;
   }
   return unit === 0 ? `${value} B` : `${value.toFixed(1)} ${units[unit]}`;
-}
-
-/** The decimal string `"10182.704"` as `$10,182.70`; small amounts keep enough digits to be told from zero. */
-export function money(decimal) {
-  if (decimal === null || decimal === undefined) return 'unpriced';
-  const negative = decimal.startsWith('-');
-  const [whole, fraction = ''] = decimal.replace('-', '').split('.');
-  const firstDigit = fraction.search(/[1-9]/);
-  const digits = BigInt(whole) === 0n && firstDigit >= 2 ? firstDigit + 2 : 2;
-  const padded = fraction.padEnd(digits + 1, '0');
-  let scaled = BigInt(whole + padded.slice(0, digits));
-  if (padded[digits] >= '5') scaled += 1n;
-  const text = scaled.toString().padStart(digits + 1, '0');
-  const grouped = new Intl.NumberFormat('en-US').format(BigInt(text.slice(0, -digits)));
-  return `${negative ? '−' : ''}$${grouped}.${text.slice(-digits)}`;
 }
 
 /** `data_helper` as `Data helper`. */

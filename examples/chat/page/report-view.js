@@ -1,36 +1,24 @@
-// A run's report in the page: its key figures, what of the files could not be used, and the whole report.
+// A run's report in the page: what of the files could not be used, and the report itself.
 
 import { el } from './dom.js';
-import { count, money } from './format.js';
+import { count } from './format.js';
 import { inline } from './markdown.js';
 
-/** The figures at once, the report itself below them. Everything is fetched with the login's token. */
+/** Everything in it is fetched with the login's token. */
 export function reportView(api, run) {
-  const figures = el('div', {});
+  const missing = el('div', {});
   const frame = el('div', { class: 'report-frame' });
   const view = el('section', { class: 'report', 'aria-label': 'Report' },
-    figures,
+    missing,
     frame,
     el('p', { class: 'downloads' }, 'Download: ',
       download(api, run, 'html', 'text/html', 'HTML'),
       download(api, run, 'json', 'application/json', 'JSON'),
       download(api, run, 'md', 'text/markdown', 'Markdown')));
   const failed = (error) => frame.append(el('p', { class: 'error' }, `The report could not be loaded: ${error.message}`));
-  api.report(run, 'json').then((report) => figures.append(keyFigures(report), ...unusable(report)), failed);
+  api.report(run, 'json').then((report) => missing.append(...unusable(report)), failed);
   api.report(run, 'html').then((html) => frame.append(reportFrame(html)), failed);
   return view;
-}
-
-function keyFigures({ totals, headline }) {
-  const figure = (name, value, note = null) =>
-    el('div', {}, el('dt', {}, name), el('dd', {}, value, note ? el('span', { class: 'hint' }, note) : null));
-  const saving = headline?.saving_usd;
-  return el('dl', { class: 'figures' },
-    figure('Requests', count(totals.requests)),
-    figure('Recorded cost', money(totals.recorded_cost_usd)),
-    figure('Priced by catalogue', money(totals.priced_cost_usd),
-      totals.unpriced_requests ? `${count(totals.unpriced_requests)} without a price` : null),
-    saving ? figure('Saving, expected', money(saving.expected), `${money(saving.low)} to ${money(saving.high)}`) : null);
 }
 
 /** For each file of which something could not be used: how much, and the first reasons with their lines. */

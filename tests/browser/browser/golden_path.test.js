@@ -28,7 +28,6 @@ afterEach(async () => {
 });
 
 const report = (run) => run.frameLocator('iframe[title=Report]').locator('body');
-const figure = (run, name) => run.locator('.figures > div', { hasText: name }).locator('dd');
 
 describe('the golden path', () => {
   test('the sample needs one click, shows every event of its run, and ends in a report', async () => {
@@ -43,7 +42,6 @@ describe('the golden path', () => {
     }
     await report(run).getByRole('heading').first().waitFor();
     assert.match(await report(run).innerText(), /\$\d/);
-    assert.match(await figure(run, 'Recorded cost').innerText(), /\$\d/);
     await picture(page, 'sample');
   });
 
@@ -63,12 +61,10 @@ describe('the golden path', () => {
   test('aider.csv: its totals and the one absurd row', async (t) => {
     const file = usageFile('aider.csv', t);
     if (!file) return;
-    const run = await ask(page, 'What do we spend, and what can we save?', [file]);
+    const run = await ask(page, 'Where does our LLM money go, and what could we save?', [file]);
     assert.equal(await ended(run), 'completed');
-    assert.equal(await figure(run, 'Requests').innerText(), '5,522');
-    assert.match(await figure(run, 'Recorded cost').innerText(), /^\$10,182\.70/);
     const text = await report(run).innerText();
-    assert.match(text, /5,522/);
+    assert.match(text, /5,522 requests/);
     assert.match(text, /\$10,182\.70/);
     assert.match(text, /\$9,990\.01/);
     assert.match(await run.locator('.prose').innerText(), /\$9,990\.01/);
@@ -79,9 +75,9 @@ describe('the golden path', () => {
   test('tau2: the cost to the last digit', async (t) => {
     const file = usageFile('tau2_airline_gpt4o.jsonl', t);
     if (!file) return;
-    const run = await ask(page, 'What do we spend, and what can we save?', [file]);
+    const run = await ask(page, 'Where does our LLM money go, and what could we save?', [file]);
     assert.equal(await ended(run), 'completed');
-    assert.equal(await figure(run, 'Requests').innerText(), '333');
+    assert.match(await report(run).innerText(), /333 requests/);
     const [download] = await Promise.all([page.waitForEvent('download'), run.getByRole('link', { name: 'JSON' }).click()]);
     const { totals } = JSON.parse(await readFile(await download.path(), 'utf8'));
     assert.match(totals.recorded_cost_usd, /^0\.731770*$/);

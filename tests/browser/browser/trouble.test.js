@@ -47,7 +47,7 @@ describe('trouble', () => {
     const text = await run.locator('.rejected').innerText();
     assert.match(text, /3 of 5 rows of broken\.csv could not be used/);
     for (const line of [3, 4, 5]) assert.match(text, new RegExp(`Line ${line}: \\S+`));
-    assert.match(await run.locator('.figures > div', { hasText: 'Requests' }).innerText(), /\b2\b/);
+    assert.match(await run.frameLocator('iframe[title=Report]').locator('body').innerText(), /\b2 requests/);
     await picture(page, 'broken');
   });
 
@@ -60,7 +60,7 @@ describe('trouble', () => {
   });
 
   test('a question without data is answered by what is missing and how to get it', async () => {
-    const run = await ask(page, 'What do we spend, and what can we save?');
+    const run = await ask(page, 'Where does our LLM money go, and what could we save?');
     assert.equal(await ended(run), 'completed');
     await run.locator('.callout.insufficient').waitFor();
     const text = await run.locator('.answer').innerText();
