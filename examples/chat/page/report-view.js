@@ -7,17 +7,30 @@ import { inline } from './markdown.js';
 /** Everything in it is fetched with the login's token. */
 export function reportView(api, run) {
   const missing = el('div', {});
-  const frame = el('div', { class: 'report-frame' });
+  const frame = el('div', { class: 'report-frame clipped' });
+  const more = el('button', { type: 'button', class: 'more', hidden: true }, 'Show the whole report');
+  const showAll = () => {
+    frame.classList.remove('clipped');
+    more.remove();
+  };
+  more.addEventListener('click', () => {
+    showAll();
+    frame.querySelector('iframe').focus({ preventScroll: true });
+  });
+  frame.addEventListener('focusin', showAll); // whoever reads on by keyboard
   const view = el('section', { class: 'report', 'aria-label': 'Report' },
     missing,
     frame,
-    el('p', { class: 'downloads' }, 'Download: ',
+    el('p', { class: 'downloads' }, more, 'Download: ',
       download(api, run, 'html', 'text/html', 'HTML'),
       download(api, run, 'json', 'application/json', 'JSON'),
       download(api, run, 'md', 'text/markdown', 'Markdown')));
-  const failed = (error) => frame.append(el('p', { class: 'error' }, `The report could not be loaded: ${error.message}`));
+  const failed = (error) => frame.replaceChildren(el('p', { class: 'error' }, `The report could not be loaded: ${error.message}`));
   api.report(run, 'json').then((report) => missing.append(...unusable(report)), failed);
-  api.report(run, 'html').then((html) => frame.append(reportFrame(html)), failed);
+  api.report(run, 'html').then((html) => {
+    frame.append(reportFrame(html));
+    more.hidden = false;
+  }, failed);
   return view;
 }
 
