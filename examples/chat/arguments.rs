@@ -18,19 +18,33 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// Reads the arguments after the program's name.
+    /// Reads the arguments after the program's name; `None` asks for help.
     ///
     /// # Errors
     /// A sentence for the user.
-    pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self, String> {
-        let mut parsed = Self { listen: SocketAddr::from(([127, 0, 0, 1], 8000)), database: "apex-chat.db".into() };
+    pub(crate) fn parse(
+        arguments: impl IntoIterator<Item = String>,
+    ) -> Result<Option<Self>, String> {
+        let mut parsed = Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
+            database: "apex-chat.db".into(),
+        };
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
-            let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
+            if argument == "--help" || argument == "-h" {
+                return Ok(None);
+            }
+            let mut value = || {
+                arguments
+                    .next()
+                    .ok_or_else(|| format!("{argument} needs a value"))
+            };
             match argument.as_str() {
                 "--listen" => {
                     let text = value()?;
-                    parsed.listen = text.parse().map_err(|_| format!("--listen {text}: not an address with a port"))?;
+                    parsed.listen = text
+                        .parse()
+                        .map_err(|_| format!("--listen {text}: not an address with a port"))?;
                 }
                 "--db" => parsed.database = value()?.into(),
                 other => return Err(format!("unknown argument {other}")),
@@ -38,8 +52,11 @@ impl Arguments {
         }
         // The development login lets anyone in under any name.
         if !parsed.listen.ip().is_loopback() {
-            return Err(format!("--listen {}: this example serves this machine only", parsed.listen));
+            return Err(format!(
+                "--listen {}: this example serves this machine only",
+                parsed.listen
+            ));
         }
-        Ok(parsed)
+        Ok(Some(parsed))
     }
 }

@@ -4,6 +4,7 @@
 //!
 //! The page is plain HTML, CSS and JavaScript without a build step, in `page/` beside this file; its
 //! `apex-client.js` is a client of the protocol that other pages may take as it is.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // what it has to say, it says in the terminal
 
 mod arguments;
 mod page;
@@ -12,9 +13,11 @@ use arguments::Arguments;
 use netra_apex::core::config::Environment;
 use netra_apex::prelude::*;
 use netra_apex::transport::TransportConfig;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
 /// How long runs and clients may take to end after Ctrl-C; what is not done by then goes on at the next start.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -22,7 +25,11 @@ const DRAIN: Duration = Duration::from_secs(5);
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = match Arguments::parse(std::env::args().skip(1)) {
-        Ok(arguments) => arguments,
+        Ok(Some(arguments)) => arguments,
+        Ok(None) => {
+            println!("{}", arguments::USAGE);
+            return ExitCode::SUCCESS;
+        }
         Err(fault) => {
             eprintln!("{fault}\n\n{}", arguments::USAGE);
             return ExitCode::from(2);
@@ -39,16 +46,17 @@ async fn main() -> ExitCode {
 
 /// Serves until Ctrl-C, then lets everything come to rest.
 async fn host(arguments: Arguments) -> Result<()> {
-    let listener = TcpListener::bind(arguments.listen).await.map_err(|error| {
-        let message = format!("{} cannot be listened on; choose another port with --listen", arguments.listen);
-        Error::new(Kind::Unavailable, "chat.listen", message).with_source(error)
-    })?;
-    let port = arguments.listen.port();
-    let origins = [arguments.listen.to_string(), format!("localhost:{port}")];
+    let (listener, address) = listen(arguments.listen).await?;
     let apex = Apex::builder()
         .environment(Environment::Development)
         .database(arguments.database)
-        .transport(TransportConfig { origins: origins.map(|host| format!("http://{host}")).into(), ..TransportConfig::default() })
+        .transport(TransportConfig {
+            origins: vec![
+                format!("http://{address}"),
+                format!("http://localhost:{}", address.port()),
+            ],
+            ..TransportConfig::default()
+        })
         .build()
         .await?;
 
@@ -56,14 +64,37 @@ async fn host(arguments: Arguments) -> Result<()> {
     let service = apex.service();
     let hub = service.hub().clone();
     let app = page::routes().fallback_service(service);
-    println!("Apex chat: http://{}  (Ctrl-C ends it)", arguments.listen);
-    let interrupted = async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            println!("Ending: runs under way are saved and go on at the next start.");
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = axum::serve(listener, app).with_graceful_shutdown(async {
+        stopped.await.ok();
+    });
+    let mut serving = tokio::spawn(serving.into_future());
+    println!("Apex chat: http://{address}  (Ctrl-C ends it)");
+    tokio::select! {
+        _ = &mut serving => {
+            return Err(Error::new(Kind::Unavailable, "chat.serve", "the listener failed"));
         }
-        hub.drain();
+        _ = tokio::signal::ctrl_c() => println!("Ending: what is not done goes on at the next start."),
+    }
+
+    hub.drain();
+    stop.send(()).ok();
+    let resting = async {
+        serving.await.ok();
+        hub.emptied().await;
     };
-    let served = axum::serve(listener, app).with_graceful_shutdown(interrupted).await;
+    tokio::time::timeout(DRAIN, resting).await.ok();
     apex.drain(DRAIN).await;
-    served.map_err(|error| Error::new(Kind::Unavailable, "chat.serve", "the listener failed").with_source(error))
+    Ok(())
+}
+
+/// Listens there; gives the address with the port that a `0` was turned into.
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
+    let fault = |error: std::io::Error| {
+        let message = format!("{address} cannot be listened on; choose another port with --listen");
+        Error::new(Kind::Unavailable, "chat.listen", message).with_source(error)
+    };
+    let listener = TcpListener::bind(address).await.map_err(fault)?;
+    let address = listener.local_addr().map_err(fault)?;
+    Ok((listener, address))
 }
