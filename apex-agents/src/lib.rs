@@ -9,7 +9,7 @@
 mod agent;
 mod context;
 pub mod cost;
-pub mod engine;
+mod engine;
 mod failure;
 mod plan;
 mod registry;

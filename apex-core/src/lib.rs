@@ -15,5 +15,7 @@ pub mod principal;
 pub mod resilience;
 pub mod run;
 pub mod store;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod thread;
 pub mod usage;

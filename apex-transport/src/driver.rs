@@ -6,11 +6,10 @@ use crate::connection::{
 };
 use crate::gateway::Gateway;
 use crate::hub::{Notice, Seat};
-use crate::inbox::InboxReader;
 use apex_core::auth::{Entry, Presented, Way};
 use apex_core::error::{Error, Kind, Outcome, Result};
 use apex_core::principal::Principal;
-use apex_core::run::{Position, Subscription};
+use apex_core::run::{InboxSubscription, Position, Subscription};
 use futures_util::future::{AbortHandle, Abortable, Aborted, BoxFuture};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -47,7 +46,7 @@ enum Step {
 
 enum Reader {
     Run(Box<Subscription>),
-    Inbox(Box<InboxReader>),
+    Inbox(Box<InboxSubscription>),
 }
 
 impl Driver {
@@ -297,10 +296,17 @@ async fn open(
             })
         }
         Stream::Inbox => {
-            let opening = InboxReader::open(log, wakeup, who, position);
-            in_time(longest, opening)
-                .await
-                .map(|(opened, reader)| (opened, Reader::Inbox(Box::new(reader))))
+            let opening = InboxSubscription::open(log, wakeup, who, position);
+            in_time(longest, opening).await.map(|(page, inbox)| {
+                let opened = Opened {
+                    epoch: page.epoch,
+                    head: page.head,
+                    oldest: page.oldest,
+                    recovered: inbox.recovered(),
+                    state: None,
+                };
+                (opened, Reader::Inbox(Box::new(inbox)))
+            })
         }
     };
     Step::Opened(key, opened)
@@ -313,7 +319,7 @@ async fn read(key: StreamKey, mut reader: Reader) -> Step {
     loop {
         let brought = match &mut reader {
             Reader::Run(subscription) => subscription.next().await.map(Brought::Run),
-            Reader::Inbox(inbox) => inbox.next().await,
+            Reader::Inbox(inbox) => inbox.next().await.map(Brought::Inbox),
         };
         match brought {
             Ok(brought) => return Step::Brought(key, reader, brought),

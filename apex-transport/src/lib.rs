@@ -1,10 +1,13 @@
 //! The wire of netra-apex: an authenticated WebSocket and HTTP service over core's runs and stores. It starts runs
 //! through core's `Runner` and reads them through `RunLog`; it knows no agent.
 //!
-//! [`TransportService`] is a tower service that mounts in any host; [`serve`] runs it on a listener.
+//! [`TransportService`] is a tower service that mounts in any host; [`serve`] runs it on a listener. The
+//! feature `client` has the Rust client.
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+#[cfg(feature = "client")]
+pub mod client;
 mod config;
 pub mod connection;
 #[cfg(feature = "websocket")]
@@ -12,8 +15,6 @@ mod driver;
 mod gateway;
 mod handshake;
 mod hub;
-#[cfg(feature = "websocket")]
-mod inbox;
 pub mod protocol;
 mod server;
 mod service;

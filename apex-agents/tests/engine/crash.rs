@@ -182,7 +182,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let clock = RuntimeClock::new();
+        let clock = RuntimeClock::shared();
         Self {
             stores: memory::open(memory::MemoryOptions::default(), Arc::clone(&clock)),
             clock,

@@ -284,7 +284,7 @@ proptest! {
 
 #[tokio::test(start_paused = true)]
 async fn a_run_past_its_deadline_fails_in_order() {
-    let clock = crate::support::RuntimeClock::new();
+    let clock = crate::support::RuntimeClock::shared();
     let stores = memory::open(memory::MemoryOptions::default(), Arc::clone(&clock));
     let cast = [
         Cast {

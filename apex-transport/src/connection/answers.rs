@@ -9,7 +9,9 @@ use apex_core::auth::Entry;
 use apex_core::error::{Error, Result};
 use apex_core::event::Recorded;
 use apex_core::id::{Epoch, RunId};
-use apex_core::run::{Accepted, Delivery, InboxEntry, Position, ResetReason, Snapshot};
+use apex_core::run::{
+    Accepted, Delivery, InboxDelivery, InboxEntry, Position, ResetReason, Snapshot,
+};
 
 impl Connection {
     pub(super) fn entered(&mut self, id: FrameId, entry: Result<Entry>, now: Moment) {
@@ -71,10 +73,7 @@ impl Connection {
                 return self.refuse(Some(id), error, now);
             }
         };
-        if followed.last == 0 && followed.stream == Stream::Inbox {
-            // Whoever has read nothing of an inbox begins at what is left of it.
-            followed.last = opened.oldest.saturating_sub(1);
-        }
+        followed.epoch = Some(opened.epoch);
         // A position that cannot be gone on from is answered by the reset that comes next.
         if opened.recovered && std::mem::take(&mut followed.unanswered) {
             let frame = Subscribed {
@@ -113,15 +112,15 @@ impl Connection {
             (Brought::Run(Delivery::End(_)), Stream::Run(_)) => {
                 self.streams.end(key);
             }
-            (Brought::Entries(epoch, entries), Stream::Inbox) => {
-                self.entries(key, epoch, entries, now);
+            (Brought::Inbox(InboxDelivery::Entries(entries)), Stream::Inbox) => {
+                self.entries(key, entries, now);
             }
             (
-                Brought::InboxReset {
+                Brought::Inbox(InboxDelivery::Reset {
                     reason,
                     epoch,
                     head,
-                },
+                }),
                 Stream::Inbox,
             ) => self.reset(key, reason, epoch, head, None, now),
             (Brought::Broken(error), _) => {
@@ -129,8 +128,7 @@ impl Connection {
                     self.refuse(Some(followed.id), error, now);
                 }
             }
-            (Brought::Run(_), Stream::Inbox)
-            | (Brought::Entries(..) | Brought::InboxReset { .. }, Stream::Run(_)) => {
+            (Brought::Run(_), Stream::Inbox) | (Brought::Inbox(_), Stream::Run(_)) => {
                 let error = Error::internal("connection.deliver", "a stream brought another's");
                 self.close_for(error, now);
             }
@@ -146,7 +144,14 @@ impl Connection {
         }
     }
 
-    fn entries(&mut self, key: StreamKey, epoch: Epoch, entries: Vec<InboxEntry>, now: Moment) {
+    fn entries(&mut self, key: StreamKey, entries: Vec<InboxEntry>, now: Moment) {
+        let Some(epoch) = self
+            .streams
+            .get_mut(key)
+            .and_then(|followed| followed.epoch)
+        else {
+            return;
+        };
         for entry in entries {
             if !self.follows(key, entry.seq, now) {
                 return;
@@ -191,7 +196,7 @@ impl Connection {
         let Some(followed) = self.streams.get_mut(key) else {
             return;
         };
-        followed.last = head;
+        (followed.epoch, followed.last) = (Some(epoch), head);
         let frame = ResetFrame {
             id: std::mem::take(&mut followed.unanswered).then(|| followed.id.clone()),
             run: followed.stream.run(),

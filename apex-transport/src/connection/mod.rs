@@ -21,7 +21,7 @@ use apex_core::error::{Error, Kind, Result};
 use apex_core::event::Decision;
 use apex_core::id::{ApprovalId, ConnectionId, CorrelationId, Epoch, RunId, StepId};
 use apex_core::principal::Principal;
-use apex_core::run::{Accepted, Delivery, InboxEntry, Message, Position, ResetReason, RunState};
+use apex_core::run::{Accepted, Delivery, InboxDelivery, Message, Position, RunState};
 use bytes::Bytes;
 use outbox::Outbox;
 use rate::{Bucket, Recent};
@@ -85,17 +85,8 @@ pub struct Opened {
 pub enum Brought {
     /// Something of a run.
     Run(Delivery),
-    /// The next entries of the inbox.
-    Entries(Epoch, Vec<InboxEntry>),
-    /// The inbox cannot go on from where it was.
-    InboxReset {
-        /// Why.
-        reason: ResetReason,
-        /// The life of the inbox from here on.
-        epoch: Epoch,
-        /// The last number.
-        head: u64,
-    },
+    /// Something of the inbox.
+    Inbox(InboxDelivery),
     /// The stream broke off.
     Broken(Error),
 }

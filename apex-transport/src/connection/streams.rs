@@ -1,5 +1,5 @@
 use crate::protocol::FrameId;
-use apex_core::id::RunId;
+use apex_core::id::{Epoch, RunId};
 use std::collections::HashMap;
 
 /// What can be followed.
@@ -30,6 +30,8 @@ pub(super) struct Followed {
     pub(super) id: FrameId,
     /// Whether that frame still waits for its answer.
     pub(super) unanswered: bool,
+    /// The life in which it is read, once that is known.
+    pub(super) epoch: Option<Epoch>,
     /// The last number that was sent.
     pub(super) last: u64,
 }
@@ -53,6 +55,7 @@ impl Streams {
                 stream,
                 id,
                 unanswered,
+                epoch: None,
                 last,
             },
         );

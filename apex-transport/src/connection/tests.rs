@@ -1,1 +1,850 @@
+use super::*;
+use apex_core::auth::Way;
+use apex_core::clock::SystemClock;
+use apex_core::event::{Event, Recorded};
+use apex_core::id::{RequestId, ThreadId, UserId};
+use apex_core::principal::{Scope, Scopes};
+use apex_core::run::{ResetReason, Snapshot};
+use proptest::prelude::*;
+use serde_json::{Value, json};
 
+const START: i64 = 1_763_805_600_000;
+const LIFE: Duration = Duration::from_secs(3_600);
+
+fn at(seconds: f64) -> Moment {
+    let elapsed = Duration::from_secs_f64(seconds);
+    Moment {
+        elapsed,
+        at: Timestamp::from_millis(START).plus(elapsed),
+    }
+}
+
+fn entry(scopes: Scopes) -> Entry {
+    Entry {
+        principal: Principal::vouched(UserId::new(&SystemClock), scopes),
+        way: Way::Hello,
+        expires_at: Timestamp::from_millis(START).plus(LIFE),
+    }
+}
+
+fn connection_with(entry: Option<Entry>) -> Connection {
+    let config = crate::TransportConfig::default();
+    Connection::new(
+        ConnectionId::new(&SystemClock),
+        config.connection,
+        config.limits(),
+        entry,
+        at(0.0),
+    )
+}
+
+/// A connection of a user who is in, its welcome taken out.
+fn welcomed() -> Connection {
+    let mut connection = connection_with(Some(entry(Scopes::USER)));
+    assert_eq!(frames(&mut connection)[0]["frame"], "welcome");
+    connection
+}
+
+fn frames(connection: &mut Connection) -> Vec<Value> {
+    std::iter::from_fn(|| connection.next_outgoing())
+        .map(|out| match out {
+            Outgoing::Text(json) => serde_json::from_slice(&json).unwrap(),
+            Outgoing::Ping => json!("ping"),
+            Outgoing::Close(code, reason) => json!({"close": code.code(), "reason": reason}),
+        })
+        .collect()
+}
+
+/// The frames that are no pings.
+fn answers(connection: &mut Connection) -> Vec<Value> {
+    let mut answers = frames(connection);
+    answers.retain(|frame| frame != "ping");
+    answers
+}
+
+fn actions(connection: &mut Connection) -> Vec<Action> {
+    std::iter::from_fn(|| connection.next_action()).collect()
+}
+
+fn say(connection: &mut Connection, frame: Value, now: f64) {
+    connection.handle(Input::Text(&frame.to_string()), at(now));
+}
+
+fn run_id() -> RunId {
+    RunId::new(&SystemClock)
+}
+
+fn recorded(seq: u64) -> Recorded {
+    Recorded {
+        seq,
+        terminal: false,
+        json: Bytes::from(format!(r#"{{"seq":{seq}}}"#)),
+    }
+}
+
+fn opened(recovered: bool) -> Opened {
+    Opened {
+        epoch: Epoch::from_bytes([7; 16]),
+        head: 9,
+        oldest: 1,
+        recovered,
+        state: Some(RunState::Running),
+    }
+}
+
+/// Subscribes and answers, so that the stream is open at 0.
+fn follow(connection: &mut Connection, run: RunId) -> StreamKey {
+    say(
+        connection,
+        json!({"frame": "subscribe", "id": 1, "run": run}),
+        0.0,
+    );
+    let [Action::Follow(key, ..)] = actions(connection)[..] else {
+        panic!("not followed")
+    };
+    connection.handle(Input::Opened(key, Ok(opened(true))), at(0.0));
+    assert_eq!(frames(connection)[0]["frame"], "subscribed");
+    key
+}
+
+#[test]
+fn whoever_says_nothing_is_closed_after_five_seconds() {
+    let mut connection = connection_with(None);
+    assert_eq!(connection.deadline(at(0.0)), Some(Duration::from_secs(5)));
+    connection.handle(Input::Tick, at(4.9));
+    assert!(!connection.has_outgoing());
+    connection.handle(Input::Tick, at(5.0));
+    assert_eq!(frames(&mut connection)[0]["close"], 4504);
+    assert!(connection.is_closing());
+}
+
+#[test]
+fn before_hello_nothing_else_is_answered_and_frames_are_small() {
+    let mut connection = connection_with(None);
+    say(
+        &mut connection,
+        json!({"frame": "ping", "id": 1, "n": 1}),
+        0.0,
+    );
+    assert_eq!(frames(&mut connection)[0]["code"], "unauthenticated");
+    let long = json!({"frame": "hello", "id": 1, "token": "x".repeat(12 * 1024)});
+    say(&mut connection, long, 0.0);
+    assert_eq!(frames(&mut connection)[0]["close"], 1009);
+    assert!(actions(&mut connection).is_empty());
+}
+
+#[test]
+fn hello_lets_in_and_nothing_is_read_meanwhile() {
+    let mut connection = connection_with(None);
+    say(
+        &mut connection,
+        json!({"frame": "hello", "id": "h", "ticket": "t"}),
+        0.0,
+    );
+    let [Action::Authenticate(id, Credential::Ticket(_))] = &actions(&mut connection)[..] else {
+        panic!("not asked")
+    };
+    assert!(!connection.may_read());
+    // The time limit is for the client, not for the store.
+    connection.handle(Input::Tick, at(6.0));
+    assert!(!connection.has_outgoing());
+    let entry = entry(Scopes::USER);
+    let user = entry.principal.user();
+    connection.handle(Input::Entered(id.clone(), Ok(entry)), at(6.0));
+    let welcome = &frames(&mut connection)[0];
+    assert_eq!(welcome["frame"], "welcome");
+    assert_eq!(welcome["id"], "h");
+    assert_eq!(welcome["user"], json!(user));
+    assert_eq!(welcome["heartbeat_s"], 20);
+    assert_eq!(welcome["limits"]["subscriptions"], 100);
+    assert!(connection.may_read());
+}
+
+#[test]
+fn a_bad_hello_is_closed_with_a_code_that_tells_why() {
+    for (kind, code) in [
+        (Kind::Unauthenticated, 4401),
+        (Kind::TokenExpired, 4401),
+        (Kind::TooManyConnections, 4429),
+        (Kind::Unavailable, 1013),
+        (Kind::Internal, 1011),
+    ] {
+        let mut connection = connection_with(None);
+        say(
+            &mut connection,
+            json!({"frame": "hello", "id": 1, "ticket": "t"}),
+            0.0,
+        );
+        let error = Error::new(kind, "test", "secret detail");
+        connection.handle(Input::Entered(1.into(), Err(error)), at(1.0));
+        let close = &frames(&mut connection)[0];
+        assert_eq!(close["close"], code);
+        let reason = close["reason"].as_str().unwrap();
+        assert!(!reason.contains("secret"));
+        assert_eq!(reason.starts_with("correlation "), code == 1011);
+    }
+}
+
+#[test]
+fn a_second_hello_extends_but_never_for_another_user() {
+    let mut connection = welcomed();
+    let mut longer = connection.entry().unwrap().clone();
+    longer.expires_at = longer.expires_at.plus(LIFE);
+    say(
+        &mut connection,
+        json!({"frame": "hello", "id": 2, "token": "t"}),
+        1.0,
+    );
+    assert_eq!(actions(&mut connection).len(), 1);
+    connection.handle(Input::Entered(2.into(), Ok(longer)), at(1.0));
+    assert_eq!(frames(&mut connection)[0]["frame"], "welcome");
+    assert_eq!(
+        connection.entry().unwrap().expires_at,
+        Timestamp::from_millis(START).plus(2 * LIFE)
+    );
+    // One that is refused leaves everything as it is.
+    let refused = Error::new(Kind::Unauthenticated, "test", "no");
+    connection.handle(Input::Entered(3.into(), Err(refused)), at(2.0));
+    assert_eq!(frames(&mut connection)[0]["code"], "unauthenticated");
+    connection.handle(Input::Entered(4.into(), Ok(entry(Scopes::USER))), at(2.0));
+    assert_eq!(frames(&mut connection)[0]["close"], 4403);
+}
+
+#[test]
+fn the_end_of_the_credential_is_told_and_then_comes() {
+    let mut connection = connection_with(Some(entry(Scopes::USER)));
+    frames(&mut connection);
+    for n in 1..176_u32 {
+        // A client that is alive answers the pings.
+        connection.handle(Input::Alive, at(f64::from(n) * 20.0));
+        assert_eq!(frames(&mut connection), [json!("ping")]);
+    }
+    connection.handle(Input::Tick, at(3_540.0));
+    let expiring = answers(&mut connection);
+    assert_eq!(expiring[0]["frame"], "expiring");
+    assert_eq!(
+        expiring[0]["at"],
+        json!(Timestamp::from_millis(START).plus(LIFE))
+    );
+    for seconds in [3_560.0, 3_580.0] {
+        connection.handle(Input::Alive, at(seconds));
+        assert!(answers(&mut connection).is_empty());
+    }
+    connection.handle(Input::Tick, at(3_600.0));
+    assert_eq!(answers(&mut connection)[0]["close"], 4501);
+}
+
+#[test]
+fn two_pings_without_a_sign_of_life_end_it() {
+    let mut connection = welcomed();
+    for seconds in [20.0, 40.0] {
+        assert_eq!(
+            connection.deadline(at(seconds - 1.0)),
+            Some(Duration::from_secs_f64(seconds))
+        );
+        connection.handle(Input::Tick, at(seconds));
+        assert_eq!(frames(&mut connection), [json!("ping")]);
+    }
+    connection.handle(Input::Tick, at(60.0));
+    assert_eq!(frames(&mut connection)[0]["close"], 1001);
+}
+
+#[test]
+fn the_tenth_bad_frame_in_a_minute_ends_it_and_single_ones_are_answered() {
+    let mut connection = welcomed();
+    for n in 0..9 {
+        connection.handle(Input::Text("nonsense"), at(f64::from(n)));
+        assert_eq!(frames(&mut connection)[0]["code"], "bad_frame");
+    }
+    // The first of them is older than a minute now.
+    connection.handle(Input::Text("nonsense"), at(60.5));
+    let answers = frames(&mut connection);
+    assert!(
+        answers.iter().all(|frame| frame["close"].is_null()),
+        "{answers:?}"
+    );
+    connection.handle(Input::Text("nonsense"), at(60.6));
+    let answers = frames(&mut connection);
+    assert_eq!(answers.last().unwrap()["close"], 4400);
+}
+
+#[test]
+fn too_many_frames_are_refused_one_by_one() {
+    let mut connection = welcomed();
+    for n in 0..50 {
+        say(
+            &mut connection,
+            json!({"frame": "ping", "id": n, "n": n}),
+            1.0,
+        );
+    }
+    let answers = frames(&mut connection);
+    let pongs = answers.iter().filter(|a| a["frame"] == "pong").count();
+    assert_eq!((pongs, answers.len()), (40, 50));
+    let refused = &answers[45];
+    assert_eq!(refused["code"], "rate_limited");
+    assert_eq!(
+        (&refused["id"], &refused["retry_after_ms"]),
+        (&json!(45), &json!(50))
+    );
+    assert!(refused["correlation"].is_string());
+}
+
+#[test]
+fn every_call_needs_its_scope() {
+    let run = run_id();
+    let calls = [
+        (
+            Scope::Run,
+            json!({"frame": "message", "id": 1, "request_id": run, "text": "x"}),
+        ),
+        (
+            Scope::Run,
+            json!({"frame": "decide", "id": 1, "run": run, "approval": run, "digest": "d", "decision": "deny"}),
+        ),
+        (
+            Scope::Read,
+            json!({"frame": "subscribe", "id": 1, "run": run}),
+        ),
+        (Scope::Read, json!({"frame": "inbox", "id": 1})),
+        (
+            Scope::Cancel,
+            json!({"frame": "cancel", "id": 1, "run": run}),
+        ),
+        (
+            Scope::Cancel,
+            json!({"frame": "stop", "id": 1, "run": run, "step": "s1"}),
+        ),
+    ];
+    for (needed, call) in calls {
+        let others: Scopes = Scopes::USER
+            .iter()
+            .filter(|scope| *scope != needed)
+            .collect();
+        let mut connection = connection_with(Some(entry(others)));
+        frames(&mut connection);
+        say(&mut connection, call.clone(), 0.0);
+        assert_eq!(frames(&mut connection)[0]["code"], "forbidden", "{call}");
+        assert!(actions(&mut connection).is_empty());
+        let mut connection = connection_with(Some(entry(Scopes::NONE.with(needed))));
+        say(&mut connection, call, 0.0);
+        assert_eq!(actions(&mut connection).len(), 1);
+    }
+}
+
+#[test]
+fn the_sender_of_a_message_follows_its_run_from_the_start() {
+    let mut connection = welcomed();
+    let request_id = RequestId::new(&SystemClock);
+    let message = json!({"frame": "message", "id": 5, "request_id": request_id, "text": "hi"});
+    say(&mut connection, message, 0.0);
+    assert!(matches!(actions(&mut connection)[..], [Action::Start(..)]));
+    let accepted = Accepted {
+        request_id,
+        thread: ThreadId::new(&SystemClock),
+        run: run_id(),
+    };
+    connection.handle(Input::Started(5.into(), Ok(accepted)), at(0.1));
+    let [Action::Follow(key, _, stream, position)] = actions(&mut connection)[..] else {
+        panic!("not followed")
+    };
+    assert_eq!(
+        (stream, position),
+        (Stream::Run(accepted.run), Position::default())
+    );
+    connection.handle(Input::Opened(key, Ok(opened(true))), at(0.1));
+    let events = Delivery::Events(vec![recorded(1), recorded(2)]);
+    connection.handle(Input::Brought(key, Brought::Run(events)), at(0.1));
+    let sent = frames(&mut connection);
+    assert_eq!(sent.len(), 3, "{sent:?}");
+    assert_eq!(
+        (&sent[0]["frame"], &sent[0]["id"]),
+        (&json!("accepted"), &json!(5))
+    );
+    assert_eq!(
+        (&sent[2]["frame"], &sent[2]["seq"]),
+        (&json!("event"), &json!(2))
+    );
+}
+
+#[test]
+fn a_reset_is_the_answer_where_the_rest_is_gone() {
+    let mut connection = welcomed();
+    let (run, epoch) = (run_id(), Epoch::from_bytes([9; 16]));
+    let subscribe = json!({"frame": "subscribe", "id": 1, "run": run, "epoch": epoch, "after": 3});
+    say(&mut connection, subscribe, 0.0);
+    let [Action::Follow(key, ..)] = actions(&mut connection)[..] else {
+        panic!("not followed")
+    };
+    connection.handle(Input::Opened(key, Ok(opened(false))), at(0.0));
+    assert!(!connection.has_outgoing());
+    let reset = || {
+        Brought::Run(Delivery::Reset {
+            reason: ResetReason::Epoch,
+            epoch: Epoch::from_bytes([7; 16]),
+            head: 9,
+            snapshot: Snapshot::new(),
+        })
+    };
+    connection.handle(Input::Brought(key, reset()), at(0.0));
+    let answer = &frames(&mut connection)[0];
+    assert_eq!(answer["frame"], "reset");
+    assert_eq!((&answer["id"], &answer["head"]), (&json!(1), &json!(9)));
+    let next = Brought::Run(Delivery::Events(vec![recorded(10)]));
+    connection.handle(Input::Brought(key, next), at(0.0));
+    connection.handle(Input::Brought(key, reset()), at(0.0));
+    let later = frames(&mut connection);
+    assert_eq!(later[0]["seq"], 10);
+    // A reset on the way answers nothing.
+    assert_eq!(later[1]["id"], Value::Null);
+}
+
+#[test]
+fn a_hole_is_never_sent() {
+    let mut connection = welcomed();
+    let key = follow(&mut connection, run_id());
+    let events = Brought::Run(Delivery::Events(vec![recorded(1), recorded(3)]));
+    connection.handle(Input::Brought(key, events), at(0.0));
+    let sent = frames(&mut connection);
+    assert_eq!(sent[0]["seq"], 1);
+    assert_eq!(sent[1]["close"], 4510);
+}
+
+#[test]
+fn following_again_replaces_and_what_was_left_brings_nothing() {
+    let mut connection = welcomed();
+    let run = run_id();
+    let first = follow(&mut connection, run);
+    say(
+        &mut connection,
+        json!({"frame": "subscribe", "id": 2, "run": run}),
+        0.0,
+    );
+    let [Action::Leave(left), Action::Follow(second, ..)] = actions(&mut connection)[..] else {
+        panic!("not replaced")
+    };
+    assert_eq!(left, first);
+    let events = || Brought::Run(Delivery::Events(vec![recorded(1)]));
+    connection.handle(Input::Brought(first, events()), at(0.0));
+    assert!(!connection.has_outgoing());
+    // One that is overtaken before its answer is told so.
+    say(
+        &mut connection,
+        json!({"frame": "unsubscribe", "id": 3, "run": run}),
+        0.0,
+    );
+    let sent = frames(&mut connection);
+    assert_eq!(
+        (&sent[0]["id"], &sent[0]["code"]),
+        (&json!(2), &json!("conflict"))
+    );
+    assert_eq!(
+        (&sent[1]["id"], &sent[1]["frame"]),
+        (&json!(3), &json!("ok"))
+    );
+    connection.handle(Input::Opened(second, Ok(opened(true))), at(0.0));
+    assert!(!connection.has_outgoing());
+    assert_eq!(connection.streams(), 0);
+}
+
+#[test]
+fn a_connection_follows_a_hundred_streams_and_an_end_makes_room() {
+    let mut connection = welcomed();
+    let mut keys = Vec::new();
+    for n in 0..100_u32 {
+        let run = run_id();
+        let subscribe = json!({"frame": "subscribe", "id": n, "run": run});
+        say(&mut connection, subscribe, f64::from(n));
+        let [Action::Follow(key, ..)] = actions(&mut connection)[..] else {
+            panic!("not followed")
+        };
+        keys.push(key);
+        frames(&mut connection);
+    }
+    frames(&mut connection);
+    let more = json!({"frame": "subscribe", "id": 101, "run": run_id()});
+    say(&mut connection, more.clone(), 101.0);
+    assert_eq!(answers(&mut connection)[0]["code"], "rate_limited");
+    let message = json!({"frame": "message", "id": 102, "request_id": run_id(), "text": "unseen?"});
+    say(&mut connection, message, 101.0);
+    assert_eq!(frames(&mut connection)[0]["code"], "rate_limited");
+    let end = Brought::Run(Delivery::End(RunState::Completed));
+    connection.handle(Input::Brought(keys[0], end), at(102.0));
+    say(&mut connection, more, 102.0);
+    assert_eq!(actions(&mut connection).len(), 1);
+}
+
+#[test]
+fn a_stream_that_breaks_off_says_so_under_the_id_that_asked_for_it() {
+    let mut connection = welcomed();
+    let key = follow(&mut connection, run_id());
+    let gone = Error::not_found("test", "run");
+    connection.handle(Input::Brought(key, Brought::Broken(gone)), at(0.0));
+    let error = &frames(&mut connection)[0];
+    assert_eq!(
+        (&error["id"], &error["code"]),
+        (&json!(1), &json!("not_found"))
+    );
+    assert_eq!(connection.streams(), 0);
+}
+
+#[test]
+fn a_client_that_does_not_read_is_not_read_for_and_then_closed() {
+    let mut connection = welcomed();
+    let key = follow(&mut connection, run_id());
+    let mut seq = 0;
+    while connection.may_deliver() {
+        let page = (0..10)
+            .map(|_| {
+                seq += 1;
+                Recorded {
+                    json: Bytes::from(vec![b'x'; 4_096]),
+                    ..recorded(seq)
+                }
+            })
+            .collect();
+        let events = Brought::Run(Delivery::Events(page));
+        connection.handle(Input::Brought(key, events), at(1.0));
+    }
+    assert!((64..=74).contains(&seq), "{seq} events of 4 KiB");
+    assert!(!connection.may_read());
+    assert_eq!(connection.deadline(at(1.0)), Some(Duration::from_secs(11)));
+    connection.handle(Input::Tick, at(11.0));
+    assert_eq!(frames(&mut connection)[0]["close"], 4508);
+}
+
+#[test]
+fn reading_again_in_time_goes_on_where_it_stopped() {
+    let mut connection = welcomed();
+    let key = follow(&mut connection, run_id());
+    let event = |seq| Recorded {
+        json: Bytes::from(vec![b'x'; 300_000]),
+        ..recorded(seq)
+    };
+    let one = |seq| Brought::Run(Delivery::Events(vec![event(seq)]));
+    connection.handle(Input::Brought(key, one(1)), at(1.0));
+    assert!(!connection.may_deliver());
+    connection.next_outgoing().unwrap();
+    assert!(connection.may_deliver() && connection.may_read());
+    connection.handle(Input::Brought(key, one(2)), at(12.0));
+    assert!(!connection.is_closing());
+}
+
+#[test]
+fn draining_is_told_once_and_takes_no_new_messages() {
+    let mut connection = welcomed();
+    let draining = Draining {
+        after_ms: 1_000,
+        jitter_ms: 500,
+    };
+    connection.handle(Input::Drain(draining), at(1.0));
+    connection.handle(Input::Drain(draining), at(1.5));
+    let sent = frames(&mut connection);
+    assert_eq!((sent.len(), &sent[0]["frame"]), (1, &json!("draining")));
+    let message = json!({"frame": "message", "id": 1, "request_id": run_id(), "text": "x"});
+    say(&mut connection, message, 1.6);
+    assert_eq!(frames(&mut connection)[0]["code"], "draining");
+    connection.handle(Input::Tick, at(2.0));
+    assert_eq!(frames(&mut connection)[0]["close"], 1012);
+}
+
+#[test]
+fn a_client_that_does_not_even_take_the_close_is_dropped() {
+    let mut connection = welcomed();
+    connection.handle(Input::Revoked, at(1.0));
+    assert_eq!(connection.deadline(at(1.0)), Some(Duration::from_secs(4)));
+    connection.handle(Input::Tick, at(4.0));
+    assert!(connection.is_over());
+    assert_eq!(connection.next_outgoing(), None);
+    assert_eq!(connection.deadline(at(4.0)), None);
+}
+
+#[test]
+fn a_defect_says_nothing_but_where_to_look() {
+    let mut connection = welcomed();
+    say(
+        &mut connection,
+        json!({"frame": "cancel", "id": 1, "run": run_id()}),
+        0.0,
+    );
+    let defect = Error::internal("test", "table secrets");
+    connection.handle(Input::Done(1.into(), Err(defect)), at(0.0));
+    let error = &frames(&mut connection)[0];
+    assert!(!error.to_string().contains("secrets"), "{error}");
+    assert!(error["correlation"].is_string());
+}
+
+#[test]
+fn volatile_events_wait_their_turn() {
+    let mut connection = welcomed();
+    let key = follow(&mut connection, run_id());
+    let progress = apex_core::event::Envelope {
+        v: 1,
+        run: run_id(),
+        thread: ThreadId::new(&SystemClock),
+        parent: None,
+        epoch: Epoch::from_bytes([7; 16]),
+        seq: None,
+        at: Timestamp::from_millis(START),
+        event: Event::Progress {
+            step: StepId(1),
+            done: 3,
+            total: None,
+            unit: "rows".into(),
+        },
+    };
+    let shown = Recorded::encode(&progress).unwrap();
+    connection.handle(
+        Input::Brought(key, Brought::Run(Delivery::Live(shown))),
+        at(0.0),
+    );
+    let event = &frames(&mut connection)[0];
+    assert_eq!(
+        (&event["frame"], &event["data"]["done"]),
+        (&json!("event"), &json!(3))
+    );
+}
+
+/// One thing that may happen to a connection.
+#[derive(Debug, Clone)]
+enum Happening {
+    Say(u8),
+    Nonsense(String),
+    Wait(u16),
+    Answer(bool),
+    Bring(u8),
+    Send(u8),
+    Drain,
+    Revoke,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        8 => any::<u8>().prop_map(Happening::Say),
+        1 => "\\PC{0,40}".prop_map(Happening::Nonsense),
+        3 => (0_u16..3_000).prop_map(Happening::Wait),
+        8 => any::<bool>().prop_map(Happening::Answer),
+        4 => any::<u8>().prop_map(Happening::Bring),
+        6 => any::<u8>().prop_map(Happening::Send),
+        1 => Just(Happening::Drain),
+        1 => Just(Happening::Revoke),
+    ]
+}
+
+/// A world around one connection: it answers what is asked, in any order and at any time.
+struct World {
+    connection: Connection,
+    now: f64,
+    user: Entry,
+    pending: Vec<Action>,
+    open: Vec<(StreamKey, u64)>,
+    said: u64,
+    answers: std::collections::HashMap<u64, usize>,
+    accepted: std::collections::HashSet<u64>,
+    last_seq: std::collections::HashMap<u64, u64>,
+    closed: bool,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            connection: connection_with(None),
+            now: 0.0,
+            user: entry(Scopes::USER),
+            pending: Vec::new(),
+            open: Vec::new(),
+            said: 0,
+            answers: Default::default(),
+            accepted: Default::default(),
+            last_seq: Default::default(),
+            closed: false,
+        }
+    }
+
+    fn run(n: u8) -> RunId {
+        RunId::from_bytes([n % 4; 16])
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Say(n) => {
+                self.said += 1;
+                let (id, run) = (self.said, Self::run(n));
+                let frame = match n % 8 {
+                    0 => json!({"frame": "hello", "id": id, "ticket": "t"}),
+                    1 => json!({"frame": "message", "id": id, "request_id": run, "text": "x"}),
+                    2 => json!({"frame": "subscribe", "id": id, "run": run}),
+                    3 => json!({"frame": "inbox", "id": id}),
+                    4 => json!({"frame": "unsubscribe", "id": id, "run": run}),
+                    5 => json!({"frame": "cancel", "id": id, "run": run}),
+                    6 => json!({"frame": "ping", "id": id, "n": 1}),
+                    _ => json!({"frame": "nothing", "id": id}),
+                };
+                if self.connection.may_read() && !self.connection.is_closing() {
+                    say(&mut self.connection, frame, self.now);
+                    self.answers.insert(id, 0);
+                }
+            }
+            Happening::Nonsense(text) => {
+                if self.connection.may_read() {
+                    self.connection.handle(Input::Text(&text), at(self.now));
+                }
+            }
+            Happening::Wait(ms) => {
+                self.now += f64::from(ms) / 1_000.0;
+                self.connection.handle(Input::Tick, at(self.now));
+                let deadline = self.connection.deadline(at(self.now));
+                assert!(deadline.is_none_or(|due| due > at(self.now).elapsed));
+            }
+            Happening::Answer(good) => self.answer(good),
+            Happening::Bring(n) => self.bring(n),
+            Happening::Send(n) => {
+                for _ in 0..n % 8 {
+                    self.send();
+                }
+            }
+            Happening::Drain => {
+                let draining = Draining {
+                    after_ms: 1_000,
+                    jitter_ms: 0,
+                };
+                self.connection.handle(Input::Drain(draining), at(self.now));
+            }
+            Happening::Revoke => {
+                // Only somebody who is known can be logged out.
+                if self.connection.entry().is_some() {
+                    self.connection.handle(Input::Revoked, at(self.now));
+                }
+            }
+        }
+        self.pending.extend(actions(&mut self.connection));
+        assert!(self.connection.streams() <= 100);
+    }
+
+    fn answer(&mut self, good: bool) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let refused = || Error::new(Kind::NotFound, "test", "no");
+        let answer = match self.pending.remove(0) {
+            Action::Authenticate(id, _) if good => Input::Entered(id, Ok(self.user.clone())),
+            Action::Authenticate(id, _) => Input::Entered(id, Err(refused())),
+            Action::Start(id, _, message) if good => Input::Started(
+                id,
+                Ok(Accepted {
+                    request_id: message.request_id,
+                    thread: ThreadId::from_bytes([1; 16]),
+                    run: RunId::from_bytes(*message.request_id.as_bytes()),
+                }),
+            ),
+            Action::Start(id, ..) => Input::Started(id, Err(refused())),
+            Action::Follow(key, ..) if good => {
+                self.open.push((key, 0));
+                Input::Opened(key, Ok(opened(true)))
+            }
+            Action::Follow(key, ..) => Input::Opened(key, Err(refused())),
+            Action::Leave(key) => {
+                self.open.retain(|(open, _)| *open != key);
+                return;
+            }
+            Action::Cancel(id, ..) | Action::Stop(id, ..) | Action::Decide(id, ..) => {
+                Input::Done(id, if good { Ok(()) } else { Err(refused()) })
+            }
+        };
+        self.connection.handle(answer, at(self.now));
+    }
+
+    fn bring(&mut self, n: u8) {
+        if self.open.is_empty() || !self.connection.may_deliver() {
+            return;
+        }
+        let place = usize::from(n) % self.open.len();
+        let (key, last) = &mut self.open[place];
+        let is_inbox = self
+            .connection
+            .streams
+            .get_mut(*key)
+            .is_none_or(|followed| followed.stream == Stream::Inbox);
+        if is_inbox {
+            return;
+        }
+        *last += 1;
+        let event = Recorded {
+            json: Bytes::from(format!(r#"{{"seq":{last},"key":{}}}"#, key.0)),
+            ..recorded(*last)
+        };
+        let brought = Brought::Run(Delivery::Events(vec![event]));
+        self.connection
+            .handle(Input::Brought(*key, brought), at(self.now));
+    }
+
+    fn send(&mut self) {
+        let Some(outgoing) = self.connection.next_outgoing() else {
+            return;
+        };
+        assert!(!self.closed, "after the close: {outgoing:?}");
+        match outgoing {
+            Outgoing::Ping => {}
+            Outgoing::Close(..) => self.closed = true,
+            Outgoing::Text(json) => {
+                let frame: Value = serde_json::from_slice(&json).unwrap();
+                if frame["frame"] == "event" {
+                    let last = self
+                        .last_seq
+                        .entry(frame["key"].as_u64().unwrap())
+                        .or_insert(0);
+                    assert_eq!(frame["seq"].as_u64(), Some(*last + 1));
+                    *last += 1;
+                } else if let Some(id) = frame["id"].as_u64()
+                    && !(frame["frame"] == "error" && self.accepted.contains(&id))
+                {
+                    if frame["frame"] == "accepted" {
+                        // From here an error under this id is about what followed.
+                        self.accepted.insert(id);
+                    }
+                    *self.answers.entry(id).or_insert(0) += 1;
+                }
+                if self.connection.entry().is_none() {
+                    assert!(
+                        frame["frame"] == "error" || frame["frame"] == "draining",
+                        "before the welcome: {frame}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Answers and sends all that is open.
+    fn settle(&mut self) {
+        while !self.pending.is_empty() || self.connection.has_outgoing() {
+            self.answer(true);
+            self.pending.extend(actions(&mut self.connection));
+            self.send();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// Whatever happens in whatever order: each frame has exactly one answer unless the connection is closed, nothing
+    /// follows the close, each stream is sent without a hole, nothing is told before the welcome, and no deadline lies
+    /// in the past.
+    #[test]
+    fn any_course_of_events_keeps_the_promises(
+        happenings in prop::collection::vec(happening(), 0..120)
+    ) {
+        let mut world = World::new();
+        for happening in happenings {
+            world.happen(happening);
+        }
+        world.settle();
+        for (id, answers) in &world.answers {
+            if world.connection.is_closing() {
+                prop_assert!(*answers <= 1, "frame {id} has {answers} answers");
+            } else {
+                prop_assert_eq!(*answers, 1, "frame {}", id);
+            }
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use super::pipeline::Batch;
 use super::row::{OTHER_ROUTES, OTHER_USERS, RouteName, Row};
 use super::tally::Tally;
-use crate::cost::import::{REJECTIONS_KEPT, Seen};
+use crate::cost::import::{Copies, REJECTIONS_KEPT};
 use crate::cost::lever::{self, Call, Effect, Readings, Rule};
 use crate::cost::price::{Catalogue, Schedule, Unpriced};
 use crate::cost::report::facts::{self, EXAMPLES, Facts, Notes, Outlier};
@@ -17,9 +17,6 @@ use std::sync::Arc;
 
 const DAY: i64 = 86_400_000;
 
-/// Where a row stands: the number of the file above, the line below.
-const LINE_BITS: u32 = 40;
-
 #[derive(Debug)]
 pub(super) struct Ledger {
     catalogue: Arc<Catalogue>,
@@ -30,7 +27,7 @@ pub(super) struct Ledger {
     period: Period,
     notes: Notes,
     levers: Vec<(Box<dyn Rule>, Effect)>,
-    seen: Seen,
+    copies: Copies,
     sources: Vec<Source>,
     /// The file that is being read.
     file: String,
@@ -73,7 +70,7 @@ impl Ledger {
                 .iter()
                 .map(|l| ((l.rule)(&catalogue), Effect::default()))
                 .collect(),
-            seen: Seen::default(),
+            copies: Copies::default(),
             sources: Vec::new(),
             file: String::new(),
             imported: 0,
@@ -86,6 +83,7 @@ impl Ledger {
     /// A new file begins.
     pub(super) fn begin(&mut self, file: &str) {
         file.clone_into(&mut self.file);
+        self.copies.begin(file);
         (self.imported, self.rejected_rows) = (0, 0);
         self.rejected = Vec::new();
     }
@@ -200,17 +198,8 @@ impl Ledger {
 
     /// Whether the row is no copy of an earlier one. A copy is known by its id; without one it counts.
     fn is_new(&mut self, row: &Row) -> bool {
-        let here = (self.sources.len() as u64) << LINE_BITS | row.line;
-        let Some(before) = self.seen.before(row.fingerprint, here) else {
+        let Some(place) = self.copies.earlier(row.fingerprint, row.line) else {
             return true;
-        };
-        let line = before & ((1 << LINE_BITS) - 1);
-        let source = usize::try_from(before >> LINE_BITS)
-            .ok()
-            .and_then(|number| self.sources.get(number));
-        let place = match source {
-            Some(source) => format!("line {line} of {}", source.file),
-            None => format!("line {line}"),
         };
         let (count, examples) = if row.has_request {
             (&mut self.notes.copies, &mut self.notes.copy_rows)
@@ -268,7 +257,7 @@ impl Ledger {
                 .collect(),
             by_day: self.days.rows(),
             notes: Notes {
-                forgot: self.seen.forgot(),
+                forgot: self.copies.forgot(),
                 ..self.notes
             },
             effects: self.levers.into_iter().map(|(_, effect)| effect).collect(),

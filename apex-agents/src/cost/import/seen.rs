@@ -3,11 +3,45 @@
 use std::hash::Hasher;
 
 /// How many records one generation remembers; two are kept, so at least this many are always known.
-pub(in crate::cost) const GENERATION: usize = (1 << 21) / 8 * 7;
+const GENERATION: usize = (1 << 21) / 8 * 7;
+
+/// Finds rows that equal an earlier one, over all files of an analysis.
+#[derive(Debug, Default)]
+pub(in crate::cost) struct Copies {
+    seen: Seen,
+    files: Vec<String>,
+}
+
+/// Where a row stands: the number of its file above, its line below.
+const LINE_BITS: u32 = 40;
+
+impl Copies {
+    /// A new file begins.
+    pub(in crate::cost) fn begin(&mut self, file: &str) {
+        self.files.push(file.to_owned());
+    }
+
+    /// Where the row with this fingerprint was before, in words; else remembers that it is here.
+    pub(in crate::cost) fn earlier(&mut self, fingerprint: u64, line: u64) -> Option<String> {
+        let here = (self.files.len() as u64) << LINE_BITS | line;
+        let before = self.seen.before(fingerprint, here)?;
+        let line = before & ((1 << LINE_BITS) - 1);
+        let number = usize::try_from(before >> LINE_BITS).unwrap_or(0);
+        Some(match self.files.get(number.saturating_sub(1)) {
+            Some(file) if number < self.files.len() => format!("line {line} of {file}"),
+            _ => format!("line {line}"),
+        })
+    }
+
+    /// Whether rows were forgotten, so that a copy far away may have passed.
+    pub(in crate::cost) fn forgot(&self) -> bool {
+        self.seen.forgot
+    }
+}
 
 /// Remembers where records were seen. It knows the last [`GENERATION`] records for certain, and up to twice as many.
 #[derive(Debug, Default)]
-pub(in crate::cost) struct Seen {
+struct Seen {
     young: Table,
     old: Table,
     forgot: bool,
@@ -23,7 +57,7 @@ struct Table {
 
 impl Seen {
     /// Where a record with this fingerprint was seen before; else remembers that it was at `place`.
-    pub(in crate::cost) fn before(&mut self, fingerprint: u64, place: u64) -> Option<u64> {
+    fn before(&mut self, fingerprint: u64, place: u64) -> Option<u64> {
         let key = fingerprint.max(1);
         if let Some(place) = self.old.find(key).or_else(|| self.young.find(key)) {
             return Some(place);
@@ -35,11 +69,6 @@ impl Seen {
         }
         self.young.insert(key, place);
         None
-    }
-
-    /// Whether records were forgotten, so that a copy far away may have passed.
-    pub(in crate::cost) fn forgot(&self) -> bool {
-        self.forgot
     }
 }
 
@@ -133,7 +162,7 @@ mod tests {
         for place in 0..total {
             assert_eq!(seen.before(mix(1, place), place), None);
         }
-        assert!(seen.forgot());
+        assert!(seen.forgot);
         assert_eq!(
             seen.before(mix(1, total - GENERATION as u64), 0),
             Some(total - GENERATION as u64)

@@ -1,0 +1,269 @@
+use super::Tickets;
+use super::http::{ANSWER, Place, collect};
+use apex_core::clock::Timestamp;
+use apex_core::config::Secret;
+use apex_core::error::{Error, Kind, Result};
+use apex_core::file::FileInfo;
+use apex_core::id::{ArtifactId, RunId, ThreadId};
+use apex_core::thread::{Paged, Thread};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::unfold;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request};
+use http_body_util::{Full, StreamBody};
+use hyper::body::Frame;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+const OPERATION: &str = "client.api";
+
+/// The largest JSON answer that is read.
+const MAX_JSON: usize = 8 * 1024 * 1024;
+
+/// The largest artifact that is read.
+const MAX_ARTIFACT: usize = apex_core::file::MAX_ARTIFACT;
+
+/// How much of a file is read at a time.
+const PIECE: usize = 64 * 1024;
+
+/// How long bringing a file may take.
+const UPLOAD: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// The HTTP routes of one service, as one user.
+#[derive(Clone)]
+pub struct Api {
+    url: String,
+    place: Place,
+    login: Option<Arc<Login>>,
+}
+
+/// A login.
+pub struct Login {
+    /// The token.
+    pub token: Secret<String>,
+    /// When it runs out.
+    pub expires_at: Timestamp,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Login(… until {})", self.expires_at)
+    }
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Api({}, {:?})", self.url, self.login)
+    }
+}
+
+impl Api {
+    /// The service at `http://host[:port][/prefix]`, before a login.
+    ///
+    /// # Errors
+    /// `bad_request` for an address that is none.
+    pub fn new(url: &str) -> Result<Self> {
+        Ok(Self {
+            url: url.to_owned(),
+            place: Place::parse(url)?,
+            login: None,
+        })
+    }
+
+    /// The address.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The same service with a login that was made elsewhere.
+    #[must_use]
+    pub fn with_login(mut self, login: Login) -> Self {
+        self.login = Some(Arc::new(login));
+        self
+    }
+
+    /// Logs in by the development login.
+    ///
+    /// # Errors
+    /// `not_found` where the environment is not development.
+    pub async fn log_in(self, user: &str) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Body {
+            token: String,
+            expires_at: Timestamp,
+        }
+        let asked = serde_json::json!({ "user": user });
+        let body: Body = self.json(Method::POST, "/auth/dev", Some(&asked)).await?;
+        Ok(self.with_login(Login {
+            token: Secret::new(body.token),
+            expires_at: body.expires_at,
+        }))
+    }
+
+    /// Brings a file; `progress` is told the bytes sent so far. The body streams: the file is never held whole.
+    ///
+    /// # Errors
+    /// What the server says; what reading says.
+    pub async fn upload<R, P>(
+        &self,
+        name: &str,
+        length: Option<u64>,
+        file: R,
+        progress: P,
+    ) -> Result<FileInfo>
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        P: FnMut(u64) + Send + 'static,
+    {
+        let body = StreamBody::new(unfold(Some((file, 0_u64, progress)), |state| async move {
+            let (mut file, so_far, mut progress) = state?;
+            let mut piece = vec![0; PIECE];
+            match file.read(&mut piece).await {
+                Ok(0) => None,
+                Ok(read) => {
+                    piece.truncate(read);
+                    let so_far = so_far + read as u64;
+                    progress(so_far);
+                    let frame = Frame::data(Bytes::from(piece));
+                    Some((Ok(frame), Some((file, so_far, progress))))
+                }
+                Err(error) => Some((Err(error), None)),
+            }
+        }));
+        let mut request = self
+            .request(Method::POST)?
+            .header("x-file-name", percent_encoded(name));
+        if let Some(length) = length {
+            request = request.header(CONTENT_LENGTH, length);
+        }
+        let response = self.place.send("/files", request, body, UPLOAD).await?;
+        decoded(&collect(response.into_body(), MAX_JSON).await?)
+    }
+
+    /// A report of a run: `report.json`, `report.md` or `report.html`.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub async fn report(&self, run: RunId, name: &str) -> Result<Bytes> {
+        self.bytes(&format!("/runs/{run}/{name}")).await
+    }
+
+    /// An artifact of a run.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub async fn artifact(&self, artifact: ArtifactId) -> Result<Bytes> {
+        self.bytes(&format!("/artifacts/{artifact}")).await
+    }
+
+    /// The first page of the user's conversations.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn threads(&self) -> Result<Paged<Thread>> {
+        self.json(Method::GET, "/threads", None).await
+    }
+
+    /// Deletes a conversation with its runs and what they made.
+    ///
+    /// # Errors
+    /// `not_found`; `conflict` while one of its runs has not ended.
+    pub async fn delete_thread(&self, thread: ThreadId) -> Result<()> {
+        let route = format!("/threads/{thread}");
+        self.send(Method::DELETE, &route, None).await.map(drop)
+    }
+
+    /// Ends the login, and with it every connection that came by it.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn log_out(&self) -> Result<()> {
+        self.send(Method::POST, "/auth/logout", None)
+            .await
+            .map(drop)
+    }
+
+    async fn bytes(&self, route: &str) -> Result<Bytes> {
+        let request = self.request(Method::GET)?;
+        let body = Full::<Bytes>::default();
+        let response = self.place.send(route, request, body, ANSWER).await?;
+        collect(response.into_body(), MAX_ARTIFACT).await
+    }
+
+    async fn json<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        route: &str,
+        body: Option<&Value>,
+    ) -> Result<T> {
+        decoded(&self.send(method, route, body).await?)
+    }
+
+    async fn send(&self, method: Method, route: &str, body: Option<&Value>) -> Result<Bytes> {
+        let mut request = self.request(method)?;
+        let body = match body {
+            Some(body) => {
+                request = request.header(CONTENT_TYPE, "application/json");
+                Full::new(Bytes::from(body.to_string()))
+            }
+            None => Full::default(),
+        };
+        let response = self.place.send(route, request, body, ANSWER).await?;
+        collect(response.into_body(), MAX_JSON).await
+    }
+
+    fn request(&self, method: Method) -> Result<http::request::Builder> {
+        let mut request = Request::builder().method(method);
+        if let Some(login) = &self.login {
+            let value = format!("Bearer {}", login.token.reveal());
+            let mut value = HeaderValue::from_str(&value).map_err(|_| {
+                Error::new(Kind::BadRequest, OPERATION, "the token is no header value")
+            })?;
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
+        }
+        Ok(request)
+    }
+}
+
+#[async_trait]
+impl Tickets for Api {
+    async fn ticket(&self) -> Result<Secret<String>> {
+        #[derive(Deserialize)]
+        struct Body {
+            ticket: String,
+        }
+        let body: Body = self.json(Method::POST, "/auth/ticket", None).await?;
+        Ok(Secret::new(body.ticket))
+    }
+}
+
+fn decoded<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
+    // The parser's words could repeat a token.
+    serde_json::from_slice(body).map_err(|_| {
+        Error::new(
+            Kind::Unavailable,
+            OPERATION,
+            "the answer is not what this route answers; is this the right service?",
+        )
+    })
+}
+
+fn percent_encoded(name: &str) -> String {
+    name.bytes().fold(String::new(), |mut text, byte| {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            // Writing into a string cannot fail.
+            let _ = write!(text, "%{byte:02X}");
+        }
+        text
+    })
+}

@@ -1,0 +1,577 @@
+//! The client's one task: it owns the socket, makes it again when it breaks, and knows what is asked and followed.
+
+use super::backoff::{Backoff, random_part};
+use super::follow::{Applied, Update, Verdict};
+use super::http::{Place, error_from};
+use super::link::{ClientWay, Refused, Socket, closed_with, send, walk};
+use super::{ClientOptions, Tickets};
+use crate::protocol::{
+    Advice, Call, ClientFrame, CloseCode, ErrorFrame, EventFrame, FrameId, Hello, OfRun, Ping,
+    ResetFrame, ServerFrame, Subscribe,
+};
+use apex_core::auth::Credential;
+use apex_core::error::{Error, Result};
+use apex_core::id::RunId;
+use apex_core::run::Position;
+use futures_util::StreamExt as _;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::Message;
+
+/// How long the answer to a ping may take.
+const PONG: Duration = Duration::from_secs(10);
+
+/// How long a frame may take to be taken.
+const SEND: Duration = Duration::from_secs(10);
+
+/// How long a subscription rests that broke off for a reason that may pass.
+const REST: Duration = Duration::from_secs(1);
+
+/// Where the updates of one run go.
+#[derive(Debug)]
+pub(super) struct Sink {
+    pub(super) updates: mpsc::Sender<Result<Update>>,
+    /// Set when an update was left out because its reader was behind; the reader clears it when it has caught up.
+    pub(super) behind: Arc<AtomicBool>,
+}
+
+/// Why an update was not passed on.
+enum Unsent {
+    /// The reader is behind and will say when it has caught up.
+    Behind,
+    /// The reader has caught up in the meantime.
+    CaughtUp,
+    /// The reader is gone.
+    Gone,
+}
+
+impl Sink {
+    fn send(&self, update: Result<Update>) -> Result<(), Unsent> {
+        match self.updates.try_send(update) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Closed(_)) => Err(Unsent::Gone),
+            Err(TrySendError::Full(_)) => {
+                self.behind.store(true, Ordering::SeqCst);
+                // A reader that emptied the channel just before that would wait for ever.
+                let empty = self.updates.capacity() == self.updates.max_capacity();
+                if empty && self.behind.swap(false, Ordering::SeqCst) {
+                    Err(Unsent::CaughtUp)
+                } else {
+                    Err(Unsent::Behind)
+                }
+            }
+        }
+    }
+}
+
+/// What the handles of a client ask.
+pub(super) enum Command {
+    Call(
+        Box<Call>,
+        oneshot::Sender<Result<ServerFrame>>,
+        Option<Sink>,
+    ),
+    Follow(RunId, Position, Sink),
+    /// The reader of a run has read all that there is.
+    CaughtUp(RunId),
+    Way(oneshot::Sender<ClientWay>),
+}
+
+pub(super) struct Session {
+    place: Place,
+    tickets: Arc<dyn Tickets>,
+    commands: mpsc::Receiver<Command>,
+    backoff: Backoff,
+    way: ClientWay,
+    socket: Socket,
+    heartbeat: Duration,
+    heard: Instant,
+    pinged: bool,
+    drain_jitter: Duration,
+    last_id: u64,
+    asked: BTreeMap<u64, Asked>,
+    followed: HashMap<RunId, Followed>,
+}
+
+/// A call without an answer yet; it is sent again over every new connection.
+struct Asked {
+    call: Call,
+    answer: oneshot::Sender<Result<ServerFrame>>,
+    follow: Option<Sink>,
+}
+
+struct Followed {
+    applied: Applied,
+    sink: Sink,
+    /// The frame that asked for it last.
+    id: u64,
+    paused: Paused,
+}
+
+/// Why nothing is asked for at the moment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Paused {
+    No,
+    /// Its reader is behind.
+    Behind,
+    /// It broke off, and is asked for again at that time.
+    Until(Instant),
+}
+
+/// How one connection ended.
+enum Ended {
+    /// No handle is left.
+    Dropped,
+    /// It is made again after a pause.
+    Again(Duration),
+    /// It is not made again.
+    Stop(Error),
+}
+
+impl Session {
+    /// Connects for the first time; what goes wrong is told rather than tried again.
+    pub(super) async fn connect(
+        options: ClientOptions,
+        commands: mpsc::Receiver<Command>,
+    ) -> Result<Self> {
+        let place = Place::parse(&options.url)?;
+        let (socket, welcome, way) = walk(&place, &*options.tickets, None)
+            .await
+            .map_err(Refused::into_error)?;
+        Ok(Self {
+            place,
+            tickets: options.tickets,
+            commands,
+            backoff: Backoff::new(options.first_pause),
+            way,
+            socket,
+            heartbeat: Duration::from_secs(welcome.heartbeat_s),
+            heard: Instant::now(),
+            pinged: false,
+            drain_jitter: Duration::ZERO,
+            last_id: 0,
+            asked: BTreeMap::new(),
+            followed: HashMap::new(),
+        })
+    }
+
+    pub(super) async fn run(mut self) {
+        let error = loop {
+            match self.converse().await {
+                Ended::Dropped => {
+                    let _ = tokio::time::timeout(SEND, self.socket.close(None)).await;
+                    return;
+                }
+                Ended::Stop(error) => break error,
+                Ended::Again(pause) => match self.reconnect(pause).await {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(error) => break error,
+                },
+            }
+        };
+        self.fail(&error);
+    }
+
+    /// Pumps one connection until it ends.
+    async fn converse(&mut self) -> Ended {
+        if self.resume().await.is_err() {
+            return self.again();
+        }
+        loop {
+            let due = self.due();
+            let done = tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(command) => self.command(command).await,
+                    None => return Ended::Dropped,
+                },
+                message = self.socket.next() => match message {
+                    Some(Ok(message)) => match self.take_in(message).await {
+                        Ok(None) => Ok(()),
+                        Ok(Some(ended)) => return ended,
+                        Err(lost) => Err(lost),
+                    },
+                    Some(Err(_)) | None => Err(Lost),
+                },
+                () = tokio::time::sleep_until(due) => self.tick().await,
+            };
+            if done.is_err() {
+                return self.again();
+            }
+        }
+    }
+
+    fn again(&mut self) -> Ended {
+        Ended::Again(self.backoff.pause())
+    }
+
+    /// Makes the connection again; `false` when no handle is left to use it.
+    async fn reconnect(&mut self, mut pause: Duration) -> Result<bool> {
+        loop {
+            tracing::debug!(?pause, "connecting again");
+            tokio::time::sleep(pause).await;
+            if self.commands.is_closed() && self.commands.is_empty() {
+                return Ok(false);
+            }
+            match walk(&self.place, &*self.tickets, Some(self.way)).await {
+                Ok((socket, welcome, way)) => {
+                    (self.socket, self.way) = (socket, way);
+                    self.heartbeat = Duration::from_secs(welcome.heartbeat_s);
+                    (self.heard, self.pinged) = (Instant::now(), false);
+                    return Ok(true);
+                }
+                Err(Refused::Never(error)) => return Err(error),
+                Err(Refused::NextWay(error)) if !error.is_retryable() => return Err(error),
+                Err(Refused::NextWay(error) | Refused::Later(error)) => {
+                    pause = self
+                        .backoff
+                        .pause()
+                        .max(error.retry_after().unwrap_or_default());
+                }
+            }
+        }
+    }
+
+    /// Asks again for everything that is followed and not answered.
+    async fn resume(&mut self) -> Result<(), Lost> {
+        // Whoever has given up waiting needs no answer.
+        self.asked.retain(|_, asked| !asked.answer.is_closed());
+        let runs: Vec<RunId> = self.followed.keys().copied().collect();
+        for run in runs {
+            self.subscribe(run).await?;
+        }
+        let calls: Vec<(u64, Call)> = self
+            .asked
+            .iter()
+            .map(|(id, asked)| (*id, asked.call.clone()))
+            .collect();
+        for (id, call) in calls {
+            self.send(id, call).await?;
+        }
+        Ok(())
+    }
+
+    async fn command(&mut self, command: Command) -> Result<(), Lost> {
+        match command {
+            Command::Call(call, answer, follow) => {
+                let id = self.next_id();
+                let asked = Asked {
+                    call: (*call).clone(),
+                    answer,
+                    follow,
+                };
+                self.asked.insert(id, asked);
+                self.send(id, *call).await
+            }
+            Command::Follow(run, position, sink) => {
+                let followed = Followed {
+                    applied: Applied::from(position),
+                    sink,
+                    id: 0,
+                    paused: Paused::No,
+                };
+                self.followed.insert(run, followed);
+                self.subscribe(run).await
+            }
+            Command::CaughtUp(run) => match self.followed.get(&run) {
+                Some(followed) if followed.paused == Paused::Behind => self.subscribe(run).await,
+                _ => Ok(()),
+            },
+            Command::Way(answer) => {
+                // Who asked may be gone.
+                let _ = answer.send(self.way);
+                Ok(())
+            }
+        }
+    }
+
+    async fn subscribe(&mut self, run: RunId) -> Result<(), Lost> {
+        let id = self.next_id();
+        let Some(followed) = self.followed.get_mut(&run) else {
+            return Ok(());
+        };
+        (followed.id, followed.paused) = (id, Paused::No);
+        let since = followed.applied.since();
+        self.send(id, Call::Subscribe(Subscribe::new(run, since)))
+            .await
+    }
+
+    async fn leave(&mut self, run: RunId) -> Result<(), Lost> {
+        let id = self.next_id();
+        self.send(id, Call::Unsubscribe(OfRun { run })).await
+    }
+
+    /// Takes in a message; an end when the server closes.
+    async fn take_in(&mut self, message: Message) -> Result<Option<Ended>, Lost> {
+        (self.heard, self.pinged) = (Instant::now(), false);
+        match message {
+            Message::Text(text) => match serde_json::from_str(&text) {
+                Ok(frame) => self.frame(frame).await.map(|()| None),
+                Err(_) => Err(Lost),
+            },
+            Message::Close(close) => {
+                let (code, reason) = close.map_or((1005, String::new()), |close| {
+                    (u16::from(close.code), close.reason.to_string())
+                });
+                Ok(Some(self.closed(code, &reason)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn closed(&mut self, code: u16, reason: &str) -> Ended {
+        tracing::debug!(code, reason, "the server closed the connection");
+        match CloseCode::advice_for(code) {
+            Advice::Stop => Ended::Stop(closed_with(code, reason)),
+            Advice::ResumeElsewhere => Ended::Again(random_part(self.drain_jitter)),
+            Advice::NewTicketOnce | Advice::NewCredential => Ended::Again(Duration::ZERO),
+            Advice::Resume | Advice::NextWayOrResume => self.again(),
+        }
+    }
+
+    async fn frame(&mut self, frame: ServerFrame) -> Result<(), Lost> {
+        match frame {
+            ServerFrame::Event(event) => self.event(event).await,
+            ServerFrame::Reset(reset) => self.reset(reset).await,
+            ServerFrame::Subscribed(subscribed) => {
+                let followed = subscribed.run.and_then(|run| self.followed.get_mut(&run));
+                if let Some(followed) = followed {
+                    followed.applied.subscribed(&subscribed);
+                }
+                Ok(())
+            }
+            ServerFrame::Accepted(accepted) => {
+                let Some(asked) = self.take_asked(&accepted.id) else {
+                    return Ok(());
+                };
+                if let Some(sink) = asked.follow {
+                    let followed = Followed {
+                        applied: Applied::default(),
+                        sink,
+                        id: number(&accepted.id).unwrap_or_default(),
+                        paused: Paused::No,
+                    };
+                    self.followed.insert(accepted.run, followed);
+                }
+                let _ = asked.answer.send(Ok(ServerFrame::Accepted(accepted)));
+                Ok(())
+            }
+            ServerFrame::Ok(answered) => {
+                if let Some(asked) = self.take_asked(&answered.id) {
+                    let _ = asked.answer.send(Ok(ServerFrame::Ok(answered)));
+                }
+                Ok(())
+            }
+            ServerFrame::Error(error) => {
+                self.error(error);
+                Ok(())
+            }
+            ServerFrame::Expiring(_) => self.extend().await,
+            ServerFrame::Draining(draining) => {
+                self.drain_jitter = Duration::from_millis(draining.jitter_ms);
+                Ok(())
+            }
+            ServerFrame::Welcome(_)
+            | ServerFrame::Inbox(_)
+            | ServerFrame::Pong(_)
+            | ServerFrame::Unknown => Ok(()),
+        }
+    }
+
+    async fn event(&mut self, event: EventFrame) -> Result<(), Lost> {
+        let (run, epoch, seq) = (event.run, event.epoch, event.seq);
+        let Some(followed) = self.followed.get_mut(&run) else {
+            return Ok(());
+        };
+        if followed.paused != Paused::No {
+            return Ok(());
+        }
+        match followed.applied.judge(epoch, seq) {
+            Verdict::Drop => return Ok(()),
+            Verdict::Again => return self.subscribe(run).await,
+            Verdict::Apply => {}
+        }
+        // What comes in order shows that the server is well.
+        self.backoff.reset();
+        let update = Update::Event(Box::new(event));
+        let last = update.is_last();
+        // A volatile event that nobody has time for is gone.
+        if seq.is_none() && followed.sink.updates.capacity() == 0 {
+            return Ok(());
+        }
+        match followed.sink.send(Ok(update)) {
+            Ok(()) => {
+                followed.applied.apply(epoch, seq);
+                if last {
+                    self.followed.remove(&run);
+                }
+                Ok(())
+            }
+            Err(unsent) => self.unsent(run, unsent).await,
+        }
+    }
+
+    async fn reset(&mut self, reset: ResetFrame) -> Result<(), Lost> {
+        let Some(run) = reset.run else {
+            return Ok(());
+        };
+        let Some(followed) = self.followed.get_mut(&run) else {
+            return Ok(());
+        };
+        let mut applied = followed.applied;
+        applied.reset(&reset);
+        let update = Update::Reset(Box::new(reset));
+        let last = update.is_last();
+        match followed.sink.send(Ok(update)) {
+            Ok(()) if last => {
+                self.followed.remove(&run);
+                Ok(())
+            }
+            Ok(()) => {
+                followed.applied = applied;
+                Ok(())
+            }
+            Err(unsent) => self.unsent(run, unsent).await,
+        }
+    }
+
+    /// The position stays where the reader is: asking again brings again what was left out.
+    async fn unsent(&mut self, run: RunId, unsent: Unsent) -> Result<(), Lost> {
+        match unsent {
+            Unsent::CaughtUp => self.subscribe(run).await,
+            Unsent::Behind => {
+                if let Some(followed) = self.followed.get_mut(&run) {
+                    followed.paused = Paused::Behind;
+                }
+                self.leave(run).await
+            }
+            Unsent::Gone => {
+                self.followed.remove(&run);
+                self.leave(run).await
+            }
+        }
+    }
+
+    fn error(&mut self, frame: ErrorFrame) {
+        let Some(id) = frame.id else {
+            return;
+        };
+        let error = error_from(frame.error);
+        if let Some(asked) = self.take_asked(&id) {
+            let _ = asked.answer.send(Err(error));
+            return;
+        }
+        let of_frame = |followed: &Followed| number(&id) == Some(followed.id);
+        let found = self.followed.iter().find(|(_, f)| of_frame(f));
+        let Some(run) = found.map(|(run, _)| *run) else {
+            return;
+        };
+        if error.is_retryable() {
+            let rest = REST.max(error.retry_after().unwrap_or_default());
+            if let Some(followed) = self.followed.get_mut(&run) {
+                followed.paused = Paused::Until(Instant::now() + rest);
+            }
+        } else if let Some(followed) = self.followed.remove(&run) {
+            let _ = followed.sink.send(Err(error));
+        }
+    }
+
+    /// Stays in with a new ticket. Without one the connection ends with the credential, and the walk begins anew.
+    async fn extend(&mut self) -> Result<(), Lost> {
+        match self.tickets.ticket().await {
+            Ok(ticket) => {
+                let id = self.next_id();
+                let hello = Call::Hello(Hello(Credential::Ticket(ticket)));
+                self.send(id, hello).await
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the credential could not be renewed");
+                Ok(())
+            }
+        }
+    }
+
+    /// When something is due by itself.
+    fn due(&self) -> Instant {
+        let silent = if self.pinged { PONG } else { self.heartbeat };
+        let resting = self.followed.values().filter_map(|f| match f.paused {
+            Paused::Until(due) => Some(due),
+            Paused::No | Paused::Behind => None,
+        });
+        resting.fold(self.heard + silent, Instant::min)
+    }
+
+    async fn tick(&mut self) -> Result<(), Lost> {
+        let now = Instant::now();
+        let rested: Vec<RunId> = self
+            .followed
+            .iter()
+            .filter(|(_, f)| matches!(f.paused, Paused::Until(due) if due <= now))
+            .map(|(run, _)| *run)
+            .collect();
+        for run in rested {
+            self.subscribe(run).await?;
+        }
+        if self.pinged && now >= self.heard + PONG {
+            return Err(Lost);
+        }
+        if !self.pinged && now >= self.heard + self.heartbeat {
+            // From here the answer to the ping is waited for.
+            (self.heard, self.pinged) = (now, true);
+            let id = self.next_id();
+            return self.send(id, Call::Ping(Ping { n: id })).await;
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, id: u64, call: Call) -> Result<(), Lost> {
+        let frame = ClientFrame {
+            id: FrameId::Number(id),
+            call,
+        };
+        match tokio::time::timeout(SEND, send(&mut self.socket, &frame)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Lost),
+        }
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    fn take_asked(&mut self, id: &FrameId) -> Option<Asked> {
+        self.asked.remove(&number(id)?)
+    }
+
+    /// Tells everybody that it is over.
+    fn fail(self, error: &Error) {
+        tracing::debug!(%error, "the connection is closed for good");
+        for asked in self.asked.into_values() {
+            let _ = asked.answer.send(Err(same(error)));
+        }
+        for followed in self.followed.into_values() {
+            let _ = followed.sink.send(Err(same(error)));
+        }
+    }
+}
+
+/// The connection is of no further use.
+struct Lost;
+
+fn number(id: &FrameId) -> Option<u64> {
+    match id {
+        FrameId::Number(n) => Some(*n),
+        FrameId::Text(_) => None,
+    }
+}
+
+/// The error for one more who waits.
+fn same(error: &Error) -> Error {
+    Error::new(error.kind(), "client.call", error.message())
+}
