@@ -155,7 +155,7 @@ async function open(id, { keep = false } = {}) {
     byId('welcome').hidden = id !== null;
     byId('conversation').hidden = id === null;
     byId('conversation').ariaBusy = String(id !== null);
-    composer.reset();
+    composer.reset({ follows: id !== null });
   }
   if (id === null) return;
   try {
@@ -163,17 +163,13 @@ async function open(id, { keep = false } = {}) {
     if (turn !== opening) return;
     setText(byId('title'), title || 'Conversation');
     document.title = `${title || 'Conversation'} · Apex`;
-    let files = [];
     for (const message of messages.filter(({ role }) => role === 'user')) {
-      files = message.attachments.map((file) => ({ file, name: names.get(file) ?? 'a file' }));
       if (runs.has(message.run)) continue;
+      const files = message.attachments.map((file) => ({ file, name: names.get(file) ?? 'a file' }));
       const answer = messages.find(({ run, role }) => run === message.run && role === 'assistant');
       addTurn({ run: message.run, text: message.text, files, fallback: answer?.text }).follow(client.subscribe(message.run));
     }
-    if (!keep) {
-      composer.reset(files);
-      showLastTurn();
-    }
+    if (!keep) showLastTurn();
   } catch (error) {
     if (turn === opening && !keep) cannotLoad(id, error);
   } finally {

@@ -4,6 +4,7 @@ import { announce, byId, el, setText } from './dom.js';
 import { bytes } from './format.js';
 
 const QUESTION = 'Where does our LLM money go, and what could we save?';
+const FOLLOW_UP = 'Ask a follow-up about the same files';
 
 /** `onAsk({ text, files })` sends; when it throws, the words and files stay. */
 export class Composer {
@@ -39,15 +40,14 @@ export class Composer {
     this.text.focus();
   }
 
-  /** Begins anew with files that the conversation has already: `[{ file, name }]`. */
-  reset(files = []) {
-    for (const { abort } of this.#files) abort?.abort();
-    this.#files = [];
-    byId('attachments').replaceChildren();
+  /** Begins anew, in a conversation that has questions already or in a new one. */
+  reset({ follows }) {
+    this.#clearFiles();
     this.text.value = '';
+    this.text.placeholder = follows ? FOLLOW_UP : QUESTION;
     this.#fit();
     this.#fail('');
-    for (const { file, name } of files) this.#attach({ name, file }).done('');
+    this.#refresh();
   }
 
   /** Uploads a file, to go with the next question; true when that worked. */
@@ -102,6 +102,8 @@ export class Composer {
     this.#fit();
     try {
       await this.#onAsk({ text: question, files: this.#files.map(({ file, name }) => ({ file, name })) });
+      this.#clearFiles();
+      this.text.placeholder = FOLLOW_UP;
     } catch (error) {
       this.text.value = written || question;
       this.#fit();
@@ -112,12 +114,12 @@ export class Composer {
     }
   }
 
-  #attach({ name, file = null, abort = null }) {
+  #attach({ name, abort }) {
     const bar = el('progress', { max: 1, value: 0, 'aria-label': `Upload of ${name}` });
-    const note = el('span', { class: 'hint' }, abort ? 'uploading…' : '');
-    const entry = { name, file, abort };
+    const note = el('span', { class: 'hint' }, 'uploading…');
+    const entry = { name, file: null, abort };
     entry.element = el('li', { class: 'attachment' },
-      el('span', { class: 'file-name' }, name), note, abort ? bar : null,
+      el('span', { class: 'file-name' }, name), note, bar,
       el('button', { type: 'button', class: 'remove', 'aria-label': `Remove ${name}`, onclick: () => this.#dismiss(entry) }, '×'));
     entry.progress = (sent, total) => {
       bar.value = total ? sent / total : 0;
@@ -133,10 +135,18 @@ export class Composer {
   }
 
   #dismiss(entry) {
-    entry.abort?.abort();
+    entry.abort.abort();
     this.#remove(entry);
     announce(`${entry.name} is removed`);
     this.focus();
+  }
+
+  #clearFiles() {
+    for (const { abort, element } of this.#files) {
+      abort.abort(); // of no effect on one that is there already
+      element.remove();
+    }
+    this.#files = [];
   }
 
   #remove(entry) {
