@@ -174,26 +174,43 @@ export async function ended(run, timeout = 120_000) {
   return run.getAttribute('data-state');
 }
 
-/** What a run's part of the page shows of its events: `{ seq, says }`, sorted, as many times as it is there. */
-export function shown(run) {
-  return run.evaluate((article) => {
+/**
+ * What a run's part of the page shows of its events: `{ seq, says }`, as many times as it is there, beginnings in the
+ * order of the page and ends where their numbers belong.
+ */
+export async function shown(run) {
+  const found = await run.evaluate((article) => {
     const own = (selector, element) => element.querySelector(selector)?.textContent ?? '';
-    const found = [];
-    const add = (seq, says) => seq && found.push({ seq: Number(seq), says });
-    add(article.dataset.seq, 'run_started');
-    for (const step of article.querySelectorAll('.step')) {
-      add(step.dataset.seq, `agent_started ${own('.agent', step)}`);
-      add(step.dataset.endSeq, `agent_completed ${step.dataset.outcome}`);
+    const [begins, ends] = [[], []];
+    const add = (list, seq, says) => seq && list.push({ seq: Number(seq), says });
+    add(begins, article.dataset.seq, 'run_started');
+    for (const element of article.querySelectorAll('.step, .note, .call, .notices li')) {
+      const { seq, endSeq, outcome } = element.dataset;
+      if (element.matches('.step')) {
+        add(begins, seq, `agent_started ${own('.agent', element)}`);
+        add(ends, endSeq, `agent_completed ${outcome}`);
+      } else if (element.matches('.call')) {
+        add(begins, seq, `tool_executing ${own('code', element)}`);
+        add(ends, endSeq, `tool_completed ${outcome} ${own('.call-summary', element)}`);
+      } else if (element.matches('.note')) {
+        add(begins, seq, `agent_thinking ${element.textContent}`);
+      } else {
+        add(ends, seq, 'notice');
+      }
     }
-    for (const note of article.querySelectorAll('.note')) add(note.dataset.seq, `agent_thinking ${note.textContent}`);
-    for (const call of article.querySelectorAll('.call')) {
-      add(call.dataset.seq, `tool_executing ${own('code', call)}`);
-      add(call.dataset.endSeq, `tool_completed ${call.dataset.outcome} ${own('.call-summary', call)}`);
+    add(ends, article.querySelector('.answer').dataset.seq, `run_${article.dataset.state}`);
+    for (const end of ends) {
+      const place = begins.findIndex(({ seq }) => seq > end.seq);
+      begins.splice(place < 0 ? begins.length : place, 0, end);
     }
-    for (const notice of article.querySelectorAll('.notices li')) add(notice.dataset.seq, 'notice');
-    add(article.querySelector('.answer').dataset.seq, `run_${article.dataset.state}`);
-    return found.sort((a, b) => a.seq - b.seq);
+    return begins;
   });
+  return found.map(plain);
+}
+
+/** Words without the marks of Markdown, which the page turns into looks. */
+function plain({ seq, says }) {
+  return { seq, says: says.replace(/[^\p{L}\p{N}]+/gu, ' ').trim() };
 }
 
 /** What the run's log says, in the same words, read by a plain WebSocket of its own. */
@@ -218,7 +235,7 @@ export async function logged(run) {
     socket.close();
     return events;
   }, id);
-  return events.map(({ seq, type, data }) => ({ seq, says: say(type, data) }));
+  return events.map(({ seq, type, data }) => plain({ seq, says: say(type, data) }));
 }
 
 function say(type, data) {

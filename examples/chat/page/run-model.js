@@ -13,7 +13,7 @@ export class RunModel {
     this.state = 'queued';
     this.startedAt = null;
     this.elapsedMs = null;
-    this.steps = []; // { id, agent, purpose, attempt, startedAt, notes, calls, progress, text, outcome, … }
+    this.steps = []; // { id, agent, purpose, attempt, startedAt, items, progress, text, outcome, … }; items are notes and calls in order
     this.notices = []; // { seq, kind, text }: what belongs to the run as a whole
     this.result = null;
     this.error = null;
@@ -43,10 +43,10 @@ export class RunModel {
         this.#open(data.step, data.agent, { seq, at, purpose: data.purpose, attempt: data.attempt });
         break;
       case 'agent_thinking':
-        this.#step(data).notes.push({ seq, text: data.note });
+        this.#step(data).items.push({ seq, note: data.note });
         break;
       case 'tool_executing':
-        this.#step(data).calls.push({
+        this.#step(data).items.push({
           seq,
           endSeq: null,
           id: data.call,
@@ -58,7 +58,7 @@ export class RunModel {
         });
         break;
       case 'tool_completed': {
-        const call = this.#step(data).calls.find((open) => open.id === data.call);
+        const call = this.#step(data).items.find(({ id }) => id === data.call);
         if (call) {
           Object.assign(call, { endSeq: seq, outcome: data.outcome, elapsedMs: data.elapsed_ms, summary: data.summary });
         }
@@ -112,7 +112,7 @@ export class RunModel {
     this.state = snapshot.state;
     for (const { step, agent, outcome = null } of snapshot.steps) this.#open(step, agent, { outcome });
     for (const { step, call, tool } of snapshot.open_calls) {
-      this.#step({ step }).calls.push({ seq: null, endSeq: null, id: call, tool, outcome: null, summary: '' });
+      this.#step({ step }).items.push({ seq: null, endSeq: null, id: call, tool, outcome: null, summary: '' });
     }
     this.result = snapshot.result ?? null;
   }
@@ -128,8 +128,8 @@ export class RunModel {
 
   #open(id, agent, { seq = null, at = null, purpose = '', attempt = 1, outcome = null }) {
     const step = { id, agent, seq, purpose, attempt, outcome, startedAt: at && Date.parse(at) };
-    Object.assign(step, { endSeq: null, elapsedMs: null, error: null, progress: null, text: '', textBytes: 0 });
-    this.steps.push(Object.assign(step, { notes: [], calls: [] }));
+    Object.assign(step, { endSeq: null, elapsedMs: null, error: null, progress: null, text: '', textBytes: 0, items: [] });
+    this.steps.push(step);
     return step;
   }
 

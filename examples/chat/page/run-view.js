@@ -2,7 +2,7 @@
 
 import { announce, el, setText } from './dom.js';
 import { count, elapsed, progress as progressText, title } from './format.js';
-import { markdown } from './markdown.js';
+import { inline, markdown } from './markdown.js';
 import { reportView } from './report-view.js';
 import { RunModel } from './run-model.js';
 
@@ -155,7 +155,7 @@ export class RunView {
     const { steps } = model;
     let heading = 'Waiting for a place';
     if (model.ended) {
-      const calls = steps.reduce((sum, step) => sum + step.calls.length, 0);
+      const calls = steps.flatMap(({ items }) => items).filter(({ tool }) => tool).length;
       const how = { completed: 'How this was worked out', failed: 'Stopped by an error', cancelled: 'Cancelled' }[model.state];
       heading = `${how} · ${plural(steps.length, 'step')}${calls ? `, ${plural(calls, 'tool call')}` : ''}`;
     } else if (model.state !== 'queued') {
@@ -174,11 +174,7 @@ export class RunView {
       this.#steps.set(step, view);
       this.list.append(view.element);
     }
-    for (; view.notes < step.notes.length; view.notes += 1) {
-      const { seq, text } = step.notes[view.notes];
-      view.body.append(el('p', { class: 'note', dataset: { seq } }, text));
-    }
-    step.calls.forEach((call, index) => this.#renderCall(view, call, index));
+    for (const item of step.items) this.#renderItem(view, item);
     this.#renderProgress(view, step.progress);
     setText(view.text, step.text);
     view.text.hidden = step.text === '';
@@ -194,8 +190,7 @@ export class RunView {
 
   #makeStep(step) {
     const view = {
-      notes: 0,
-      calls: [],
+      items: new Map(), // item (the model's object) -> its elements
       outcome: el('span', { class: 'sr' }),
       clock: el('span', { class: 'clock' }),
       body: el('div', { class: 'step-body' }),
@@ -214,25 +209,18 @@ export class RunView {
     return view;
   }
 
-  #renderCall(view, call, index) {
-    let item = view.calls[index];
-    if (!item) {
-      const given = JSON.stringify(call.arguments ?? null, null, 2);
-      item = {
-        state: el('span', { class: 'call-state' }),
-        summary: el('span', { class: 'call-summary' }),
-      };
-      item.element = el('div', { class: 'call', dataset: { seq: call.seq ?? '', call: call.id } },
-        el('div', { class: 'call-line' }, el('code', {}, call.tool), item.state, item.summary),
-        ['null', '{}', undefined].includes(given) ? null
-          : el('details', { class: 'arguments' }, el('summary', {}, 'Arguments'), el('pre', { tabIndex: 0 }, given)));
-      view.calls[index] = item;
-      view.body.append(item.element);
+  #renderItem(view, item) {
+    let shown = view.items.get(item);
+    if (!shown) {
+      shown = item.tool ? makeCall(item) : { element: el('div', { class: 'note', dataset: { seq: item.seq } }, markdown(item.note)) };
+      view.items.set(item, shown);
+      view.body.append(shown.element);
     }
-    if (call.endSeq) item.element.dataset.endSeq = call.endSeq;
-    item.element.dataset.outcome = call.outcome ?? 'running';
-    setText(item.state, call.outcome ? `${OUTCOME[call.outcome]} · ${elapsed(call.elapsedMs)}` : 'running…');
-    setText(item.summary, call.summary ?? '');
+    if (!item.tool) return;
+    if (item.endSeq) shown.element.dataset.endSeq = item.endSeq;
+    shown.element.dataset.outcome = item.outcome ?? 'running';
+    setText(shown.state, item.outcome ? `${OUTCOME[item.outcome]} · ${elapsed(item.elapsedMs)}` : 'running…');
+    setText(shown.summary, item.summary);
   }
 
   #renderProgress(view, progress) {
@@ -286,17 +274,26 @@ export class RunView {
       return [callout('failed', 'This did not work', `${error?.message ?? 'The run ended with an error.'}${reference}`)];
     }
     const parts = [];
-    const insufficient = result?.status === 'insufficient_data';
-    if (insufficient) parts.push(callout('insufficient', 'More data is needed', 'The question cannot be answered from what is here. This is what is missing:'));
+    if (result?.status === 'insufficient_data') parts.push(el('p', { class: 'callout insufficient' }, el('strong', {}, 'More data is needed to answer this.')));
     if (result) parts.push(el('div', { class: 'prose' }, markdown(result.text)));
-    if (degraded.length > 0) {
-      parts.push(el('div', { class: 'callout degraded' }, el('strong', {}, 'Not everything could be done'),
-        el('ul', {}, ...degraded.map((what) => el('li', {}, what)))));
-    }
-    if (trimmed) parts.push(el('p', { class: 'hint' }, 'The details of the steps are no longer kept.'));
     if (result?.artifacts.some(({ name }) => name.startsWith('report.'))) parts.push(reportView(this.#api, this.run));
+    if (trimmed) parts.push(el('p', { class: 'hint' }, 'The details of the steps are no longer kept.'));
+    if (degraded.length > 0) {
+      parts.push(el('div', { class: 'limits' }, el('strong', {}, 'Not done in full'),
+        el('ul', {}, ...degraded.map((what) => inline(what, el('li'))))));
+    }
     return parts;
   }
+}
+
+function makeCall(call) {
+  const given = JSON.stringify(call.arguments ?? null, null, 2);
+  const [state, summary] = [el('span', { class: 'call-state' }), el('span', { class: 'call-summary' })];
+  const element = el('div', { class: 'call', dataset: { seq: call.seq ?? '', call: call.id } },
+    el('div', { class: 'call-line' }, el('code', {}, call.tool), state, summary),
+    ['null', '{}'].includes(given) ? null
+      : el('details', { class: 'arguments' }, el('summary', {}, 'Arguments'), el('pre', { tabIndex: 0 }, given)));
+  return { element, state, summary };
 }
 
 function callout(kind, heading, text) {

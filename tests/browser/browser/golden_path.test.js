@@ -38,7 +38,7 @@ describe('the golden path', () => {
     const events = await shown(run);
     assert.deepEqual(events, await logged(run));
     for (const kind of ['agent_started', 'agent_thinking', 'tool_executing', 'tool_completed', 'agent_completed']) {
-      assert.ok(events.some(({ says }) => says.startsWith(kind)), `${kind} is shown`);
+      assert.ok(events.some(({ says }) => says.startsWith(kind.replace('_', ' '))), `${kind} is shown`);
     }
     await report(run).getByRole('heading').first().waitFor();
     assert.match(await report(run).innerText(), /\$\d/);

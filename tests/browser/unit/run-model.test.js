@@ -23,16 +23,15 @@ const ENDED = ['agent_completed', { step: 's1', agent: 'triage', outcome: 'ok', 
 
 describe('a run as its events tell it', () => {
   test('steps, thoughts and calls stand where they belong', () => {
-    const model = modelOf(STARTED, STEP, ['agent_thinking', { step: 's1', agent: 'triage', note: 'hm' }], CALL);
+    const model = modelOf(STARTED, STEP, CALL, CALLED, ['agent_thinking', { step: 's1', agent: 'triage', note: 'hm' }]);
     assert.equal(model.state, 'running');
     assert.equal(model.current.agent, 'triage');
-    assert.deepEqual(model.steps[0].notes, [{ seq: 3, text: 'hm' }]);
-    assert.equal(model.steps[0].calls[0].outcome, null);
+    assert.deepEqual(model.steps[0].items.map(({ seq, tool, note }) => [seq, tool ?? note]), [[3, 'look'], [5, 'hm']]);
   });
 
   test('a call and a step end once, and then nothing is under way', () => {
     const model = modelOf(STARTED, STEP, CALL, CALLED, ENDED);
-    assert.deepEqual(model.steps[0].calls.map(({ outcome, seq, endSeq }) => [outcome, seq, endSeq]), [['ok', 3, 4]]);
+    assert.deepEqual(model.steps[0].items.map(({ outcome, seq, endSeq }) => [outcome, seq, endSeq]), [['ok', 3, 4]]);
     assert.equal(model.steps[0].endSeq, 5);
     assert.equal(model.current, null);
   });
@@ -69,7 +68,7 @@ describe('a run as its events tell it', () => {
     model.reset({ snapshot: { state: 'running', steps: [{ step: 's1', agent: 'triage', outcome: 'ok' }, { step: 's2', agent: 'reporter' }], open_calls: [{ step: 's2', call: 'c4', tool: 'write' }] } });
     model.apply({ type: 'tool_completed', seq: 12, at: AT, data: { step: 's2', agent: 'reporter', call: 'c4', tool: 'write', outcome: 'ok', elapsed_ms: 1, summary: '' } });
     assert.deepEqual(model.steps.map(({ agent, outcome }) => [agent, outcome]), [['triage', 'ok'], ['reporter', null]]);
-    assert.equal(model.steps[1].calls[0].outcome, 'ok');
+    assert.equal(model.steps[1].items[0].outcome, 'ok');
     assert.equal(model.trimmed, true);
   });
 });
