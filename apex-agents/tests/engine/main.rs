@@ -4,7 +4,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::indexing_slicing
+    clippy::indexing_slicing,
+    clippy::print_stdout
 )]
 
 mod cancel;
@@ -12,6 +13,9 @@ mod crash;
 mod faults;
 mod hello;
 mod intake;
+mod lease;
 mod order;
+mod pipeline;
 mod support;
+mod tools;
 mod users;
