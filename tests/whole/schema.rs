@@ -8,7 +8,7 @@ use netra_apex::transport::protocol::{ClientFrame, ServerFrame};
 use serde_json::{Value, json};
 use std::path::Path;
 
-fn check(name: &str, schema: &Value) {
+pub(crate) fn check(name: &str, schema: &Value) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("bindings/schema")
         .join(name);
