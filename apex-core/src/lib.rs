@@ -9,6 +9,7 @@ pub mod config;
 pub mod error;
 pub mod event;
 pub mod file;
+pub mod health;
 pub mod id;
 pub mod money;
 pub mod principal;

@@ -48,11 +48,21 @@ async fn main() -> ExitCode {
 /// Whether the run completed.
 async fn golden_path(arguments: &Arguments) -> Result<bool> {
     let folder = tempfile::tempdir().map_err(|error| local("a temporary folder", error))?;
-    let database = arguments.database.clone().unwrap_or_else(|| folder.path().join("apex.db"));
-    let apex = Apex::builder().database(database).environment(Environment::Development).build().await?;
-    let listener =
-        tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(|error| local("a loopback port", error))?;
-    let address = listener.local_addr().map_err(|error| local("a loopback port", error))?;
+    let database = arguments
+        .database
+        .clone()
+        .unwrap_or_else(|| folder.path().join("apex.db"));
+    let apex = Apex::builder()
+        .database(database)
+        .environment(Environment::Development)
+        .build()
+        .await?;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .map_err(|error| local("a loopback port", error))?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| local("a loopback port", error))?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = tokio::spawn({
         let apex = apex.clone();
@@ -62,7 +72,9 @@ async fn golden_path(arguments: &Arguments) -> Result<bool> {
     let completed = ask(arguments, &format!("http://{address}")).await;
     finish_earlier_runs(&apex).await?;
     drop(stop);
-    server.await.map_err(|error| Error::internal("golden_path.server", error.to_string()))??;
+    server
+        .await
+        .map_err(|error| Error::internal("golden_path.server", error.to_string()))??;
     apex.drain(Duration::from_secs(5)).await;
     completed
 }
@@ -77,7 +89,11 @@ async fn ask(arguments: &Arguments, url: &str) -> Result<bool> {
     show.line(&format!("connected with a ticket by {:?}", client.way().await?).to_lowercase());
     show.line(&format!("you ask: {}\n", arguments.ask));
 
-    let mut events = arguments.events.as_deref().map(EventsFile::create).transpose()?;
+    let mut events = arguments
+        .events
+        .as_deref()
+        .map(EventsFile::create)
+        .transpose()?;
     let (accepted, mut updates) = client.ask(&arguments.ask, None, files).await?;
     let mut end = None;
     while let Some(update) = updates.next().await {
@@ -96,14 +112,22 @@ async fn ask(arguments: &Arguments, url: &str) -> Result<bool> {
             Update::Reset(_) => show.line("(a part of the history is no longer kept)"),
         }
     }
-    let Some(Event::RunCompleted { result, degraded, .. }) = end else { return Ok(false) };
+    let Some(Event::RunCompleted {
+        result, degraded, ..
+    }) = end
+    else {
+        return Ok(false);
+    };
     show.line(&format!("\n{}", result.text));
     for note in degraded {
         show.line(&format!("note: {note}"));
     }
     if result.status == RunStatus::Answered && !result.artifacts.is_empty() {
         save_report(&api, accepted.run, &arguments.report).await?;
-        show.line(&format!("\nreport: {}", arguments.report.join("report.html").display()));
+        show.line(&format!(
+            "\nreport: {}",
+            arguments.report.join("report.html").display()
+        ));
     }
     Ok(true)
 }
@@ -114,16 +138,25 @@ async fn upload(arguments: &Arguments, api: &Api, show: &mut Show) -> Result<Vec
     if arguments.usage.is_empty() {
         let sample = netra_apex::agents::cost::sample::csv();
         let length = Some(sample.len() as u64);
-        let file = api.upload("sample.csv", length, std::io::Cursor::new(sample), |_| {}).await?;
-        show.line(&format!("no --usage: using a sample of our own, {} bytes", file.bytes));
+        let file = api
+            .upload("sample.csv", length, std::io::Cursor::new(sample), |_| {})
+            .await?;
+        show.line(&format!(
+            "no --usage: using a sample of our own, {} bytes",
+            file.bytes
+        ));
         files.push(file.file);
     }
     for path in &arguments.usage {
         let problem = |error| local(&path.display().to_string(), error);
         let content = tokio::fs::File::open(path).await.map_err(problem)?;
         let length = content.metadata().await.map_err(problem)?.len();
-        let name = path.file_name().map_or_else(|| "usage".into(), |name| name.to_string_lossy());
-        let file = api.upload(&name, Some(length), content, show::upload_progress(length)).await?;
+        let name = path
+            .file_name()
+            .map_or_else(|| "usage".into(), |name| name.to_string_lossy());
+        let file = api
+            .upload(&name, Some(length), content, show::upload_progress(length))
+            .await?;
         show.line(&format!("uploaded {}, {} bytes", file.name, file.bytes));
         files.push(file.file);
     }
@@ -135,7 +168,8 @@ async fn save_report(api: &Api, run: RunId, folder: &Path) -> Result<()> {
     for name in ["report.json", "report.md", "report.html"] {
         let content = api.report(run, name).await?;
         let path = folder.join(name);
-        std::fs::write(&path, content).map_err(|error| local(&path.display().to_string(), error))?;
+        std::fs::write(&path, content)
+            .map_err(|error| local(&path.display().to_string(), error))?;
     }
     Ok(())
 }
@@ -146,10 +180,19 @@ async fn finish_earlier_runs(apex: &Apex) -> Result<()> {
     let mut after = 0;
     loop {
         let inbox = apex.stores().runs.inbox(&owner, after, 1_000).await?;
-        let Some(last) = inbox.entries.last() else { return Ok(()) };
+        let Some(last) = inbox.entries.last() else {
+            return Ok(());
+        };
         after = last.seq;
         for entry in &inbox.entries {
-            if apex.stores().runs.view(&owner, entry.run).await?.state.is_terminal() {
+            if apex
+                .stores()
+                .runs
+                .view(&owner, entry.run)
+                .await?
+                .state
+                .is_terminal()
+            {
                 continue;
             }
             println!("run {} of an earlier time goes on", entry.run);
@@ -164,13 +207,17 @@ struct EventsFile(std::fs::File);
 
 impl EventsFile {
     fn create(path: &Path) -> Result<Self> {
-        std::fs::File::create(path).map(Self).map_err(|error| local(&path.display().to_string(), error))
+        std::fs::File::create(path)
+            .map(Self)
+            .map_err(|error| local(&path.display().to_string(), error))
     }
 
     fn line(&mut self, event: &impl Serialize) -> Result<()> {
         let mut line = serde_json::to_vec(event).unwrap_or_default();
         line.push(b'\n');
-        self.0.write_all(&line).map_err(|error| local("--events", error))
+        self.0
+            .write_all(&line)
+            .map_err(|error| local("--events", error))
     }
 }
 

@@ -9,7 +9,7 @@ pub(in crate::cost) mod facts;
 mod findings;
 mod html;
 mod markdown;
-mod words;
+pub(crate) mod words;
 
 pub(in crate::cost) use findings::COPY;
 

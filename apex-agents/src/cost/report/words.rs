@@ -3,7 +3,7 @@
 use apex_core::money::Usd;
 
 /// Dollars for a sentence: cents, or four decimals where cents would hide a small amount.
-pub(super) fn dollars(amount: Usd) -> String {
+pub(crate) fn dollars(amount: Usd) -> String {
     let small = amount.abs() < Usd::from_units(10_i128.pow(24)) && !amount.is_zero();
     let text = amount.abs().rounded(if small { 4 } else { 2 });
     let (whole, fraction) = text.split_once('.').unwrap_or((text.as_str(), "00"));
@@ -16,12 +16,12 @@ pub(super) fn dollars(amount: Usd) -> String {
 }
 
 /// Dollars where there may be none.
-pub(super) fn dollars_or(amount: Option<Usd>, none: &str) -> String {
+pub(crate) fn dollars_or(amount: Option<Usd>, none: &str) -> String {
     amount.map_or_else(|| none.to_owned(), dollars)
 }
 
 /// A whole number with commas.
-pub(super) fn count(number: u64) -> String {
+pub(crate) fn count(number: u64) -> String {
     grouped(&number.to_string())
 }
 
@@ -62,7 +62,7 @@ pub(super) fn html(text: &str) -> String {
 }
 
 /// Foreign text inside Markdown, also inside a table.
-pub(super) fn markdown(text: &str) -> String {
+pub(crate) fn markdown(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
