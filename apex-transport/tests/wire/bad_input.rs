@@ -63,6 +63,7 @@ async fn kinds_of_bytes_that_are_not_text_have_their_codes() {
         .await
         .unwrap();
     assert_eq!(reserved.closed().await.0, 1002);
+    drop((binary, not_utf8, reserved));
     wire.emptied().await;
 }
 
@@ -132,10 +133,13 @@ async fn upgrades_without_hello_are_bounded_and_go_away() {
         assert!(wire.statistics().unknown <= 50);
     }
     assert!(refused > 0);
+    for socket in &mut held {
+        assert_eq!(socket.closed().await.0, 4504);
+    }
+    drop(held);
     wire.emptied().await;
     // Whoever has a credential is let in again.
     wire.socket(&token).await;
-    drop(held);
 }
 
 #[tokio::test]

@@ -4,6 +4,10 @@
 
 mod bad_input;
 mod frames;
+mod resume;
 mod routes;
+mod rust_client;
+mod secrets;
 mod support;
+mod walls;
 mod ways_in;
