@@ -1,5 +1,6 @@
 use crate::Apex;
-use apex_agents::{Agent, Engine, EngineOptions, Registry, Tool};
+use apex_agents::cost::{AnalysisOptions, Catalogue};
+use apex_agents::{Agent, Engine, EngineOptions, Registry, Tool, agents};
 use apex_core::auth::{Auth, AuthConfig};
 use apex_core::clock::{Clock, SystemClock};
 use apex_core::config::Environment;
@@ -17,6 +18,8 @@ use std::sync::Arc;
 pub struct Builder {
     registry: Registry,
     own_agents: bool,
+    catalogue: Option<Arc<Catalogue>>,
+    analysis: AnalysisOptions,
     stores: Option<Stores>,
     database: Option<PathBuf>,
     clock: Option<Arc<dyn Clock>>,
@@ -43,11 +46,25 @@ impl Builder {
         self
     }
 
-    /// Replaces all agents and tools; `agents::agents::team()` gives those of Apex to add to.
+    /// Replaces all agents and tools; [`agents::team`] gives those of Apex to add to.
     #[must_use]
     pub fn registry(mut self, registry: Registry) -> Self {
         self.registry = registry;
         self.own_agents = true;
+        self
+    }
+
+    /// Prices usage by this catalogue: the embedded one with the host's contract, say.
+    #[must_use]
+    pub fn catalogue(mut self, catalogue: Arc<Catalogue>) -> Self {
+        self.catalogue = Some(catalogue);
+        self
+    }
+
+    /// Says how usage is analysed.
+    #[must_use]
+    pub fn analysis(mut self, options: AnalysisOptions) -> Self {
+        self.analysis = options;
         self
     }
 
@@ -133,7 +150,10 @@ impl Builder {
         let registry = if self.own_agents {
             self.registry
         } else {
-            Registry::default()
+            let catalogue = self
+                .catalogue
+                .map_or_else(|| Catalogue::embedded().map(Arc::new), Ok)?;
+            agents::team(catalogue, self.analysis).with(self.registry)
         };
         let stores = match (self.stores, self.database) {
             (Some(stores), _) => stores,

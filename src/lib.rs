@@ -15,12 +15,14 @@
 
 mod apex;
 mod builder;
+pub mod config;
 
 pub use apex::{Apex, Following};
 pub use apex_agents as agents;
 pub use apex_core as core;
 pub use apex_transport as transport;
 pub use builder::Builder;
+pub use config::ApexConfig;
 
 /// What most programs need.
 pub mod prelude {

@@ -20,8 +20,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-/// What the user asked: the input of the agent that a run begins with, and the field `request` of every other
-/// agent's input.
+/// What the user asked: the input of the agent that a run begins with, and a part of every other agent's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Request {
     /// The words.
@@ -87,9 +86,9 @@ impl AgentOutput for Plan {
 /// An agent.
 ///
 /// It works through its [`Context`] alone, and takes time and randomness from it: after a crash it runs again from
-/// its start, and what it had already done is answered from the journal, in order. The input of a step in a
-/// [`Plan`] is an object with the field `request` ([`Request`]) and one field for each step that it needs, named
-/// as that step's agent; the input of the agent that a run begins with is the [`Request`] itself.
+/// its start, and what it had already done is answered from the journal, in order. Its input is an object with the
+/// fields of the [`Request`], and in a [`Plan`] one field more for each step that it needs, named as that step's
+/// agent; it takes those that it declares.
 #[async_trait]
 pub trait Agent: fmt::Debug + Send + Sync + 'static {
     /// What it works on.
@@ -134,26 +133,36 @@ pub fn agent_fn<I, O, F, W>(
     name: impl Into<String>,
     purpose: impl Into<String>,
     work: F,
-) -> impl Agent<Input = I, Output = O>
+) -> AgentFn<I, O, F>
 where
-    I: DeserializeOwned + JsonSchema + Send + 'static,
-    O: AgentOutput,
-    F: Fn(I, Context) -> W + Send + Sync + 'static,
-    W: Future<Output = Result<O>> + Send + 'static,
+    F: Fn(I, Context) -> W,
+    W: Future<Output = Result<O>>,
 {
     AgentFn {
         name: name.into(),
         purpose: purpose.into(),
+        deadline: None,
         work,
         types: PhantomData,
     }
 }
 
-struct AgentFn<I, O, F> {
+/// An agent from an async function; [`agent_fn`] makes it.
+pub struct AgentFn<I, O, F> {
     name: String,
     purpose: String,
+    deadline: Option<Duration>,
     work: F,
     types: PhantomData<fn(I) -> O>,
+}
+
+impl<I, O, F> AgentFn<I, O, F> {
+    /// Says how long a step of it may take, where that differs from the engine's default.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
 }
 
 impl<I, O, F> fmt::Debug for AgentFn<I, O, F> {
@@ -179,6 +188,10 @@ where
 
     fn purpose(&self) -> &str {
         &self.purpose
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        self.deadline
     }
 
     async fn run(&self, input: I, context: Context) -> Result<O> {

@@ -7,19 +7,21 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod agent;
+pub mod agents;
 mod context;
 pub mod cost;
-pub mod engine;
+mod engine;
 mod failure;
 mod plan;
 mod registry;
 mod stored;
+mod supervisor;
 mod text;
 mod tool;
 
-pub use agent::{Agent, AgentOutput, Request, Then, agent_fn};
+pub use agent::{Agent, AgentFn, AgentOutput, Request, Then, agent_fn};
 pub use context::Context;
 pub use engine::{Engine, EngineOptions};
 pub use plan::{Plan, PlanStep};
 pub use registry::Registry;
-pub use tool::{Redact, SecretNames, Tool, ToolContext, tool_fn};
+pub use tool::{Redact, SecretNames, Tool, ToolContext, ToolFn, tool_fn};

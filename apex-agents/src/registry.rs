@@ -41,6 +41,15 @@ impl Registry {
         self
     }
 
+    /// These and those of another registry; runs begin where the other one says, if it says so.
+    #[must_use]
+    pub fn with(mut self, other: Self) -> Self {
+        self.agents.extend(other.agents);
+        self.tools.extend(other.tools);
+        self.entry = other.entry.or(self.entry);
+        self
+    }
+
     /// Checks it whole.
     ///
     /// # Errors
@@ -52,6 +61,11 @@ impl Registry {
             let name = agent.name().to_owned();
             if let Some(fault) = name_fault(&name) {
                 faults.push(format!("agent {name:?}: {fault}"));
+            }
+            if ["text", "files"].contains(&name.as_str()) {
+                faults.push(format!(
+                    "agent {name:?}: a request has a field of this name; take another"
+                ));
             }
             match Shape::compile(&agent.output_schema()) {
                 Ok(output) => {
@@ -158,6 +172,7 @@ mod tests {
             .agent(agent("Big"))
             .agent(agent("a"))
             .agent(agent("a"))
+            .agent(agent("text"))
             .tool(tool())
             .tool(tool())
             .entry("b")
@@ -168,6 +183,7 @@ mod tests {
         for part in [
             "agent \"Big\": a name is",
             "agent \"a\" is there twice",
+            "agent \"text\": a request has a field",
             "tool \"t\" is there twice",
             "begin with agent \"b\"",
         ] {

@@ -9,11 +9,14 @@ pub mod config;
 pub mod error;
 pub mod event;
 pub mod file;
+pub mod health;
 pub mod id;
 pub mod money;
 pub mod principal;
 pub mod resilience;
 pub mod run;
 pub mod store;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod thread;
 pub mod usage;

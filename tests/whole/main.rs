@@ -1,6 +1,12 @@
 //! What only the whole can show: the golden path as a new user runs it, kills at any moment, many users at once,
 //! and the types that other languages are generated from.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod config;
 mod golden_path;
 mod hello;
+mod kill;
+mod schema;
 mod support;
+mod users;

@@ -3,7 +3,7 @@
 //! It reads no clock, environment or network and knows no async runtime: a caller runs it in `spawn_blocking`.
 //! Everything is streamed and bounded; the same bytes, catalogue and options always give the same report.
 //!
-//! ```text
+//! ```
 //! use apex_agents::cost::{Analysis, AnalysisOptions, Catalogue, Verification, inspect, sample};
 //! use std::ops::ControlFlow;
 //! use std::sync::Arc;
@@ -29,23 +29,19 @@
 //! # Ok::<(), apex_core::error::Error>(())
 //! ```
 //!
-//! Signatures that stay: `inspect(name: &str, reader: impl Read) -> Result<Inspection>`;
-//! `Catalogue::embedded() -> Result<Catalogue>`, `catalogue.with_contract(&[u8]) -> Result<Catalogue>`;
-//! `Analysis::new(Arc<Catalogue>, AnalysisOptions)`, `analysis.add(&str, impl Read + Send, &mut dyn FnMut(Progress)
-//! -> ControlFlow<()>) -> Result<()>` (kind `cancelled` when the callback breaks), `analysis.finish() -> Report`;
-//! `Verification::new(&Report, Arc<Catalogue>)`, the same `add`, `finish() -> Result<Verified>`;
-//! `report.{to_json, to_markdown, to_html, summary}() -> String`; `Progress {bytes, rows}`; `sample::csv() -> Vec<u8>`.
-//!
 //! An import format is one file in `import/` and one line in its list of formats; a lever is one file in `lever/`
-//! and one line in `lever::all`.
+//! and one line in `lever::ALL`.
 
 pub mod analyse;
 pub mod import;
 mod lever;
 pub mod price;
 pub mod report;
+pub mod sample;
+mod verify;
 
 pub use analyse::{Analysis, AnalysisOptions};
 pub use import::{Inspection, Progress, inspect};
 pub use price::Catalogue;
 pub use report::Report;
+pub use verify::{Verification, Verified};

@@ -8,6 +8,7 @@ use super::work::{self, Ended};
 use crate::agent::Request;
 use crate::context::{Ask, Asked, Reply};
 use crate::failure::Failure;
+use crate::stored::Stored;
 use crate::tool::{CallScope, Progress, Shown};
 use apex_core::clock::Timestamp;
 use apex_core::error::{Kind, Result};
@@ -301,12 +302,7 @@ impl Driver {
         Ok(())
     }
 
-    fn start_agent(
-        &mut self,
-        step: StepId,
-        agent: String,
-        handed: Option<Vec<(String, crate::stored::Stored)>>,
-    ) {
+    fn start_agent(&mut self, step: StepId, agent: String, handed: Vec<(String, Stored)>) {
         let own = self
             .shared
             .registry
@@ -355,6 +351,7 @@ impl Driver {
         let scope = CallScope {
             principal: self.claimed.principal.clone(),
             run: self.claimed.lease.run,
+            thread: self.claimed.lease.thread,
             call,
             key,
             progress: agent.progress.clone(),
@@ -397,7 +394,8 @@ impl Driver {
             attachments,
             at,
         };
-        self.writer.say(&self.claimed, message).await
+        let insist = self.claimed.attempt <= self.shared.options.attempts;
+        self.writer.say(&self.claimed, message, insist).await
     }
 
     fn now(&self) -> Timestamp {

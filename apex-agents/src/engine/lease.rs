@@ -83,22 +83,32 @@ impl Writer {
         Ok(())
     }
 
-    /// Adds a message to the conversation. A store that is away is waited for, and the lease kept meanwhile, a
-    /// little.
+    /// Adds a message to the conversation. A store that is away is waited for a little, and the lease kept
+    /// meanwhile. Where `insist` is false, or waiting cannot help, the run goes on without the message: a
+    /// conversation that is gone keeps no run from ending.
     ///
     /// # Errors
     /// Any error means that the run is lost to this node.
-    pub(super) async fn say(&mut self, claimed: &Claimed, message: ThreadMessage) -> Result<()> {
+    pub(super) async fn say(
+        &mut self,
+        claimed: &Claimed,
+        message: ThreadMessage,
+        insist: bool,
+    ) -> Result<()> {
         let until = Instant::now() + GIVE_UP;
         loop {
             let (principal, thread) = (&claimed.principal, claimed.lease.thread);
             let add = self.threads.add(principal, thread, message.clone());
-            match within(self.renewed + GIVE_UP, add).await {
-                Ok(()) => return Ok(()),
-                Err(error) if !error.is_retryable() || Instant::now() >= until => {
-                    return Err(error);
-                }
-                Err(error) => tracing::warn!(%error, "a message is repeated"),
+            let Err(error) = within(self.renewed + GIVE_UP, add).await else {
+                return Ok(());
+            };
+            let last = Instant::now() >= until;
+            if error.kind() == Kind::Fenced || (last && insist && error.is_retryable()) {
+                return Err(error);
+            }
+            tracing::warn!(run = %claimed.lease.run, %error, "a message could not be added");
+            if last || !error.is_retryable() {
+                return Ok(());
             }
             tokio::time::sleep(PAUSE).await;
             self.renew().await?;

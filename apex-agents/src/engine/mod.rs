@@ -22,7 +22,7 @@ use apex_core::error::{Error, Kind, Result};
 use apex_core::event::Decision;
 use apex_core::id::{ApprovalId, RunId, StepId};
 use apex_core::principal::{Principal, Scope};
-use apex_core::run::{Accepted, Live, Message, Runner, Signal};
+use apex_core::run::{Accepted, Live, Message, RunState, Runner, Signal};
 use apex_core::store::Stores;
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -65,6 +65,7 @@ impl Engine {
         let services = ToolServices {
             files: Arc::clone(&stores.files),
             artifacts: Arc::clone(&stores.artifacts),
+            threads: Arc::clone(&stores.threads),
             blocking: Arc::new(Semaphore::new(options.parallel_work)),
         };
         let dispatcher = Dispatcher::new(
@@ -175,13 +176,15 @@ impl Runner for Engine {
         decision: Decision,
     ) -> Result<()> {
         principal.require(Scope::Run, "runner.decide")?;
-        let digest = digest.to_owned();
+        let runs = &self.shared.stores.runs;
+        if runs.view(principal, run).await?.state != RunState::Waiting {
+            return Err(Error::not_found("runner.decide", "open approval"));
+        }
         let decide = Signal::Decide {
             approval,
-            digest,
+            digest: digest.to_owned(),
             decision,
         };
-        let runs = &self.shared.stores.runs;
         runs.signal(principal, run, decide).await.map(drop)
     }
 }

@@ -132,7 +132,8 @@ async fn refuse(shared: &Shared, claimed: &Claimed, claimed_at: Instant, why: Er
         attachments: Vec::new(),
         at: now,
     };
-    writer.say(claimed, message).await?;
+    let insist = claimed.attempt <= shared.options.attempts;
+    writer.say(claimed, message, insist).await?;
     events.push(Event::RunFailed {
         elapsed_ms: u64::try_from(now.since(claimed.started_at).as_millis()).unwrap_or(u64::MAX),
         usage: Usage::NONE,

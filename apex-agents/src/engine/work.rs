@@ -44,8 +44,8 @@ pub(super) struct AgentTask {
     pub(super) request: Request,
     pub(super) step: StepId,
     pub(super) agent: String,
-    /// What other steps hand to it; `None` for the agent that the run begins with.
-    pub(super) handed: Option<Vec<(String, Stored)>>,
+    /// What other steps hand to it.
+    pub(super) handed: Vec<(String, Stored)>,
     pub(super) asks: mpsc::Sender<Asked>,
     pub(super) progress: Progress,
     pub(super) cancelled: CancellationToken,
@@ -87,18 +87,17 @@ impl AgentTask {
         Ok((stored, made.then))
     }
 
+    /// The request, and beside its fields what other steps handed on.
     async fn input(&self) -> Result<Value, Failure> {
-        let Some(handed) = &self.handed else {
-            return Ok(json!(self.request));
-        };
-        let mut input = serde_json::Map::new();
-        input.insert("request".to_owned(), json!(self.request));
-        for (agent, stored) in handed {
+        let mut input = json!(self.request);
+        for (agent, stored) in &self.handed {
             let artifacts = &*self.shared.stores.artifacts;
             let value = stored.clone().load(artifacts, &self.principal).await?;
-            input.insert(agent.clone(), value);
+            if let Some(fields) = input.as_object_mut() {
+                fields.insert(agent.clone(), value);
+            }
         }
-        Ok(Value::Object(input))
+        Ok(input)
     }
 
     fn context(self) -> Context {

@@ -4,13 +4,18 @@ use crate::stored::payload;
 use apex_core::error::{Error, Kind, Result};
 use apex_core::event::Payload;
 use apex_core::file::{ArtifactStore, Content, FileInfo, FileStore};
-use apex_core::id::{ArtifactId, CallId, FileId, RunId};
+use apex_core::id::{ArtifactId, CallId, FileId, RunId, ThreadId};
 use apex_core::principal::Principal;
+use apex_core::thread::{ThreadMessage, ThreadStore};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+
+/// How much of a conversation is looked through for files.
+const PAGE: usize = 200;
+const MOST_PAGES: usize = 50;
 
 /// What a tool may touch while it works on one call, in the name of the run's owner and of nobody else. A model that
 /// asks for a call sees none of it.
@@ -26,6 +31,7 @@ pub struct ToolContext {
 pub(crate) struct ToolServices {
     pub(crate) files: Arc<dyn FileStore>,
     pub(crate) artifacts: Arc<dyn ArtifactStore>,
+    pub(crate) threads: Arc<dyn ThreadStore>,
     /// How many pieces of blocking work run at the same time.
     pub(crate) blocking: Arc<Semaphore>,
 }
@@ -35,6 +41,7 @@ pub(crate) struct ToolServices {
 pub(crate) struct CallScope {
     pub(crate) principal: Principal,
     pub(crate) run: RunId,
+    pub(crate) thread: ThreadId,
     pub(crate) call: CallId,
     pub(crate) key: String,
     pub(crate) progress: Progress,
@@ -148,6 +155,30 @@ impl ToolContext {
     /// `not_found`.
     pub async fn open(&self, file: FileId) -> Result<Content> {
         self.services.files.open(self.principal(), file).await
+    }
+
+    /// The files of the last message of this conversation that had some; empty when none had.
+    ///
+    /// # Errors
+    /// `not_found` when the conversation was deleted in the meantime.
+    pub async fn earlier_files(&self) -> Result<Vec<FileId>> {
+        let (mut last, mut cursor) = (Vec::new(), None);
+        for _ in 0..MOST_PAGES {
+            let page = self
+                .services
+                .threads
+                .messages(self.principal(), self.scope.thread, cursor.as_deref(), PAGE)
+                .await?;
+            let with_files = |message: &ThreadMessage| !message.attachments.is_empty();
+            if let Some(message) = page.items.into_iter().rfind(with_files) {
+                last = message.attachments;
+            }
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        Ok(last)
     }
 
     /// Keeps a result of the run's; one of the same name is replaced.

@@ -72,26 +72,36 @@ pub fn tool_fn<A, T, F, W>(
     name: impl Into<String>,
     description: impl Into<String>,
     work: F,
-) -> impl Tool<Arguments = A, Result = T>
+) -> ToolFn<A, T, F>
 where
-    A: DeserializeOwned + JsonSchema + Send + 'static,
-    T: Serialize + Send + 'static,
-    F: Fn(A, ToolContext) -> W + Send + Sync + 'static,
-    W: Future<Output = Result<T>> + Send + 'static,
+    F: Fn(A, ToolContext) -> W,
+    W: Future<Output = Result<T>>,
 {
     ToolFn {
         name: name.into(),
         description: description.into(),
+        timeout: None,
         work,
         types: PhantomData,
     }
 }
 
-struct ToolFn<A, T, F> {
+/// A tool from an async function; [`tool_fn`] makes it.
+pub struct ToolFn<A, T, F> {
     name: String,
     description: String,
+    timeout: Option<Duration>,
     work: F,
     types: PhantomData<fn(A) -> T>,
+}
+
+impl<A, T, F> ToolFn<A, T, F> {
+    /// Says how long a call may take, where that differs from the engine's default.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
 }
 
 impl<A, T, F> fmt::Debug for ToolFn<A, T, F> {
@@ -117,6 +127,10 @@ where
 
     fn description(&self) -> &str {
         &self.description
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        self.timeout
     }
 
     async fn call(&self, arguments: A, context: ToolContext) -> Result<T> {

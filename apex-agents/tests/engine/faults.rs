@@ -91,7 +91,7 @@ impl Agent for Actor {
     }
 
     async fn run(&self, input: Value, run: Context) -> Result<Value> {
-        assert!(input["request"]["text"].is_string(), "{input}");
+        assert!(input["text"].is_string(), "{input}");
         match self.act {
             Act::Fine => run.think("fine").await?,
             Act::Quiet => {}
@@ -205,7 +205,7 @@ fn registry(cast: &[Cast]) -> Registry {
             "closer",
             "Closes.",
             |input: Value, _: Context| async move {
-                let handed = input.as_object().map_or(0, serde_json::Map::len) - 1;
+                let handed = input.as_object().map_or(0, serde_json::Map::len) - 2;
                 Ok(format!("{handed} results"))
             },
         ));
@@ -284,7 +284,7 @@ proptest! {
 
 #[tokio::test(start_paused = true)]
 async fn a_run_past_its_deadline_fails_in_order() {
-    let clock = crate::support::RuntimeClock::new();
+    let clock = crate::support::RuntimeClock::shared();
     let stores = memory::open(memory::MemoryOptions::default(), Arc::clone(&clock));
     let cast = [
         Cast {

@@ -3,7 +3,8 @@
 use crate::support::Node;
 use apex_agents::{Context, Registry, Request, agent_fn};
 use apex_core::error::Kind;
-use apex_core::id::{FileId, ThreadId, UserId};
+use apex_core::event::Decision;
+use apex_core::id::{ApprovalId, FileId, ThreadId, UserId};
 use apex_core::principal::{Principal, Scope, Scopes};
 use apex_core::run::Runner;
 use bytes::Bytes;
@@ -101,4 +102,17 @@ async fn what_is_not_the_users_or_too_much_is_refused() {
     let reader = Principal::vouched(UserId::new(&*node.clock), Scopes::NONE.with(Scope::Read));
     let refused = node.engine.start(&reader, node.message("x")).await;
     assert_eq!(refused.unwrap_err().kind(), Kind::Forbidden);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_decision_that_nobody_waits_for_is_not_found() {
+    let node = Node::new(echo());
+    let user = node.user();
+    let run = node.ask(&user, "x").await.run;
+    let approval = ApprovalId::new(&*node.clock);
+    let decided = node
+        .engine
+        .decide(&user, run, approval, "", Decision::Approve)
+        .await;
+    assert_eq!(decided.unwrap_err().kind(), Kind::NotFound);
 }

@@ -4,14 +4,19 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::indexing_slicing
+    clippy::indexing_slicing,
+    clippy::print_stdout
 )]
 
 mod cancel;
 mod crash;
 mod faults;
+mod gated;
 mod hello;
 mod intake;
+mod lease;
 mod order;
+mod pipeline;
 mod support;
+mod tools;
 mod users;

@@ -19,47 +19,45 @@ pub(crate) fn fault(events: &[Envelope]) -> Option<String> {
         if (place + 1 == events.len()) != envelope.event.is_terminal() {
             return wrong("a terminal event is last and only there");
         }
-        match &envelope.event {
-            Event::AgentStarted { step, .. } => {
-                if steps.insert(*step, Step::default()).is_some() {
-                    return wrong("a step starts twice");
-                }
-            }
-            Event::AgentThinking { step, .. } => match steps.get_mut(step) {
-                Some(open) if !open.ended => open.thought = true,
-                _ => return wrong("a thought outside its step"),
-            },
-            Event::ToolExecuting { step, call, .. } => match steps.get(step) {
-                Some(open) if !open.ended && open.thought && used.insert(*call) => {
-                    calls.insert(*call, *step);
-                }
-                _ => return wrong("a call before a thought, outside its step, or twice"),
-            },
-            Event::ToolCompleted { step, call, .. } => {
-                if calls.remove(call) != Some(*step) || steps.get(step).is_none_or(|s| s.ended) {
-                    return wrong("a call ends that is not open");
-                }
-            }
-            Event::AgentCompleted { step, .. } => match steps.get_mut(step) {
-                Some(open) if !open.ended && open.thought && !calls.values().any(|s| s == step) => {
-                    open.ended = true;
-                }
-                _ => return wrong("a step ends without a thought, with open calls, or twice"),
-            },
-            Event::RunResumed { .. } => {
-                if steps.values().any(|step| !step.ended) {
-                    return wrong("the run goes on while a step is open");
-                }
-            }
-            terminal if terminal.is_terminal() => {
-                if steps.values().any(|step| !step.ended) {
-                    return wrong("the run ends while a step is open");
-                }
-            }
-            _ => {}
+        if let Some(what) = step_fault(&envelope.event, &mut steps, &mut calls, &mut used) {
+            return wrong(what);
         }
     }
     events.is_empty().then(|| "no events".to_owned())
+}
+
+fn step_fault(
+    event: &Event,
+    steps: &mut HashMap<StepId, Step>,
+    calls: &mut HashMap<CallId, StepId>,
+    used: &mut HashSet<CallId>,
+) -> Option<&'static str> {
+    let is_open =
+        |steps: &HashMap<StepId, Step>, step| steps.get(step).is_some_and(|s: &Step| !s.ended);
+    let fits = match event {
+        Event::AgentStarted { step, .. } => steps.insert(*step, Step::default()).is_none(),
+        Event::AgentThinking { step, .. } => {
+            let open = is_open(steps, step);
+            steps.entry(*step).or_default().thought = true;
+            open
+        }
+        Event::ToolExecuting { step, call, .. } => {
+            calls.insert(*call, *step);
+            is_open(steps, step) && steps[step].thought && used.insert(*call)
+        }
+        Event::ToolCompleted { step, call, .. } => {
+            calls.remove(call) == Some(*step) && is_open(steps, step)
+        }
+        Event::AgentCompleted { step, .. } => {
+            let was_open = is_open(steps, step) && steps[step].thought;
+            steps.entry(*step).or_default().ended = true;
+            was_open && !calls.values().any(|of| of == step)
+        }
+        Event::RunResumed { .. } => steps.values().all(|step| step.ended),
+        event if event.is_terminal() => steps.values().all(|step| step.ended),
+        _ => true,
+    };
+    (!fits).then_some("it does not fit the step's events before it")
 }
 
 #[derive(Debug, Default)]

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 pub(crate) struct RuntimeClock(Instant);
 
 impl RuntimeClock {
-    pub(crate) fn new() -> Arc<dyn Clock> {
+    pub(crate) fn shared() -> Arc<dyn Clock> {
         Arc::new(Self(Instant::now()))
     }
 }
@@ -36,7 +36,7 @@ pub(crate) struct Node {
 impl Node {
     /// A node with stores of its own, working.
     pub(crate) fn new(registry: Registry) -> Self {
-        let clock = RuntimeClock::new();
+        let clock = RuntimeClock::shared();
         let stores = memory::open(memory::MemoryOptions::default(), Arc::clone(&clock));
         Self::on(stores, clock, registry, EngineOptions::default())
     }

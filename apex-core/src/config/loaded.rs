@@ -66,7 +66,7 @@ impl<T> fmt::Display for Loaded<T> {
 pub struct Listed {
     /// The dotted name.
     pub key: String,
-    /// The value as it is written, `(hidden)` for a secret, `(not set)` for none.
+    /// The value as it is written; `(hidden)` for a secret, `(not set)` for none, `(empty)` for an empty text.
     pub value: String,
     /// Where it came from.
     #[serde(serialize_with = "text")]
@@ -87,6 +87,7 @@ impl Listed {
                 .parse::<DatabaseUrl>()
                 .map_or_else(|_| "(hidden)".to_owned(), |url| url.to_string()),
             _ if field.secret => "(hidden)".to_owned(),
+            Value::String(text) if text.is_empty() => "(empty)".to_owned(),
             Value::String(text) => text.clone(),
             other => other.to_string(),
         }

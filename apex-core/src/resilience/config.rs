@@ -35,7 +35,7 @@ pub struct ResilienceConfig {
     pub backoff_cap: Option<Duration>,
     /// The share of calls over ten seconds that may be repeated.
     #[schemars(range(min = 0.0, max = 1.0))]
-    pub budget_share: f32,
+    pub budget_share: f64,
     /// The repeated calls a second that are allowed beyond that share.
     #[schemars(range(min = 0, max = 1_000))]
     pub budget_per_second: u32,

@@ -35,7 +35,7 @@ pub struct Budget(TpsBudget);
 impl Budget {
     /// `share` of the calls (0 to 1) over ten seconds may be repeated, and `per_second` beyond that.
     #[must_use]
-    pub fn new(share: f32, per_second: u32) -> Self {
+    pub fn new(share: f64, per_second: u32) -> Self {
         // Outside these bounds the budget of `tower` panics.
         let share = if share.is_finite() {
             share.clamp(0.0, 1.0)
@@ -45,7 +45,7 @@ impl Budget {
         Self(TpsBudget::new(
             Duration::from_secs(10),
             per_second.min(1_000_000),
-            share,
+            share as f32,
         ))
     }
 

@@ -3,7 +3,7 @@
 use super::pipeline::Batch;
 use super::row::{OTHER_ROUTES, OTHER_USERS, RouteName, Row};
 use super::tally::Tally;
-use crate::cost::import::{REJECTIONS_KEPT, Seen};
+use crate::cost::import::{Copies, REJECTIONS_KEPT};
 use crate::cost::lever::{self, Call, Effect, Readings, Rule};
 use crate::cost::price::{Catalogue, Schedule, Unpriced};
 use crate::cost::report::facts::{self, EXAMPLES, Facts, Notes, Outlier};
@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 const DAY: i64 = 86_400_000;
 
-/// Where a row stands: the number of the file above, the line below.
-const LINE_BITS: u32 = 40;
+/// For how many rows memory is looked at ahead: few enough that their pages stay known to the processor.
+const WARMED: usize = 128;
 
 #[derive(Debug)]
 pub(super) struct Ledger {
@@ -30,7 +30,7 @@ pub(super) struct Ledger {
     period: Period,
     notes: Notes,
     levers: Vec<(Box<dyn Rule>, Effect)>,
-    seen: Seen,
+    copies: Copies,
     sources: Vec<Source>,
     /// The file that is being read.
     file: String,
@@ -73,7 +73,7 @@ impl Ledger {
                 .iter()
                 .map(|l| ((l.rule)(&catalogue), Effect::default()))
                 .collect(),
-            seen: Seen::default(),
+            copies: Copies::default(),
             sources: Vec::new(),
             file: String::new(),
             imported: 0,
@@ -86,6 +86,7 @@ impl Ledger {
     /// A new file begins.
     pub(super) fn begin(&mut self, file: &str) {
         file.clone_into(&mut self.file);
+        self.copies.begin(file);
         (self.imported, self.rejected_rows) = (0, 0);
         self.rejected = Vec::new();
     }
@@ -113,26 +114,32 @@ impl Ledger {
         }
         self.users
             .extend(batch.users.drain(..).map(|name| (name, Tally::default())));
-        let (mut rejected, mut rows) = (
-            batch.rejected.drain(..).peekable(),
-            batch.rows.iter().peekable(),
-        );
         // Rows and rejected rows are entered in the order of their lines, so that the kept reasons are the first.
-        loop {
-            let row_is_next = match (rejected.peek(), rows.peek()) {
-                (Some(bad), Some(row)) => row.line < bad.line,
-                (None, Some(_)) => true,
-                (Some(_), None) => false,
-                (None, None) => break,
-            };
-            if row_is_next {
-                if let Some(row) = rows.next() {
-                    self.enter(row);
+        let mut rejected = batch.rejected.drain(..).peekable();
+        for rows in batch.rows.chunks(WARMED) {
+            self.warm(rows);
+            for row in rows {
+                while let Some(bad) = rejected.next_if(|bad| bad.line < row.line) {
+                    self.reject(bad);
                 }
-            } else if let Some(bad) = rejected.next() {
-                self.reject(bad);
+                self.enter(row);
             }
         }
+        rejected.for_each(|bad| self.reject(bad));
+    }
+
+    /// Brings the places in the large tables that the rows will need from memory, all at once.
+    fn warm(&self, rows: &[Row]) {
+        let mut looked = 0;
+        for row in rows {
+            looked ^= self.copies.warm(row.fingerprint);
+        }
+        for (rule, _) in &self.levers {
+            for row in rows {
+                looked ^= rule.warm(row);
+            }
+        }
+        std::hint::black_box(looked);
     }
 
     fn reject(&mut self, rejection: Rejection) {
@@ -200,17 +207,8 @@ impl Ledger {
 
     /// Whether the row is no copy of an earlier one. A copy is known by its id; without one it counts.
     fn is_new(&mut self, row: &Row) -> bool {
-        let here = (self.sources.len() as u64) << LINE_BITS | row.line;
-        let Some(before) = self.seen.before(row.fingerprint, here) else {
+        let Some(place) = self.copies.earlier(row.fingerprint, row.line) else {
             return true;
-        };
-        let line = before & ((1 << LINE_BITS) - 1);
-        let source = usize::try_from(before >> LINE_BITS)
-            .ok()
-            .and_then(|number| self.sources.get(number));
-        let place = match source {
-            Some(source) => format!("line {line} of {}", source.file),
-            None => format!("line {line}"),
         };
         let (count, examples) = if row.has_request {
             (&mut self.notes.copies, &mut self.notes.copy_rows)
@@ -268,7 +266,7 @@ impl Ledger {
                 .collect(),
             by_day: self.days.rows(),
             notes: Notes {
-                forgot: self.seen.forgot(),
+                forgot: self.copies.forgot(),
                 ..self.notes
             },
             effects: self.levers.into_iter().map(|(_, effect)| effect).collect(),

@@ -16,7 +16,7 @@ mod time;
 pub use inspect::{Column, Inspection, MissingColumn, inspect};
 
 pub(in crate::cost) use draft::Decoded;
-pub(in crate::cost) use seen::Seen;
+pub(in crate::cost) use seen::Copies;
 
 use super::report::{Rejection, Source};
 use apex_core::error::{Error, Kind, Result};

@@ -3,11 +3,53 @@
 use std::hash::Hasher;
 
 /// How many records one generation remembers; two are kept, so at least this many are always known.
-pub(in crate::cost) const GENERATION: usize = (1 << 21) / 8 * 7;
+const GENERATION: usize = 1 << 20;
+
+/// Finds rows that equal an earlier one, over all files of an analysis.
+#[derive(Debug, Default)]
+pub(in crate::cost) struct Copies {
+    seen: Seen,
+    files: Vec<String>,
+}
+
+/// Where a row stands: the number of its file above, its line below.
+const LINE_BITS: u32 = 40;
+
+impl Copies {
+    /// A new file begins.
+    pub(in crate::cost) fn begin(&mut self, file: &str) {
+        self.files.push(file.to_owned());
+    }
+
+    /// Where the row with this fingerprint was before, in words; else remembers that it is here.
+    pub(in crate::cost) fn earlier(&mut self, fingerprint: u64, line: u64) -> Option<String> {
+        let here = (self.files.len() as u64) << LINE_BITS | line;
+        let before = self.seen.before(fingerprint, here)?;
+        let line = before & ((1 << LINE_BITS) - 1);
+        let number = usize::try_from(before >> LINE_BITS).unwrap_or(0);
+        Some(match self.files.get(number.saturating_sub(1)) {
+            Some(file) if number < self.files.len() => format!("line {line} of {file}"),
+            _ => format!("line {line}"),
+        })
+    }
+
+    /// Looks at the place of a fingerprint without needing what is there. Done for many rows in a row, the processor
+    /// fetches their places from memory at the same time instead of one after the other.
+    #[inline]
+    pub(in crate::cost) fn warm(&self, fingerprint: u64) -> u64 {
+        let key = fingerprint.max(1);
+        self.seen.old.warm(key) ^ self.seen.young.warm(key)
+    }
+
+    /// Whether rows were forgotten, so that a copy far away may have passed.
+    pub(in crate::cost) fn forgot(&self) -> bool {
+        self.seen.forgot
+    }
+}
 
 /// Remembers where records were seen. It knows the last [`GENERATION`] records for certain, and up to twice as many.
 #[derive(Debug, Default)]
-pub(in crate::cost) struct Seen {
+struct Seen {
     young: Table,
     old: Table,
     forgot: bool,
@@ -16,14 +58,14 @@ pub(in crate::cost) struct Seen {
 /// Open addressing with linear probing; a key of zero is a free slot.
 #[derive(Debug, Default)]
 struct Table {
-    keys: Vec<u64>,
-    places: Vec<u64>,
+    /// Keys and their places, side by side so that one look brings both.
+    slots: Vec<(u64, u64)>,
     count: usize,
 }
 
 impl Seen {
     /// Where a record with this fingerprint was seen before; else remembers that it was at `place`.
-    pub(in crate::cost) fn before(&mut self, fingerprint: u64, place: u64) -> Option<u64> {
+    fn before(&mut self, fingerprint: u64, place: u64) -> Option<u64> {
         let key = fingerprint.max(1);
         if let Some(place) = self.old.find(key).or_else(|| self.young.find(key)) {
             return Some(place);
@@ -36,58 +78,61 @@ impl Seen {
         self.young.insert(key, place);
         None
     }
-
-    /// Whether records were forgotten, so that a copy far away may have passed.
-    pub(in crate::cost) fn forgot(&self) -> bool {
-        self.forgot
-    }
 }
 
 impl Table {
     fn find(&self, key: u64) -> Option<u64> {
         let mut slot = self.slot(key)?;
         loop {
-            match self.keys.get(slot) {
-                Some(found) if *found == key => return self.places.get(slot).copied(),
-                Some(0) | None => return None,
-                Some(_) => slot = (slot + 1) & (self.keys.len() - 1),
+            match self.slots.get(slot) {
+                Some((found, place)) if *found == key => return Some(*place),
+                Some((0, _)) | None => return None,
+                Some(_) => slot = (slot + 1) & (self.slots.len() - 1),
             }
         }
     }
 
     fn insert(&mut self, key: u64, place: u64) {
-        if self.count * 8 >= self.keys.len() * 7 {
+        // Half empty: a search that finds nothing, the usual one, then ends after two or three looks.
+        if self.count * 2 >= self.slots.len() {
             self.grow();
         }
         let Some(mut slot) = self.slot(key) else {
             return;
         };
-        while self.keys.get(slot).is_some_and(|found| *found != 0) {
-            slot = (slot + 1) & (self.keys.len() - 1);
+        while self.slots.get(slot).is_some_and(|(found, _)| *found != 0) {
+            slot = (slot + 1) & (self.slots.len() - 1);
         }
-        if let (Some(k), Some(p)) = (self.keys.get_mut(slot), self.places.get_mut(slot)) {
-            (*k, *p) = (key, place);
+        if let Some(free) = self.slots.get_mut(slot) {
+            *free = (key, place);
             self.count += 1;
         }
     }
 
+    #[inline]
     fn slot(&self, key: u64) -> Option<usize> {
-        let mask = (self.keys.len() as u64).checked_sub(1)?;
-        usize::try_from(key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20 & mask).ok()
+        let mask = (self.slots.len() as u64).checked_sub(1)?;
+        usize::try_from((key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20) & mask).ok()
+    }
+
+    #[inline]
+    fn warm(&self, key: u64) -> u64 {
+        self.slot(key)
+            .and_then(|slot| self.slots.get(slot))
+            .map_or(0, |(found, _)| *found)
     }
 
     fn grow(&mut self) {
-        let size = (self.keys.len() * 2).max(1 << 10);
-        let keys = std::mem::replace(&mut self.keys, vec![0; size]);
-        let places = std::mem::replace(&mut self.places, vec![0; size]);
+        let size = (self.slots.len() * 2).max(1 << 10);
+        let slots = std::mem::replace(&mut self.slots, vec![(0, 0); size]);
         self.count = 0;
-        for (key, place) in keys.into_iter().zip(places).filter(|(key, _)| *key != 0) {
+        for (key, place) in slots.into_iter().filter(|(key, _)| *key != 0) {
             self.insert(key, place);
         }
     }
 
     fn clear(&mut self) {
-        self.keys.fill(0);
+        self.slots.fill((0, 0));
         self.count = 0;
     }
 }
@@ -133,11 +178,11 @@ mod tests {
         for place in 0..total {
             assert_eq!(seen.before(mix(1, place), place), None);
         }
-        assert!(seen.forgot());
+        assert!(seen.forgot);
         assert_eq!(
             seen.before(mix(1, total - GENERATION as u64), 0),
             Some(total - GENERATION as u64)
         );
-        assert!(seen.young.keys.len() <= 1 << 21 && seen.old.keys.len() <= 1 << 21);
+        assert!(seen.young.slots.len() <= 1 << 21 && seen.old.slots.len() <= 1 << 21);
     }
 }

@@ -1,6 +1,7 @@
 //! The same request again: what a cache of answers, or a button that works once, would spare.
 
 use super::{Call, Effect, Lever, Readings, Rule};
+use crate::cost::analyse::Row;
 use crate::cost::report::{Action, Advice, Effort, EvidenceLevel, Recommendation};
 use apex_core::clock::Timestamp;
 
@@ -36,6 +37,12 @@ struct Repeats {
 }
 
 impl Rule for Repeats {
+    fn warm(&self, row: &Row) -> u64 {
+        self.slots
+            .get(slot(row.question))
+            .map_or(0, |place| place.0)
+    }
+
     fn apply(&mut self, call: &Call<'_>, left: &mut Readings) {
         let row = call.row;
         let Some(at) = row.at.map(Timestamp::as_millis) else {

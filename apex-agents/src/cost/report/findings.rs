@@ -1,6 +1,7 @@
 //! What the reader must know about the records, in words.
 
 use super::facts::{Facts, NO_DAY, Notes, OTHER_MODELS, OTHER_USERS, OUTLIER_RATIO};
+use super::words::{count, dollars, percent};
 use super::{Example, Finding, Severity};
 use apex_core::money::Usd;
 use std::cmp::Reverse;
@@ -33,12 +34,6 @@ fn finding(kind: &str, severity: Severity, title: String, evidence: String) -> F
     }
 }
 
-/// Dollars for a sentence: cents, or more where cents would hide it.
-pub(super) fn dollars(amount: Usd) -> String {
-    let small = amount.abs() < Usd::from_units(10_i128.pow(24)) && !amount.is_zero();
-    format!("${}", amount.rounded(if small { 4 } else { 2 }))
-}
-
 /// Whether `part` is more than a hundredth of `whole`, `hundredths` times.
 fn exceeds(part: Usd, whole: Usd, hundredths: u64) -> bool {
     part.checked_mul(100) > whole.checked_mul(hundredths)
@@ -59,10 +54,10 @@ fn outliers(facts: &Facts) -> Option<Finding> {
         if notes.outliers == 1 {
             "One request is".to_owned()
         } else {
-            format!("{} requests are", notes.outliers)
+            format!("{} requests are", count(notes.outliers))
         },
         dollars(worst.recorded),
-        worst.tokens,
+        count(worst.tokens),
         worst.model,
         dollars(worst.priced),
     );
@@ -97,11 +92,6 @@ fn outliers(facts: &Facts) -> Option<Finding> {
             .collect(),
         ..finding("cost_outlier", severity, title, evidence)
     })
-}
-
-fn percent(part: Usd, whole: Usd) -> String {
-    let thousandths = Usd::from_units(1_000).share(part, whole).units();
-    format!("{}.{}%", thousandths / 10, (thousandths % 10).abs())
 }
 
 fn refused(facts: &Facts) -> Option<Finding> {
@@ -150,7 +140,7 @@ fn rejected(facts: &Facts) -> Option<Finding> {
         ..finding(
             "rows_rejected",
             Severity::Warning,
-            format!("{faulty} of {rows} rows are no usage records and were left out"),
+            format!("{} of {} rows are no usage records and were left out", count(faulty), count(rows)),
             "Each is listed with its line and reason under the file's rejected rows (the first thousand of a file)."
                 .to_owned(),
         )
@@ -199,7 +189,7 @@ fn free(facts: &Facts) -> Option<Finding> {
         ..finding(
             "recorded_as_free",
             if notes.free_worth > Usd::ZERO { Severity::Warning } else { Severity::Info },
-            format!("{} requests are recorded with a cost of $0", notes.free),
+            format!("{} requests are recorded with a cost of $0", count(notes.free)),
             format!(
                 "{} of them have a price; at list price they cost ${}. A free tier is one reason, a tool that did not \
                  know the price another.",
@@ -210,8 +200,8 @@ fn free(facts: &Facts) -> Option<Finding> {
 }
 
 fn unpriced(facts: &Facts) -> Option<Finding> {
-    let count = facts.totals.unpriced_requests;
-    if count == 0 {
+    let unpriced = facts.totals.unpriced_requests;
+    if unpriced == 0 {
         return None;
     }
     let reasons: Vec<String> = facts
@@ -244,9 +234,9 @@ fn unpriced(facts: &Facts) -> Option<Finding> {
     } else {
         String::new()
     };
-    let many = count.saturating_mul(20) > facts.totals.requests;
+    let many = unpriced.saturating_mul(20) > facts.totals.requests;
     Some(Finding {
-        requests: count,
+        requests: unpriced,
         ..finding(
             "unpriced",
             if many {
@@ -255,8 +245,9 @@ fn unpriced(facts: &Facts) -> Option<Finding> {
                 Severity::Info
             },
             format!(
-                "{count} of {} requests have no price and are in no priced sum",
-                facts.totals.requests
+                "{} of {} requests have no price and are in no priced sum",
+                count(unpriced),
+                count(facts.totals.requests)
             ),
             format!(
                 "{}. Models: {}{more}.",
@@ -279,6 +270,21 @@ fn compared(facts: &Facts) -> Option<Finding> {
     }
     let difference = compared_recorded - compared_priced;
     let far = exceeds(difference.abs(), compared_priced, 5);
+    let near = !exceeds(difference.abs().ratio(10, 1), compared_priced, 1);
+    let title = if near {
+        "Recorded costs agree with list prices, to less than a thousandth".to_owned()
+    } else {
+        format!(
+            "Recorded costs are {} ({}) {} than list prices",
+            dollars(difference.abs()),
+            percent(difference.abs(), compared_priced),
+            if difference < Usd::ZERO {
+                "lower"
+            } else {
+                "higher"
+            }
+        )
+    };
     Some(Finding {
         requests: compared,
         amount_usd: Some(difference),
@@ -289,15 +295,7 @@ fn compared(facts: &Facts) -> Option<Finding> {
             } else {
                 Severity::Info
             },
-            format!(
-                "Recorded costs are {} {} than list prices",
-                dollars(difference.abs()),
-                if difference < Usd::ZERO {
-                    "lower"
-                } else {
-                    "higher"
-                }
-            ),
+            title,
             format!(
                 "{compared} requests have both a cost above zero and a price: recorded ${compared_recorded}, priced \
                  ${compared_priced}. Cached input that the records do not tell, discounts and rounding are the usual \
@@ -435,7 +433,7 @@ fn limits(facts: &Facts) -> Option<Finding> {
         ));
     }
     if facts.notes.forgot {
-        parts.push("copies more than 1,835,008 rows apart are not recognised".to_owned());
+        parts.push("copies more than a million rows apart may not be recognised".to_owned());
     }
     (!parts.is_empty()).then(|| {
         finding(

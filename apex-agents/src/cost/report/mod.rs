@@ -4,8 +4,12 @@
 //! `null`, never zero: unpriced is a state.
 
 mod assemble;
+mod chart;
 pub(in crate::cost) mod facts;
 mod findings;
+mod html;
+mod markdown;
+pub(crate) mod words;
 
 pub(in crate::cost) use findings::COPY;
 

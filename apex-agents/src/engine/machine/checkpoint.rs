@@ -39,3 +39,127 @@ pub(crate) fn load(checkpoint: &Checkpoint) -> Result<State> {
         .with_source(error)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::journal::{Entry, Journal};
+    use super::super::state::{Ending, OpenCall, OpenStep, Part, Status};
+    use super::*;
+    use crate::failure::Failure;
+    use crate::plan::PlanStep;
+    use crate::stored::Stored;
+    use apex_core::clock::Timestamp;
+    use apex_core::event::{Payload, RunResult, RunStatus};
+    use apex_core::id::{ArtifactId, CallId, StepId, UserId};
+    use serde_json::{Value, json};
+
+    /// A state in which everything that can be in one is.
+    fn full() -> State {
+        let at = Timestamp::from_millis(1_763_805_600_123);
+        let payload = Payload {
+            artifact: ArtifactId::derived(&[b"artifact"]),
+            name: "c1-much.json".into(),
+            bytes: 5_000,
+            sha256: "ab".repeat(32),
+        };
+        let mut journal = Journal::default();
+        journal.ask(0, Entry::Now(at));
+        journal.ask(1, Entry::Random(u64::MAX));
+        for (place, result) in [
+            None,
+            Some(Ok(Stored::Inline(json!({"a": 1})))),
+            Some(Ok(Stored::Artifact(payload.clone()))),
+            Some(Err(Failure::new(Kind::NotFound, "no such file"))),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let (tool, digest) = ("add".to_owned(), "00".repeat(32));
+            let call = Entry::Call {
+                tool,
+                digest,
+                result,
+            };
+            journal.ask(place + 2, call);
+        }
+        let open = OpenStep {
+            step: StepId(3),
+            started_at: at,
+            notes: 2,
+            place: 6,
+            calls: vec![OpenCall {
+                call: CallId(4),
+                tool: "add".into(),
+                started_at: at,
+                place: 2,
+            }],
+        };
+        let part = |agent: &str, status| Part {
+            status,
+            ..Part::new(
+                PlanStep::new(agent)
+                    .purpose("p")
+                    .needs(["entry"])
+                    .optional(),
+            )
+        };
+        let mut state = State::new("entry");
+        state.began_at = Some(at);
+        (state.steps_made, state.calls_made) = (3, 4);
+        state.parts.extend([
+            part("done", Status::Done(Stored::Artifact(payload.clone()))),
+            part("missing", Status::Missing),
+            Part {
+                journal,
+                ..part("open", Status::Open(open))
+            },
+        ]);
+        state.degrade("no model took part");
+        state.interrupted = Some(StepId(2));
+        state
+    }
+
+    fn endings() -> [Ending; 3] {
+        [
+            Ending::answered(RunResult {
+                status: RunStatus::Answered,
+                text: "t".into(),
+                artifacts: Vec::new(),
+            }),
+            Ending::Failed(Failure::new(Kind::AgentFailed, "m")),
+            Ending::Cancelled(UserId::derived(&[b"user"])),
+        ]
+    }
+
+    #[test]
+    fn a_state_is_the_same_after_it_was_saved() {
+        let mut state = full();
+        assert_eq!(load(&save(&state).unwrap()).unwrap(), state);
+        for ending in endings() {
+            state.ending = Some(ending);
+            assert_eq!(load(&save(&state).unwrap()).unwrap(), state);
+        }
+    }
+
+    /// Runs that were saved by an earlier build have to go on: what changes this file needs a new version.
+    #[test]
+    fn the_format_of_version_1_stays() {
+        let kept: Value = serde_json::from_str(include_str!("checkpoint-1.json")).unwrap();
+        let saved: Value = serde_json::from_slice(&save(&full()).unwrap().state).unwrap();
+        assert_eq!(saved, kept, "{saved}");
+    }
+
+    #[test]
+    fn another_version_and_damage_are_refused() {
+        let mut checkpoint = save(&full()).unwrap();
+        checkpoint.version = VERSION + 1;
+        let error = load(&checkpoint).unwrap_err();
+        assert_eq!(error.kind(), Kind::BadCheckpoint);
+        assert!(error.message().contains("format 2"), "{error}");
+        let damaged = Checkpoint {
+            version: VERSION,
+            state: checkpoint.state.slice(1..),
+        };
+        assert_eq!(load(&damaged).unwrap_err().kind(), Kind::BadCheckpoint);
+    }
+}

@@ -90,11 +90,11 @@ pub(crate) enum Effect {
     },
     /// Append a note; the state need not be saved.
     Note(Event),
-    /// Start an agent: on the request alone, or on the request and what is handed to it.
+    /// Start an agent on the request and what is handed to it.
     StartAgent {
         step: StepId,
         agent: String,
-        handed: Option<Vec<(String, Stored)>>,
+        handed: Vec<(String, Stored)>,
     },
     /// Stop an agent if it still runs.
     StopAgent(StepId),
@@ -235,15 +235,11 @@ impl Machine {
         }
     }
 
-    /// What the part is handed, if it is pending and everything that it needs has ended. The first part gets the
-    /// request alone.
-    fn handed_to(&self, index: usize) -> Option<Option<Vec<(String, Stored)>>> {
+    /// What the part is handed, if it is pending and everything that it needs has ended.
+    fn handed_to(&self, index: usize) -> Option<Vec<(String, Stored)>> {
         let part = self.state.parts.get(index)?;
         if part.status != Status::Pending {
             return None;
-        }
-        if index == 0 {
-            return Some(None);
         }
         let mut handed = Vec::new();
         for need in &part.plan.needs {
@@ -254,13 +250,13 @@ impl Machine {
                 Status::Pending | Status::Open(_) => return None,
             }
         }
-        Some(Some(handed))
+        Some(handed)
     }
 
     fn start(
         &mut self,
         index: usize,
-        handed: Option<Vec<(String, Stored)>>,
+        handed: Vec<(String, Stored)>,
         now: Timestamp,
         out: &mut Out,
     ) {

@@ -67,17 +67,10 @@ impl RunLog for SqliteRunLog {
             .write("run_log.append", move |connection, wakes| {
                 let mut row = RunRow::find(connection, BY_RUN, [lease.run.as_bytes()])?
                     .ok_or_else(|| fenced(&lease, "the run is no longer on record"))?;
-                let Some(effects) = row.record.append(&lease, &batch, now, &limits)? else {
-                    return Ok(row.record.appended());
-                };
-                row.add(
-                    connection,
-                    &batch.events,
-                    batch.checkpoint.as_ref(),
-                    &limits,
-                )?;
-                row.save(connection)?;
-                carry_out(connection, &row.record, effects, now, &limits, wakes)?;
+                let taken = row.append(connection, &lease, &batch, now, &limits)?;
+                if let Some(effects) = taken {
+                    carry_out(connection, &row.record, effects, now, &limits, wakes)?;
+                }
                 Ok(row.record.appended())
             })
             .await

@@ -2,12 +2,13 @@
 
 use super::error::Fault;
 use super::row::{Columns, int, json};
+use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::event::Recorded;
 use crate::id::{BatchId, Epoch, NodeId, RequestId, RunId, ThreadId, UserId};
 use crate::run::place::OpenRun;
-use crate::run::record::{RunInput, RunRecord, fold};
-use crate::run::{Checkpoint, NewRun, RunLimits, RunState, Signals, Snapshot};
+use crate::run::record::{Effects, RunInput, RunRecord, fold};
+use crate::run::{Append, Checkpoint, Lease, NewRun, RunLimits, RunState, Signals, Snapshot};
 use crate::store::PAGE_BYTES;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
@@ -40,7 +41,7 @@ pub(super) const IDLE: &str = select!("WHERE ended_at IS NULL AND holder IS NULL
 pub(super) const EXPIRED: &str =
     select!("WHERE holder IS NOT NULL AND lease_until <= ?1 ORDER BY id LIMIT ?2");
 pub(super) const OLD_HISTORIES: &str = select!(
-    "WHERE ended_at IS NOT NULL AND bytes > 0 AND ended_at <= ?1 ORDER BY ended_at LIMIT ?2"
+    "WHERE ended_at IS NOT NULL AND dropped = 0 AND ended_at <= ?1 ORDER BY ended_at LIMIT ?2"
 );
 
 const OPEN: &str = "SELECT run, thread, state, placed, parent IS NOT NULL FROM run \
@@ -51,6 +52,8 @@ const INSERT: &str = "INSERT INTO run (run, user, thread, parent, scopes, reques
 const UPDATE: &str = "UPDATE run SET ended_at = ?2, state = ?3, fence = ?4, attempt = ?5, holder = ?6, \
      lease_until = ?7, placed = ?8, head = ?9, oldest = ?10, bytes = ?11, last_batch = ?12, signals = ?13, \
      unseen = ?14, folded = ?15 WHERE id = ?1";
+const RENEW: &str = "UPDATE run SET lease_until = ?2, head = ?3, bytes = ?4, last_batch = ?5, unseen = ?6 WHERE id = ?1";
+const DROPPED: &str = "UPDATE run SET dropped = 1 WHERE id = ?1";
 const INSERT_INPUT: &str = "INSERT INTO run_input (id, text, attachments) VALUES (?1, ?2, ?3)";
 const INSERT_EVENT: &str = "INSERT INTO event (id, seq, terminal, json) VALUES (?1, ?2, ?3, ?4)";
 const EVENTS: &str = "SELECT seq, terminal, json FROM event WHERE id = ?1 AND seq > ?2 AND seq <= ?3 \
@@ -190,39 +193,34 @@ impl RunRow {
         Ok(())
     }
 
-    /// Adds events and the checkpoint of a batch. The record is saved by itself.
-    pub(super) fn add(
+    /// Takes a batch in and writes what came of it; `None` when it is the one that was taken in last.
+    pub(super) fn append(
         &mut self,
         connection: &Connection,
-        events: &[Recorded],
-        checkpoint: Option<&Checkpoint>,
+        lease: &Lease,
+        batch: &Append,
+        now: Timestamp,
         limits: &RunLimits,
-    ) -> rusqlite::Result<()> {
-        for event in events {
+    ) -> Result<Option<Effects>, Fault> {
+        let seldom = |row: &Self| {
+            let record = &row.record;
+            (record.state, record.holder, record.oldest, row.folded)
+        };
+        let before = seldom(self);
+        let Some(effects) = self.record.append(lease, batch, now, limits)? else {
+            return Ok(None);
+        };
+        for event in &batch.events {
             insert_event(connection, self.id, event)?;
         }
-        if self.record.ended_at.is_some() {
-            connection
-                .prepare_cached("DELETE FROM run_checkpoint WHERE id = ?1")?
-                .execute([self.id])?;
-        } else if let Some(Checkpoint { version, state }) = checkpoint {
-            connection
-                .prepare_cached(PUT_CHECKPOINT)?
-                .execute(params![self.id, version, &**state])?;
+        self.put_checkpoint(connection, batch.checkpoint.as_ref())?;
+        self.trim(connection, limits)?;
+        if seldom(self) == before {
+            self.renew(connection)?;
+        } else {
+            self.save(connection)?;
         }
-        let before = self.record.oldest;
-        if self.record.is_past_limits(limits) {
-            let sizes: Vec<u64> = connection
-                .prepare_cached("SELECT length(json) FROM event WHERE id = ?1 ORDER BY seq")?
-                .query_map([self.id], |row| Columns::of(row).count())?
-                .collect::<rusqlite::Result<_>>()?;
-            self.record.trim(limits, sizes.into_iter());
-        }
-        self.fold(connection)?;
-        if self.record.oldest > before {
-            self.delete_trimmed(connection)?;
-        }
-        Ok(())
+        Ok(Some(effects))
     }
 
     /// Drops all events; the snapshot stays.
@@ -230,7 +228,9 @@ impl RunRow {
         self.record.drop_history();
         self.fold(connection)?;
         self.delete_trimmed(connection)?;
-        self.save(connection)
+        self.save(connection)?;
+        connection.prepare_cached(DROPPED)?.execute([self.id])?;
+        Ok(())
     }
 
     /// The snapshot up to `folded`.
@@ -298,6 +298,54 @@ impl RunRow {
                 })
             })
             .optional()
+    }
+
+    /// Writes back what every append changes; no index knows of it.
+    fn renew(&self, connection: &Connection) -> rusqlite::Result<()> {
+        let record = &self.record;
+        connection.prepare_cached(RENEW)?.execute(params![
+            self.id,
+            record.lease_until.as_millis(),
+            int(record.head),
+            int(record.bytes),
+            record.last_batch.as_ref().map(BatchId::as_bytes),
+            record.unseen,
+        ])?;
+        Ok(())
+    }
+
+    /// Keeps the newest checkpoint, and none of a run that has ended.
+    fn put_checkpoint(
+        &self,
+        connection: &Connection,
+        checkpoint: Option<&Checkpoint>,
+    ) -> rusqlite::Result<()> {
+        if self.record.ended_at.is_some() {
+            connection
+                .prepare_cached("DELETE FROM run_checkpoint WHERE id = ?1")?
+                .execute([self.id])?;
+        } else if let Some(Checkpoint { version, state }) = checkpoint {
+            connection
+                .prepare_cached(PUT_CHECKPOINT)?
+                .execute(params![self.id, version, &**state])?;
+        }
+        Ok(())
+    }
+
+    fn trim(&mut self, connection: &Connection, limits: &RunLimits) -> rusqlite::Result<()> {
+        let before = self.record.oldest;
+        if self.record.is_past_limits(limits) {
+            let sizes: Vec<u64> = connection
+                .prepare_cached("SELECT length(json) FROM event WHERE id = ?1 ORDER BY seq")?
+                .query_map([self.id], |row| Columns::of(row).count())?
+                .collect::<rusqlite::Result<_>>()?;
+            self.record.trim(limits, sizes.into_iter());
+        }
+        self.fold(connection)?;
+        if self.record.oldest > before {
+            self.delete_trimmed(connection)?;
+        }
+        Ok(())
     }
 
     fn fold(&mut self, connection: &Connection) -> rusqlite::Result<()> {

@@ -262,3 +262,169 @@ fn undone(operation: &'static str) -> Error {
         "the write was undone because one beside it failed; try again",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::UserId;
+    use crate::run::{LocalWakeup, Woken};
+    use futures_util::FutureExt as _;
+    use futures_util::future::join_all;
+    use std::sync::mpsc;
+
+    const FILL: &str = "INSERT INTO t VALUES (zeroblob(?1))";
+
+    fn writer(connection: Connection) -> (Writer, Arc<LocalWakeup>) {
+        connection.execute_batch("CREATE TABLE t (x BLOB)").unwrap();
+        let wakeup = Arc::new(LocalWakeup::default());
+        let writer = Writer::spawn(connection, "t.db".into(), Arc::clone(&wakeup) as _).unwrap();
+        (writer, wakeup)
+    }
+
+    fn count(connection: &Connection) -> rusqlite::Result<i64> {
+        connection.query_row("SELECT count(*) FROM t", [], |row| row.get(0))
+    }
+
+    /// Holds the writer's thread until the sender is dropped, so that what follows is one group.
+    async fn hold(writer: &Arc<Writer>) -> mpsc::Sender<()> {
+        let (go, wait) = mpsc::channel::<()>();
+        let (begun, begins) = oneshot::channel();
+        let writer = Arc::clone(writer);
+        tokio::spawn(async move {
+            let held = writer.write("test", move |_, _| {
+                let _ = begun.send(());
+                let _ = wait.recv();
+                Ok(())
+            });
+            held.await
+        });
+        begins.await.unwrap();
+        go
+    }
+
+    #[tokio::test]
+    async fn a_group_is_one_transaction_and_a_failure_is_its_own() {
+        let (writer, wakeup) = writer(Connection::open_in_memory().unwrap());
+        let writer = Arc::new(writer);
+        let topic = |number: u8| Topic::Inbox(UserId::from_bytes([number; 16]));
+        let mut listeners: Vec<_> = (0..5).map(|number| wakeup.listen(topic(number))).collect();
+        let held = hold(&writer).await;
+        let writes: Vec<_> = (0..5)
+            .map(|number| {
+                let writer = Arc::clone(&writer);
+                tokio::spawn(async move {
+                    let work = move |connection: &Connection, wakes: &mut Vec<Topic>| {
+                        wakes.push(topic(number));
+                        connection.execute(FILL, [10])?;
+                        match number {
+                            1 => Err(Error::not_found("test", "row").into()),
+                            2 => panic!("a defect"),
+                            _ => Ok(count(connection)?),
+                        }
+                    };
+                    writer.write("test", work).await
+                })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        drop(held);
+        let mut answers = Vec::new();
+        for write in writes {
+            answers.push(write.await.unwrap().map_err(|error| error.kind()));
+        }
+        let expected = [
+            Ok(1),
+            Err(Kind::NotFound),
+            Err(Kind::Internal),
+            Ok(2),
+            Ok(3),
+        ];
+        assert_eq!(answers, expected);
+        let woken = |listener: &mut Woken| {
+            let wait = listener.wait(Duration::from_secs(20));
+            wait.now_or_never().is_some()
+        };
+        let woken: Vec<bool> = listeners.iter_mut().map(woken).collect();
+        assert_eq!(woken, [true, false, false, true, true]);
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_fails_what_it_undid_and_the_rest_goes_on() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection
+            .pragma_update(None, "max_page_count", 40)
+            .unwrap();
+        let (writer, _) = writer(connection);
+        let writer = Arc::new(writer);
+        let held = hold(&writer).await;
+        let writes: Vec<_> = [10, 10_000_000, 20]
+            .into_iter()
+            .map(|bytes| {
+                let writer = Arc::clone(&writer);
+                tokio::spawn(async move {
+                    let work = move |connection: &Connection, _: &mut Vec<Topic>| {
+                        connection.execute(FILL, [bytes])?;
+                        Ok(())
+                    };
+                    writer.write("test", work).await
+                })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        drop(held);
+        let mut answers = Vec::new();
+        for write in writes {
+            answers.push(
+                write
+                    .await
+                    .unwrap()
+                    .map_err(|error| (error.kind(), error.outcome())),
+            );
+        }
+        let full = (Kind::Storage, Outcome::NotApplied);
+        assert_eq!(answers[1], Err(full));
+        assert_eq!(answers[2], Ok(()));
+        let kept = writer
+            .write("test", |connection, _| Ok(count(connection)?))
+            .await
+            .unwrap();
+        let worked = answers.iter().filter(|answer| answer.is_ok()).count();
+        assert_eq!(kept, worked as i64, "an answer is what has happened");
+    }
+
+    #[tokio::test]
+    async fn past_its_limit_the_queue_refuses() {
+        let (writer, _) = writer(Connection::open_in_memory().unwrap());
+        let writer = Arc::new(writer);
+        let held = hold(&writer).await;
+        let writes = (0..=WAITING).map(|_| writer.write("test", |_, _| Ok(())));
+        let mut writes = join_all(writes);
+        assert!((&mut writes).now_or_never().is_none());
+        drop(held);
+        let refused: Vec<Error> = writes.await.into_iter().filter_map(Result::err).collect();
+        assert_eq!(refused.len(), 1);
+        assert_eq!(refused[0].kind(), Kind::PoolExhausted);
+        assert!(refused[0].retry_after().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_carried_out_when_the_writer_is_dropped() {
+        let (writer, _) = writer(Connection::open_in_memory().unwrap());
+        let (reply, answer) = oneshot::channel();
+        let jobs = writer.jobs.clone().unwrap();
+        let work = |connection: &Connection, _: &mut Vec<Topic>| {
+            connection.execute(FILL, [10])?;
+            Ok(count(connection)?)
+        };
+        jobs.try_send(Box::new(Write {
+            operation: "test",
+            work: Some(work),
+            done: None,
+            reply,
+        }))
+        .unwrap();
+        drop(jobs);
+        drop(writer);
+        assert_eq!(answer.await.unwrap().unwrap(), 1);
+    }
+}

@@ -1,0 +1,181 @@
+//! What the levers save, a second way: one plain function over the record and what is left of it.
+
+use crate::cost::import::{Decoded, key};
+use crate::cost::lever::{Effect, batch, cheaper, repeats};
+use crate::cost::price::{Catalogue, Rates, Route, Schedule, Tokens};
+use apex_core::clock::Timestamp;
+use apex_core::money::Usd;
+use apex_core::usage::UsageStatus;
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+#[derive(Debug)]
+pub(super) struct Levers {
+    catalogue: Arc<Catalogue>,
+    /// By the place of a question: the last one there, and when.
+    asked: HashMap<usize, (u64, i64)>,
+    /// By the place of a user and model: which, in which window, how many.
+    bursts: HashMap<usize, (u64, i64, u32)>,
+    /// By a model's full name: its sibling's prices.
+    siblings: BTreeMap<String, Option<Schedule>>,
+    failed: Effect,
+    repeated: Effect,
+    batched: Effect,
+    cheaper: Effect,
+}
+
+impl Levers {
+    pub(super) fn new(catalogue: Arc<Catalogue>) -> Self {
+        Self {
+            catalogue,
+            asked: HashMap::new(),
+            bursts: HashMap::new(),
+            siblings: BTreeMap::new(),
+            failed: Effect::default(),
+            repeated: Effect::default(),
+            batched: Effect::default(),
+            cheaper: Effect::default(),
+        }
+    }
+
+    /// The effects, in the order of the levers.
+    pub(super) fn effects(&self) -> Vec<Effect> {
+        vec![self.failed, self.repeated, self.batched, self.cheaper]
+    }
+
+    /// Counts a priced record.
+    pub(super) fn enter(
+        &mut self,
+        record: &Decoded<'_>,
+        tokens: &Tokens,
+        rates: &Rates,
+        batch: Option<&Rates>,
+        price: Usd,
+    ) {
+        let subject = key::subject(key::user(record), key::route(record));
+        let (proven, likely, possible) = self.is_repeat(record, subject);
+        let burst = self.is_burst(record, subject);
+        let in_batch = batch
+            .and_then(|rates| rates.cost(tokens).ok())
+            .filter(|cheaper| *cheaper < price);
+
+        let empty = tokens.output == 0 && tokens.input > 0 && rates.bills_output();
+        if record.status == UsageStatus::Error || empty {
+            // Spared under every reading but the lowest, for which only a recorded cost is proof.
+            let certain = record.recorded.is_some_and(|cost| cost > Usd::ZERO);
+            save(
+                &mut self.failed,
+                if certain { price } else { Usd::ZERO },
+                price,
+                price,
+            );
+            if !certain {
+                self.low_of_a_failed_call(proven, price);
+            }
+            return;
+        }
+        let part = |saved: bool| if saved { price } else { Usd::ZERO };
+        save(
+            &mut self.repeated,
+            part(proven),
+            part(likely),
+            part(possible),
+        );
+        let discount = |left: bool| match in_batch {
+            Some(cheaper) if left => price - cheaper,
+            _ => Usd::ZERO,
+        };
+        save(
+            &mut self.batched,
+            Usd::ZERO,
+            discount(burst && !likely),
+            discount(!possible),
+        );
+        if possible {
+            return;
+        }
+        let left = in_batch.unwrap_or(price);
+        let sibling = self
+            .sibling(record)
+            .and_then(|s| cheaper::price(s, record.at, tokens, in_batch.is_some()));
+        if let Some(cheaper) = sibling.filter(|cheaper| *cheaper < left) {
+            save(&mut self.cheaper, Usd::ZERO, Usd::ZERO, left - cheaper);
+        }
+    }
+
+    /// Under the lowest reading a failed call without a recorded cost may have been paid all the same, so the next
+    /// lever still finds it.
+    fn low_of_a_failed_call(&mut self, proven: bool, price: Usd) {
+        if proven {
+            save(&mut self.repeated, price, Usd::ZERO, Usd::ZERO);
+        }
+    }
+
+    /// Whether it is a repeat: proven, likely, possible.
+    fn is_repeat(&mut self, record: &Decoded<'_>, subject: u64) -> (bool, bool, bool) {
+        let Some(at) = record.at.map(Timestamp::as_millis) else {
+            return (false, false, false);
+        };
+        let question = key::question(subject, record);
+        let last = self.asked.insert(repeats::slot(question), (question, at));
+        let again = last.is_some_and(|(asked, then)| {
+            asked == question && (at - then).abs() <= repeats::WINDOW_MS
+        });
+        let possible = again && record.input > 0;
+        let proven = possible && record.content.is_some();
+        (
+            proven,
+            proven || possible && record.input >= repeats::TELLING_TOKENS,
+            possible,
+        )
+    }
+
+    fn is_burst(&mut self, record: &Decoded<'_>, subject: u64) -> bool {
+        let (None, Some(at)) = (record.session, record.at) else {
+            return false;
+        };
+        let window = at.as_millis().div_euclid(batch::WINDOW_MS);
+        let count = self
+            .bursts
+            .entry(batch::slot(subject))
+            .or_insert((subject, window, 0));
+        if count.0 != subject || count.1 != window {
+            *count = (subject, window, 0);
+        }
+        count.2 += 1;
+        count.2 >= batch::BURST
+    }
+
+    fn sibling(&mut self, record: &Decoded<'_>) -> Option<&Schedule> {
+        let Route { provider, tier, .. } = Route {
+            provider: record.provider,
+            model: record.model,
+            tier: record.tier,
+            batch: record.batch,
+        };
+        let name = format!("{provider:?} {} {tier:?} {}", record.model, record.batch);
+        let catalogue = &self.catalogue;
+        self.siblings
+            .entry(name)
+            .or_insert_with(|| {
+                let model = cheaper::sibling(record.model)?;
+                Some(catalogue.schedule(&Route {
+                    provider,
+                    model: &model,
+                    tier,
+                    batch: record.batch,
+                }))
+            })
+            .as_ref()
+    }
+}
+
+fn save(effect: &mut Effect, low: Usd, expected: Usd, high: Usd) {
+    effect.saving.low += low;
+    effect.saving.expected += expected;
+    effect.saving.high += high;
+    effect.low_requests += u64::from(low > Usd::ZERO);
+    effect.expected_requests += u64::from(expected > Usd::ZERO);
+    effect.high_requests += u64::from(high > Usd::ZERO);
+}

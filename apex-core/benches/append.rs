@@ -1,0 +1,288 @@
+//! What recording an event costs, in memory and in SQLite, alone and with readers, and SQLite beside the bare
+//! database doing the same writes.
+//!
+//! `cargo bench -p apex-core --bench append` prints a table. With the name of one row (and, if wanted, a number of
+//! events) it runs that row once, for a profiler: `… --bench append -- memory 10000`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a benchmark says what it measured, and fails by panicking"
+)]
+
+use apex_core::clock::SystemClock;
+use apex_core::event::Event;
+use apex_core::id::{RequestId, RunId, StepId, ThreadId, UserId};
+use apex_core::principal::{Principal, Scopes};
+use apex_core::run::{
+    Claim, Delivery, Emitter, Live, NewRun, Position, RunLimits, RunState, Subscription,
+};
+use apex_core::store::memory::MemoryOptions;
+use apex_core::store::sqlite::{SqliteOptions, Synchronous};
+use apex_core::store::{Stores, memory, sqlite};
+use apex_core::testkit::completed;
+use rusqlite::{Connection, params};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
+
+/// Readers of a run in the rows with fan-out.
+const READERS: usize = 50;
+
+/// Runs that are written at once in the rows with many writers.
+const WRITERS: usize = 32;
+
+type Row = (&'static str, usize, fn(usize) -> Duration);
+
+/// Name, events, and what carries them out and says how long it took.
+const ROWS: &[Row] = &[
+    ("memory", 200_000, |events| in_memory(events, 0)),
+    ("memory, 50 readers", 4_000, |events| {
+        in_memory(events, READERS)
+    }),
+    ("sqlite full, 1 writer", 1_000, |events| {
+        in_sqlite(events, 1, Synchronous::Full)
+    }),
+    ("bare full, 1 writer", 1_000, |events| {
+        bare(events, 1, "FULL")
+    }),
+    ("sqlite full, 32 writers", 16_000, |events| {
+        in_sqlite(events, WRITERS, Synchronous::Full)
+    }),
+    ("bare full, 32 in a commit", 16_000, |events| {
+        bare(events, WRITERS, "FULL")
+    }),
+    ("sqlite normal, 1 writer", 10_000, |events| {
+        in_sqlite(events, 1, Synchronous::Normal)
+    }),
+    ("bare normal, 1 writer", 10_000, |events| {
+        bare(events, 1, "NORMAL")
+    }),
+    ("sqlite normal, 32 writers", 32_000, |events| {
+        in_sqlite(events, WRITERS, Synchronous::Normal)
+    }),
+    ("bare normal, 32 in a commit", 32_000, |events| {
+        bare(events, WRITERS, "NORMAL")
+    }),
+];
+
+/// How often each row is measured; the median counts.
+const ROUNDS: usize = 3;
+
+fn main() {
+    // Cargo itself passes `--bench`.
+    let mut arguments = std::env::args().skip(1).filter(|word| word != "--bench");
+    if let Some(name) = arguments.next() {
+        let row = ROWS.iter().find(|(known, ..)| *known == name);
+        let Some((_, events, run)) = row else {
+            let names: Vec<&str> = ROWS.iter().map(|(name, ..)| *name).collect();
+            println!("no row {name:?}; there are: {}", names.join("; "));
+            std::process::exit(2);
+        };
+        let events = arguments
+            .next()
+            .map_or(*events, |text| text.parse().unwrap());
+        run(events);
+        return;
+    }
+    println!(
+        "{:<28} {:>10} {:>12} {:>8}",
+        "row", "µs/event", "events/s", "of bare"
+    );
+    let mut before = 0.0;
+    for (name, events, run) in ROWS {
+        let mut times: Vec<Duration> = (0..ROUNDS).map(|_| run(*events)).collect();
+        times.sort_unstable();
+        let rate = *events as f64 / times[ROUNDS / 2].as_secs_f64();
+        // A bare row stands after the one that it is compared with.
+        let share = if name.starts_with("bare") {
+            format!("{:.2}", before / rate)
+        } else {
+            String::new()
+        };
+        println!("{name:<28} {:>10.2} {rate:>12.0} {share:>8}", 1e6 / rate);
+        before = rate;
+    }
+}
+
+fn in_memory(events: usize, readers: usize) -> Duration {
+    let stores = memory::open(MemoryOptions::default(), Arc::new(SystemClock));
+    record(&runtime(), &stores, events, 1, readers)
+}
+
+fn in_sqlite(events: usize, writers: usize, synchronous: Synchronous) -> Duration {
+    let folder = tempfile::tempdir().unwrap();
+    let options = SqliteOptions {
+        synchronous,
+        runs: RunLimits {
+            running: writers,
+            ..RunLimits::default()
+        },
+        ..SqliteOptions::new(folder.path().join("apex.db"))
+    };
+    let stores = sqlite::open(&options, Arc::new(SystemClock)).unwrap();
+    record(&runtime(), &stores, events, writers, 0)
+}
+
+/// Writes `events` events, one an append, spread over `writers` runs, each run read by `readers`.
+fn record(
+    runtime: &Runtime,
+    stores: &Stores,
+    events: usize,
+    writers: usize,
+    readers: usize,
+) -> Duration {
+    runtime.block_on(async {
+        let mut emitters = Vec::new();
+        let mut reading = JoinSet::new();
+        for _ in 0..writers {
+            let (principal, emitter) = begin(stores).await;
+            for _ in 0..readers {
+                let (log, run) = (Arc::clone(&stores.runs), emitter.lease().run);
+                let (_, reader) = Subscription::open(
+                    log,
+                    &*stores.wakeup,
+                    &Live::default(),
+                    principal.clone(),
+                    run,
+                    Position::default(),
+                )
+                .await
+                .unwrap();
+                reading.spawn(read(reader));
+            }
+            emitters.push(emitter);
+        }
+        let began = Instant::now();
+        let mut writing = JoinSet::new();
+        for emitter in emitters {
+            writing.spawn(write(emitter, events / writers));
+        }
+        while let Some(written) = writing.join_next().await {
+            written.unwrap();
+        }
+        while let Some(seen) = reading.join_next().await {
+            assert_eq!(seen.unwrap(), events as u64 + 2);
+        }
+        began.elapsed()
+    })
+}
+
+async fn begin(stores: &Stores) -> (Principal, Emitter) {
+    let clock = Arc::new(SystemClock);
+    let principal = Principal::vouched(UserId::new(&*clock), Scopes::USER);
+    let new = NewRun {
+        run: RunId::new(&*clock),
+        request: RequestId::new(&*clock),
+        digest: [0; 32],
+        thread: ThreadId::new(&*clock),
+        parent: None,
+        text: "where does it go?".into(),
+        attachments: Vec::new(),
+        agents: Vec::new(),
+    };
+    stores.runs.start(&principal, new).await.unwrap();
+    let claim = Claim {
+        node: stores.node,
+        max: 1,
+    };
+    let claimed = stores.runs.claim(claim).await.unwrap().pop().unwrap();
+    let log = Arc::clone(&stores.runs);
+    (
+        principal,
+        Emitter::new(log, clock, Live::default(), claimed.lease),
+    )
+}
+
+async fn write(mut emitter: Emitter, events: usize) {
+    for _ in 0..events {
+        emitter.append(vec![event()], None, None).await.unwrap();
+    }
+    let state = Some(RunState::Completed);
+    emitter
+        .append(vec![completed()], None, state)
+        .await
+        .unwrap();
+}
+
+async fn read(mut reader: Subscription) -> u64 {
+    loop {
+        match reader.next().await.unwrap() {
+            Delivery::End(_) => return reader.cursor(),
+            Delivery::Reset { .. } => panic!("a reader fell behind"),
+            Delivery::Events(_) | Delivery::Live(_) => {}
+        }
+    }
+}
+
+fn event() -> Event {
+    Event::AgentThinking {
+        step: StepId(1),
+        agent: "optimizer".into(),
+        note: "Batch requests would cost half, and nothing in these rows needs an answer at once."
+            .repeat(2),
+    }
+}
+
+/// The same rows written by hand: a thread that does nothing else, `group` appends a commit.
+fn bare(events: usize, group: usize, synchronous: &str) -> Duration {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("apex.db");
+    let lengths = prepared(&path, group);
+    let mut connection = Connection::open(&path).unwrap();
+    for (name, value) in [("journal_mode", "WAL"), ("synchronous", synchronous)] {
+        connection.pragma_update(None, name, value).unwrap();
+    }
+    let json = vec![b'x'; lengths];
+    let began = Instant::now();
+    for round in 0..events / group {
+        let commit = connection.transaction().unwrap();
+        for run in 1..=group as i64 {
+            let seq = round as i64 + 3;
+            commit
+                .prepare_cached(
+                    "INSERT INTO event (id, seq, terminal, json) VALUES (?1, ?2, 0, ?3)",
+                )
+                .unwrap()
+                .execute(params![run, seq, json])
+                .unwrap();
+            commit
+                .prepare_cached(
+                    "UPDATE run SET head = ?2, bytes = bytes + ?3, lease_until = ?4, last_batch = ?5 \
+                     WHERE id = ?1",
+                )
+                .unwrap()
+                .execute(params![run, seq, json.len() as i64, seq, [7_u8; 16]])
+                .unwrap();
+        }
+        commit.commit().unwrap();
+    }
+    began.elapsed()
+}
+
+/// Makes a database with `runs` claimed runs, and says how large an encoded event is.
+fn prepared(path: &Path, runs: usize) -> usize {
+    let options = SqliteOptions::new(path);
+    let stores = sqlite::open(&options, Arc::new(SystemClock)).unwrap();
+    runtime().block_on(async {
+        let mut length = 0;
+        for _ in 0..runs {
+            let (principal, mut emitter) = begin(&stores).await;
+            emitter.append(vec![event()], None, None).await.unwrap();
+            let page = stores.runs.read(&principal, emitter.lease().run, 1, 1);
+            length = page.await.unwrap().events.first().unwrap().json.len();
+        }
+        length
+    })
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap()
+}

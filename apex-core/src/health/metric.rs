@@ -1,0 +1,96 @@
+//! Every metric of the ground floor: the operator's page is made from this list.
+
+use metrics::Unit;
+use std::fmt::Write;
+
+/// What a metric counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// A distribution.
+    Histogram,
+}
+
+/// A metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// What it counts.
+    pub kind: MetricKind,
+    /// In what.
+    pub unit: Unit,
+    /// What it is split by.
+    pub labels: &'static str,
+    /// What it says.
+    pub meaning: &'static str,
+}
+
+macro_rules! metrics_table {
+    ($($kind:ident $name:literal $unit:ident $labels:literal $meaning:literal;)*) => {
+        /// Every metric.
+        pub const METRICS: &[Metric] = &[$(Metric {
+            name: $name,
+            kind: MetricKind::$kind,
+            unit: Unit::$unit,
+            labels: $labels,
+            meaning: $meaning,
+        },)*];
+    };
+}
+
+metrics_table! {
+    Counter "apex_config_reload_failures_total" Count "" "Reloads of the configuration that did not pass.";
+    Counter "apex_errors_total" Count "code, operation" "Requests that failed.";
+    Counter "apex_errors_unclassified_total" Count "operation" "Driver errors whose code has no class. Should stay 0.";
+    Counter "apex_alerts_total" Count "code" "Alerts handed to the host.";
+    Counter "apex_retries_total" Count "dependency" "Calls that were made again.";
+    Counter "apex_fallbacks_total" Count "dependency" "Answers by the next best.";
+    Counter "apex_bulkhead_refused_total" Count "dependency" "Calls refused because too many waited or none ended in time.";
+    Gauge "apex_breaker_state" Count "dependency" "0 closed or off, 1 half open, 2 open.";
+    Counter "apex_breaker_transitions_total" Count "dependency" "Changes of a breaker's state.";
+    Counter "apex_endpoints_put_aside_total" Count "dependency" "Endpoints that were put aside.";
+    Gauge "apex_health_status" Count "" "This node: 0 pass, 1 warn, 2 fail (not ready).";
+    Gauge "apex_health_dependency" Count "dependency" "A dependency: 0 pass, 1 warn, 2 fail.";
+    Histogram "apex_health_probe_seconds" Seconds "dependency" "How long a dependency took to answer a probe.";
+    Gauge "apex_tls_certificate_not_after_seconds" Seconds "endpoint" "The earliest end in an endpoint's chain, as Unix time.";
+    Gauge "apex_slo_burn_rate" Count "level" "How many times faster than allowed the error budget burns, over an hour.";
+    Gauge "apex_resource_in_use" Count "resource" "What is in use of something that runs out.";
+    Gauge "apex_resource_exhaustion_eta_seconds" Seconds "resource" "When it runs out; infinite where no trend says so.";
+}
+
+/// Tells the host's recorder what the metrics mean; call it after the recorder is installed.
+pub fn describe() {
+    for metric in METRICS {
+        match metric.kind {
+            MetricKind::Counter => {
+                metrics::describe_counter!(metric.name, metric.unit, metric.meaning)
+            }
+            MetricKind::Gauge => metrics::describe_gauge!(metric.name, metric.unit, metric.meaning),
+            MetricKind::Histogram => {
+                metrics::describe_histogram!(metric.name, metric.unit, metric.meaning)
+            }
+        }
+    }
+}
+
+/// The metrics as a table in Markdown.
+#[must_use]
+pub fn page() -> String {
+    let mut page =
+        String::from("| metric | kind | unit | labels | meaning |\n|---|---|---|---|---|\n");
+    for metric in METRICS {
+        let kind = format!("{:?}", metric.kind).to_lowercase();
+        let unit = metric.unit.as_str();
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            page,
+            "| `{}` | {kind} | {unit} | {} | {} |",
+            metric.name, metric.labels, metric.meaning
+        );
+    }
+    page
+}

@@ -1,0 +1,256 @@
+use super::certificate::{CertificateSource, CertificateStatus, Certificates};
+use super::config::HealthConfig;
+use super::level::{LevelStatus, Levels, RunResult};
+use super::probe::{Probe, Watched};
+use super::resource::{Outlook, Resource};
+use super::status::{HealthDocument, Line, Status};
+use crate::clock::{Clock, Timestamp};
+use crate::resilience::{Breaker, BreakerState, BreakerStatus};
+use futures_util::future::join_all;
+use serde::Serialize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+/// Watches a node: what it depends on, what it promises and what it runs out of.
+///
+/// Liveness is that the process answers, and never depends on a dependency: a database that is down must not make
+/// the platform restart every node. Readiness is that this node can serve.
+#[derive(Debug)]
+pub struct Health {
+    clock: Arc<dyn Clock>,
+    ready_for: Duration,
+    certificates_every: Duration,
+    probe_within: Duration,
+    probes: Vec<Watched>,
+    breakers: Vec<Arc<Breaker>>,
+    resources: Vec<Arc<Resource>>,
+    certificates: Certificates,
+    levels: Levels,
+    draining: AtomicBool,
+    /// One look at a time; who comes meanwhile gets its result.
+    latest: Mutex<Latest>,
+}
+
+#[derive(Debug, Default)]
+struct Latest {
+    report: Option<(Instant, HealthReport)>,
+    certificates_at: Option<Instant>,
+}
+
+/// Everything about a node's health, for the host's own use.
+#[derive(Debug, Clone, Serialize)]
+pub struct HealthReport {
+    /// Whether this node can serve.
+    pub status: Status,
+    /// When it was looked at.
+    pub time: Timestamp,
+    /// Whether it is shutting down.
+    pub draining: bool,
+    /// The breakers.
+    pub breakers: Vec<BreakerStatus>,
+    /// The certificates.
+    pub certificates: Vec<CertificateStatus>,
+    /// The service levels and their alerts.
+    pub levels: Vec<LevelStatus>,
+    /// The resources and their forecasts.
+    pub resources: Vec<Outlook>,
+    /// The probes' lines.
+    #[serde(skip)]
+    dependencies: Vec<Line>,
+}
+
+impl Health {
+    /// A watch over nothing yet.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, config: HealthConfig) -> Self {
+        Self {
+            clock,
+            ready_for: config.ready_for,
+            certificates_every: config.certificates_every,
+            probe_within: config.probe_within,
+            probes: Vec::new(),
+            breakers: Vec::new(),
+            resources: Vec::new(),
+            certificates: Certificates::new(config.certificate_warn, config.certificate_fail),
+            levels: Levels::new(config),
+            draining: AtomicBool::new(false),
+            latest: Mutex::default(),
+        }
+    }
+
+    /// Watches a dependency.
+    #[must_use]
+    pub fn with_probe(mut self, probe: Arc<dyn Probe>) -> Self {
+        self.probes.push(Watched::new(probe, self.probe_within));
+        self
+    }
+
+    /// Watches a breaker.
+    #[must_use]
+    pub fn with_breaker(mut self, breaker: Arc<Breaker>) -> Self {
+        self.breakers.push(breaker);
+        self
+    }
+
+    /// Watches something that runs out.
+    #[must_use]
+    pub fn with_resource(mut self, resource: Arc<Resource>) -> Self {
+        self.resources.push(resource);
+        self
+    }
+
+    /// Watches the certificates of a TLS endpoint.
+    #[must_use]
+    pub fn with_certificate(mut self, source: Arc<dyn CertificateSource>) -> Self {
+        self.certificates.add(source);
+        self
+    }
+
+    /// Takes the certificates that a server showed in a handshake: PEM, or one as DER.
+    pub fn observe_certificate(&self, endpoint: &str, chain: &[u8]) {
+        self.certificates.observe(endpoint, chain);
+    }
+
+    /// Takes how a run ended, for the service levels.
+    pub fn record_run(&self, run: RunResult) {
+        self.levels.record(run);
+    }
+
+    /// The node is shutting down: from now on it is not ready.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// The answer to the liveness check.
+    #[must_use]
+    pub fn live(&self) -> HealthDocument {
+        HealthDocument {
+            status: Status::Pass,
+            time: self.clock.now(),
+            lines: Vec::new(),
+        }
+    }
+
+    /// The answer to the readiness check, with all details; give strangers its [`public`](HealthDocument::public)
+    /// part.
+    pub async fn ready(&self) -> HealthDocument {
+        self.report().await.document()
+    }
+
+    /// Everything.
+    pub async fn report(&self) -> HealthReport {
+        let mut latest = self.latest.lock().await;
+        let draining = self.draining.load(Ordering::Relaxed);
+        if let Some((at, report)) = &latest.report
+            && at.elapsed() < self.ready_for
+            && report.draining == draining
+        {
+            return report.clone();
+        }
+        if latest
+            .certificates_at
+            .is_none_or(|at| at.elapsed() >= self.certificates_every)
+        {
+            self.certificates.refresh().await;
+            latest.certificates_at = Some(Instant::now());
+        }
+        let report = self.look(draining).await;
+        latest.report = Some((Instant::now(), report.clone()));
+        report
+    }
+
+    async fn look(&self, draining: bool) -> HealthReport {
+        let dependencies = join_all(self.probes.iter().map(Watched::look)).await;
+        let certificates = self.certificates.status(self.clock.as_ref());
+        let time = self.clock.now();
+        let mut report = HealthReport {
+            status: Status::Pass,
+            time,
+            draining,
+            breakers: self
+                .breakers
+                .iter()
+                .map(|breaker| breaker.status())
+                .collect(),
+            levels: self.levels.status(),
+            resources: self
+                .resources
+                .iter()
+                .map(|resource| resource.outlook())
+                .collect(),
+            certificates,
+            dependencies,
+        };
+        let ended = report
+            .certificates
+            .iter()
+            .any(|c| c.not_after.is_some_and(|end| end <= time));
+        let gone = report
+            .dependencies
+            .iter()
+            .any(|line| line.status == Status::Fail);
+        let worst = report
+            .lines()
+            .iter()
+            .map(|line| line.status)
+            .max()
+            .unwrap_or(Status::Pass);
+        report.status = if draining || ended || gone {
+            Status::Fail
+        } else {
+            worst.min(Status::Warn)
+        };
+        metrics::gauge!("apex_health_status").set(report.status.level());
+        report
+    }
+}
+
+impl HealthReport {
+    /// The report as `application/health+json`.
+    #[must_use]
+    pub fn document(&self) -> HealthDocument {
+        HealthDocument {
+            status: self.status,
+            time: self.time,
+            lines: self.lines(),
+        }
+    }
+
+    fn lines(&self) -> Vec<Line> {
+        let mut lines = self.dependencies.clone();
+        lines.extend(self.breakers.iter().map(breaker_line));
+        lines.extend(
+            self.certificates
+                .iter()
+                .map(|certificate| certificate.line(self.time)),
+        );
+        lines.extend(self.levels.iter().map(LevelStatus::line));
+        lines.extend(self.resources.iter().map(Outlook::line));
+        if self.draining {
+            lines.push(Line {
+                name: "node:draining".to_owned(),
+                component: "component",
+                status: Status::Fail,
+                value: true.into(),
+                unit: "",
+                output: Some("this node is shutting down".to_owned()),
+            });
+        }
+        lines
+    }
+}
+
+fn breaker_line(breaker: &BreakerStatus) -> Line {
+    let open = !matches!(breaker.state, BreakerState::Closed | BreakerState::Disabled);
+    Line {
+        name: format!("{}:breaker", breaker.dependency),
+        component: "component",
+        status: if open { Status::Warn } else { Status::Pass },
+        value: serde_json::json!(breaker.state),
+        unit: "state",
+        output: open.then(|| format!("{} of {} calls were bad", breaker.bad, breaker.calls)),
+    }
+}

@@ -1,0 +1,54 @@
+//! Runs the behaviour suite against every backend that is built in, and what only a file on a disk can show. The
+//! run ends by naming the backends that ran.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a trial fails by panicking, and the run says which backends ran"
+)]
+
+mod backend;
+mod crash;
+mod database;
+
+use apex_core::testkit::{Backend, suite};
+use libtest_mimic::{Arguments, Trial};
+use std::sync::Arc;
+
+fn main() {
+    if let Some(path) = std::env::var_os(crash::CHILD) {
+        crash::child(path.as_ref());
+    }
+    let backends: [Arc<dyn Backend>; 2] = [
+        Arc::new(backend::Memory),
+        Arc::new(backend::Sqlite::default()),
+    ];
+    let mut trials: Vec<Trial> = backends.iter().flat_map(trials_of).collect();
+    trials.extend(database::trials());
+    trials.extend(crash::trials());
+    let arguments = Arguments::from_args();
+    let listed = arguments.list;
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if !listed {
+        let names: Vec<&str> = backends.iter().map(|backend| backend.name()).collect();
+        println!("backends that ran: {}", names.join(", "));
+    }
+    conclusion.exit();
+}
+
+fn trials_of(backend: &Arc<dyn Backend>) -> Vec<Trial> {
+    suite()
+        .into_iter()
+        .map(|case| {
+            let backend = Arc::clone(backend);
+            let name = format!("{}::{}::{}", backend.name(), case.seam, case.name);
+            Trial::test(name, move || {
+                backend::runtime().block_on(case.run(backend));
+                Ok(())
+            })
+        })
+        .collect()
+}

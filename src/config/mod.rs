@@ -1,0 +1,126 @@
+//! The configuration of a whole Apex: the sections of its rooms, put together, with one schema.
+
+mod kept;
+mod wire;
+mod work;
+
+use crate::Builder;
+use apex_core::config::{
+    Checks, DatabaseKind, DatabaseUrl, Environment, FaultCode, Section, reference,
+};
+use apex_core::error::{Error, Kind, Result};
+use apex_core::health::HealthConfig;
+use apex_core::resilience::ResilienceConfig;
+use serde::Deserialize;
+
+pub use kept::{AuthSection, FilesSection, RunsSection, StoreSection};
+pub use wire::{ConnectionsSection, ServerSection};
+pub use work::AgentsSection;
+
+/// Everything that an operator can say about an Apex. [`Loader`](apex_core::config::Loader) reads and checks it; [`builder`](Self::builder)
+/// makes it so.
+///
+/// ```
+/// # use netra_apex::ApexConfig;
+/// # use netra_apex::core::config::Loader;
+/// let loader = Loader::new().environment([("APEX_RUNS_RUNNING", "8"), ("APEX_STORE_URL", "sqlite:my.db")]);
+/// let loaded = loader.load::<ApexConfig>()?;
+/// assert_eq!(loaded.value.runs.running, 8);
+/// # Ok::<(), netra_apex::core::config::Report>(())
+/// ```
+#[derive(Clone, Default, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
+pub struct ApexConfig {
+    /// Where this process runs. Development opens the development login and allows what is refused elsewhere.
+    pub environment: Environment,
+    /// Where everything is kept.
+    pub store: StoreSection,
+    /// Logins and tickets.
+    pub auth: AuthSection,
+    /// Runs and their logs.
+    pub runs: RunsSection,
+    /// What users may upload.
+    pub files: FilesSection,
+    /// The work of agents.
+    pub agents: AgentsSection,
+    /// Plain HTTP.
+    pub server: ServerSection,
+    /// Clients that are connected.
+    pub connections: ConnectionsSection,
+    /// How calls to dependencies are protected.
+    pub resilience: ResilienceConfig,
+    /// What counts as healthy.
+    pub health: HealthConfig,
+}
+
+impl Section for ApexConfig {
+    fn check(&self, checks: &mut Checks<'_>) {
+        checks.section("store", &self.store);
+        checks.section("files", &self.files);
+        checks.section("agents", &self.agents);
+        checks.section("server", &self.server);
+        checks.section("connections", &self.connections);
+        checks.section("resilience", &self.resilience);
+        checks.section("health", &self.health);
+        let development = self.environment == Environment::Development;
+        checks.require(
+            &["environment", "server.listen"],
+            !development || self.server.listen.ip().is_loopback(),
+            FaultCode::Insecure,
+            "development opens a login without a password, and server.listen is reachable by others",
+            "listen on 127.0.0.1, or set another environment",
+        );
+    }
+}
+
+impl ApexConfig {
+    /// A builder with this configuration; what a host says to it afterwards holds.
+    ///
+    /// # Errors
+    /// `config_invalid` when the store's address is of a database that this build cannot open.
+    pub fn builder(&self) -> Result<Builder> {
+        let builder = Builder::default()
+            .environment(self.environment)
+            .auth(self.auth.config(self.environment))
+            .runs(self.runs.limits())
+            .files(self.files.limits())
+            .engine(self.agents.options(self.runs.attempts))
+            .transport(self.transport());
+        open(builder, &self.store.address())
+    }
+
+    /// The wire's own configuration.
+    #[must_use]
+    pub fn transport(&self) -> apex_transport::TransportConfig {
+        apex_transport::TransportConfig {
+            origins: self.server.origins.clone(),
+            prefix: self.server.prefix.clone(),
+            connection: self.connections.connection(),
+            hub: self.connections.hub(),
+            http: self.server.http(),
+            runs: self.runs.limits(),
+            files: self.files.limits(),
+            unused_tickets: self.auth.unused_tickets,
+        }
+    }
+
+    /// The reference of every field, in Markdown; part of the operator's page.
+    #[must_use]
+    pub fn reference() -> String {
+        reference::<Self>("APEX")
+    }
+}
+
+fn open(builder: Builder, url: &DatabaseUrl) -> Result<Builder> {
+    match (url.kind(), url.database()) {
+        (DatabaseKind::Sqlite, ":memory:") => Ok(builder),
+        #[cfg(feature = "sqlite")]
+        (DatabaseKind::Sqlite, path) => Ok(builder.database(path)),
+        _ => Err(Error::new(
+            Kind::Config,
+            "config.builder",
+            "this build of Apex cannot open that database: turn its feature on, or hand over stores",
+        )
+        .with("store.url", url)),
+    }
+}
