@@ -298,6 +298,29 @@ async fn a_body_that_stops_is_given_up_on() {
 }
 
 #[tokio::test]
+async fn a_large_body_that_is_refused_does_not_take_the_answer_down_with_it() {
+    let wire = Wire::start().await;
+    let body = vec![b'x'; 20 << 20];
+    for headers in [
+        vec![],
+        vec![("authorization", "Bearer wrong"), ("x-file-name", "a.csv")],
+    ] {
+        let answer = wire.ask("POST", "/files", &headers, &body).await;
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (401, "unauthenticated")
+        );
+    }
+    let mut settings = Settings::default();
+    settings.memory.files.file_bytes = 1_000;
+    let wire = Wire::start_with(settings).await;
+    let auth = bearer(&wire.token("ada").await);
+    let named = [("authorization", auth.as_str()), ("x-file-name", "a.csv")];
+    let answer = wire.ask("POST", "/files", &named, &body).await;
+    assert_eq!((answer.status, answer.code().as_str()), (413, "too_large"));
+}
+
+#[tokio::test]
 async fn a_client_that_vanishes_leaves_nothing_behind() {
     let wire = Wire::start().await;
     let token = wire.token("ada").await;
