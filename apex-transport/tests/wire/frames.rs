@@ -200,7 +200,7 @@ async fn cancel_and_stop_reach_the_run() {
 async fn the_first_decision_wins() {
     let wire = Wire::start().await;
     let mut socket = wire.socket(&wire.token("ada").await).await;
-    let run = socket.start("ask").await["run"].clone();
+    let run = socket.start("ask hold").await["run"].clone();
     let requested = loop {
         let event = socket.expect("event").await;
         if event["type"] == "approval_requested" {
