@@ -6,12 +6,14 @@ use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::event::Recorded;
 use crate::id::{BatchId, Epoch, NodeId, RequestId, RunId, ThreadId, UserId};
-use crate::run::place::OpenRun;
+use crate::run::place::{OpenRun, with_place};
 use crate::run::record::{Effects, RunInput, RunRecord, fold};
 use crate::run::{Append, Checkpoint, Lease, NewRun, RunLimits, RunState, Signals, Snapshot};
 use crate::store::PAGE_BYTES;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// A record with what only this backend keeps of it.
 #[derive(Debug)]
@@ -37,13 +39,19 @@ macro_rules! select {
 pub(super) const BY_RUN: &str = select!("WHERE run = ?1");
 pub(super) const BY_REQUEST: &str = select!("WHERE user = ?1 AND request = ?2");
 pub(super) const OF_THREAD: &str = select!("WHERE user = ?1 AND thread = ?2 ORDER BY id");
-pub(super) const IDLE: &str = select!("WHERE ended_at IS NULL AND holder IS NULL ORDER BY id");
+pub(super) const AT_ONCE: &str = select!(
+    "WHERE ended_at IS NULL AND holder IS NULL \
+     AND (state = 'cancelling' OR (state = 'queued' AND parent IS NOT NULL)) ORDER BY id LIMIT ?1"
+);
 pub(super) const EXPIRED: &str =
     select!("WHERE holder IS NOT NULL AND lease_until <= ?1 ORDER BY id LIMIT ?2");
 pub(super) const OLD_HISTORIES: &str = select!(
     "WHERE ended_at IS NOT NULL AND dropped = 0 AND ended_at <= ?1 ORDER BY ended_at LIMIT ?2"
 );
 
+/// Of the queued runs only what it takes to choose: there may be many.
+const QUEUED: &str =
+    "SELECT run, user FROM run WHERE state = 'queued' AND parent IS NULL ORDER BY id";
 const OPEN: &str = "SELECT run, thread, state, placed, parent IS NOT NULL FROM run \
      WHERE user = ?1 AND ended_at IS NULL ORDER BY id";
 const INSERT: &str = "INSERT INTO run (run, user, thread, parent, scopes, request, digest, started_at, state, epoch, \
@@ -99,7 +107,7 @@ impl RunRow {
             .collect()
     }
 
-    pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
+    fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
         let mut columns = Columns::of(row);
         Ok(Self {
             id: columns.value()?,
@@ -371,6 +379,33 @@ impl RunRow {
     }
 }
 
+/// Up to `max` queued runs that have a place, the oldest first.
+pub(super) fn queued_with_place(
+    connection: &Connection,
+    max: usize,
+    limits: &RunLimits,
+) -> rusqlite::Result<Vec<RunId>> {
+    let mut found = Vec::new();
+    let mut places: HashMap<UserId, Vec<RunId>> = HashMap::new();
+    let mut statement = connection.prepare_cached(QUEUED)?;
+    let mut rows = statement.query([])?;
+    while found.len() < max
+        && let Some(row) = rows.next()?
+    {
+        let mut columns = Columns::of(row);
+        let run = columns.id(RunId::from_bytes)?;
+        let user = columns.id(UserId::from_bytes)?;
+        let of_user = match places.entry(user) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(with_place(&open_runs(connection, user)?, limits)),
+        };
+        if of_user.contains(&run) {
+            found.push(run);
+        }
+    }
+    Ok(found)
+}
+
 /// A user's runs that have not ended, in the order in which they were put on record.
 pub(super) fn open_runs(connection: &Connection, user: UserId) -> rusqlite::Result<Vec<OpenRun>> {
     connection
@@ -396,4 +431,49 @@ fn insert_event(connection: &Connection, id: i64, event: &Recorded) -> rusqlite:
         &*event.json
     ])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Epoch;
+    use crate::store::sqlite::migration::migrate;
+    use std::path::Path;
+
+    #[test]
+    fn no_statement_looks_through_all_runs_or_sorts_them() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(
+            &mut connection,
+            Path::new("test"),
+            Epoch::from_bytes([1; 16]),
+        )
+        .unwrap();
+        let statements = [
+            (BY_RUN, "run=?"),
+            (BY_REQUEST, "user=? AND request=?"),
+            (OF_THREAD, "run_thread"),
+            (AT_ONCE, "run_at_once"),
+            (EXPIRED, "run_held"),
+            (OLD_HISTORIES, "run_history"),
+            (QUEUED, "run_queued"),
+            (OPEN, "run_open"),
+            (EVENTS, "PRIMARY KEY"),
+        ];
+        for (sql, index) in statements {
+            let mut explained = connection
+                .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+                .unwrap();
+            let plan: Vec<String> = explained
+                .raw_query()
+                .mapped(|row| row.get("detail"))
+                .collect::<rusqlite::Result<_>>()
+                .unwrap();
+            let plan = plan.join("; ");
+            assert!(
+                plan.contains(index) && !plan.contains("TEMP B-TREE"),
+                "{sql}: {plan}"
+            );
+        }
+    }
 }

@@ -37,7 +37,9 @@ CREATE TABLE run (
 CREATE INDEX run_thread ON run (user, thread);
 -- An index over a column that every append changes would make every append dearer.
 CREATE INDEX run_open ON run (user, id) WHERE ended_at IS NULL;
-CREATE INDEX run_idle ON run (id) WHERE ended_at IS NULL AND holder IS NULL;
+CREATE INDEX run_queued ON run (id) WHERE state = 'queued' AND parent IS NULL;
+CREATE INDEX run_at_once ON run (id)
+    WHERE ended_at IS NULL AND holder IS NULL AND (state = 'cancelling' OR (state = 'queued' AND parent IS NOT NULL));
 CREATE INDEX run_held ON run (id) WHERE holder IS NOT NULL;
 CREATE INDEX run_history ON run (ended_at) WHERE ended_at IS NOT NULL AND dropped = 0;
 
