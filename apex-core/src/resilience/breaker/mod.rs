@@ -162,14 +162,19 @@ impl Breaker {
 
     fn record(&self, ticket: Ticket, verdict: Verdict) {
         let now = Instant::now();
-        let least = match self.peers.lock().open(now) {
-            0 => self.options.least_calls,
-            _ => self.options.least_calls.min(LEAST_CALLS_WITH_PEERS),
+        // A good call needs neither, and is the usual one.
+        let (least, jitter) = match verdict {
+            Verdict::Bad if self.peers.lock().open(now) > 0 => (
+                self.options.least_calls.min(LEAST_CALLS_WITH_PEERS),
+                self.random.share(),
+            ),
+            Verdict::Bad => (self.options.least_calls, self.random.share()),
+            Verdict::Good | Verdict::None => (self.options.least_calls, 0.0),
         };
         let (before, after) = {
             let mut machine = self.machine.lock();
             let before = machine.state();
-            machine.record(ticket, verdict, least, self.random.share(), now);
+            machine.record(ticket, verdict, least, jitter, now);
             (before, machine.state())
         };
         self.tell(before, after);
