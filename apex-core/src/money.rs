@@ -136,7 +136,12 @@ impl Usd {
     /// The amount `count` times, or `None` beyond the range: exact, for prices per token.
     #[must_use]
     pub fn checked_mul(self, count: u64) -> Option<Self> {
-        self.0.checked_mul(i128::from(count)).map(Self)
+        match u64::try_from(self.0) {
+            // One machine multiplication; prices a token fit up to 18 dollars a million.
+            Ok(units) => i128::try_from(u128::from(units) * u128::from(count)).ok(),
+            Err(_) => self.0.checked_mul(i128::from(count)),
+        }
+        .map(Self)
     }
 
     /// The amount times `numerator / denominator`, rounded half away from zero to 10^-24 dollars; zero for a

@@ -150,12 +150,16 @@ impl Driver {
         let Some(due) = self.connection.deadline(now) else {
             return false;
         };
-        let due = self.opened + due;
-        if self.timer.deadline() != due {
-            self.timer.as_mut().reset(due);
-        }
-        if self.timer.as_mut().poll(cx).is_pending() {
-            return false;
+        if due > now.elapsed {
+            let due = self.opened + due;
+            if self.timer.deadline() != due {
+                self.timer.as_mut().reset(due);
+            }
+            // A timer that has just been set to a moment that is over by now is not ready yet; what is due is decided
+            // by the time alone.
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return false;
+            }
         }
         self.receive(Input::Tick);
         true

@@ -1,5 +1,6 @@
 //! Nodes that die at any write, and the nodes that go on after them.
 
+use crate::gated::{Asks, Gate, behind};
 use crate::order;
 use crate::support::{Node, RuntimeClock, names, runtime};
 use apex_agents::{
@@ -8,14 +9,10 @@ use apex_agents::{
 use apex_core::clock::Clock;
 use apex_core::error::Result;
 use apex_core::event::{AgentOutcome, Envelope, Event, ToolOutcome};
-use apex_core::id::{CallId, RunId, StepId, ThreadId};
+use apex_core::id::{CallId, StepId};
 use apex_core::principal::Principal;
-use apex_core::run::{
-    Accepted, Append, Appended, Checkpoint, Claim, Claimed, Emitter, InboxPage, Lease, Live,
-    NewRun, Page, RunLog, RunState, RunView, Signal, Started,
-};
+use apex_core::run::{Accepted, Checkpoint, Claim, Emitter, Live};
 use apex_core::store::{Stores, memory};
-use apex_core::thread::{Paged, Thread, ThreadMessage, ThreadStore};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -32,49 +29,21 @@ enum Dies {
     After,
 }
 
-/// The stores as a node sees them that dies at one of its writes: from then on, no call returns.
+/// A node that dies at one of its writes: from then on, no call returns.
 #[derive(Debug)]
 struct Dying {
-    stores: Stores,
     left: Mutex<usize>,
     dies: Dies,
     dead: CancellationToken,
 }
 
 impl Dying {
-    fn wrap(stores: &Stores, at: usize, dies: Dies) -> (Stores, CancellationToken) {
-        let dead = CancellationToken::new();
-        let dying = Arc::new(Self {
-            stores: stores.clone(),
-            left: Mutex::new(at),
+    fn at(write: usize, dies: Dies) -> Arc<Self> {
+        Arc::new(Self {
+            left: Mutex::new(write),
             dies,
-            dead: dead.clone(),
-        });
-        let wrapped = Stores {
-            runs: Arc::<Self>::clone(&dying) as _,
-            threads: dying as _,
-            ..stores.clone()
-        };
-        (wrapped, dead)
-    }
-
-    async fn write<T>(&self, write: impl Future<Output = T>) -> T {
-        self.live().await;
-        let last = {
-            let mut left = self.left.lock();
-            *left = left.saturating_sub(1);
-            *left == 0
-        };
-        if last && self.dies == Dies::Before {
-            self.dead.cancel();
-        }
-        self.live().await;
-        let written = write.await;
-        if last {
-            self.dead.cancel();
-        }
-        self.live().await;
-        written
+            dead: CancellationToken::new(),
+        })
     }
 
     async fn live(&self) {
@@ -85,91 +54,25 @@ impl Dying {
 }
 
 #[async_trait]
-impl RunLog for Dying {
-    async fn start(&self, principal: &Principal, run: NewRun) -> Result<Started> {
-        self.stores.runs.start(principal, run).await
-    }
-
-    async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>> {
+impl Gate for Dying {
+    async fn enter(&self, asks: Asks) -> Result<()> {
         self.live().await;
-        self.stores.runs.claim(claim).await
-    }
-
-    async fn append(&self, lease: &Lease, batch: Append) -> Result<Appended> {
-        if batch.events.is_empty() && batch.checkpoint.is_none() {
-            self.live().await;
-            return self.stores.runs.append(lease, batch).await;
+        if matches!(asks, Asks::Append | Asks::Say) {
+            let mut left = self.left.lock();
+            *left = left.saturating_sub(1);
+            if *left == 0 && self.dies == Dies::Before {
+                self.dead.cancel();
+            }
         }
-        self.write(self.stores.runs.append(lease, batch)).await
+        self.live().await;
+        Ok(())
     }
 
-    async fn signal(&self, principal: &Principal, run: RunId, signal: Signal) -> Result<RunState> {
-        self.stores.runs.signal(principal, run, signal).await
-    }
-
-    async fn view(&self, principal: &Principal, run: RunId) -> Result<RunView> {
-        self.stores.runs.view(principal, run).await
-    }
-
-    async fn read(
-        &self,
-        principal: &Principal,
-        run: RunId,
-        after: u64,
-        max: usize,
-    ) -> Result<Page> {
-        self.stores.runs.read(principal, run, after, max).await
-    }
-
-    async fn inbox(&self, principal: &Principal, after: u64, max: usize) -> Result<InboxPage> {
-        self.stores.runs.inbox(principal, after, max).await
-    }
-
-    async fn forget(&self, principal: &Principal, thread: ThreadId) -> Result<Vec<RunId>> {
-        self.stores.runs.forget(principal, thread).await
-    }
-}
-
-#[async_trait]
-impl ThreadStore for Dying {
-    async fn add(
-        &self,
-        principal: &Principal,
-        thread: ThreadId,
-        message: ThreadMessage,
-    ) -> Result<()> {
-        self.write(self.stores.threads.add(principal, thread, message))
-            .await
-    }
-
-    async fn thread(&self, principal: &Principal, thread: ThreadId) -> Result<Thread> {
-        self.stores.threads.thread(principal, thread).await
-    }
-
-    async fn threads(
-        &self,
-        principal: &Principal,
-        cursor: Option<&str>,
-        max: usize,
-    ) -> Result<Paged<Thread>> {
-        self.stores.threads.threads(principal, cursor, max).await
-    }
-
-    async fn messages(
-        &self,
-        principal: &Principal,
-        thread: ThreadId,
-        cursor: Option<&str>,
-        max: usize,
-    ) -> Result<Paged<ThreadMessage>> {
-        self.stores
-            .threads
-            .messages(principal, thread, cursor, max)
-            .await
-    }
-
-    async fn delete(&self, principal: &Principal, thread: ThreadId) -> Result<()> {
-        self.stores.threads.delete(principal, thread).await
+    async fn leave(&self, _asks: Asks) {
+        if *self.left.lock() == 0 {
+            self.dead.cancel();
+        }
+        self.live().await;
     }
 }
 
@@ -284,10 +187,10 @@ impl World {
 
     /// Starts a run on a node that dies at its write number `at`. Says whether it died before the run had ended.
     async fn dies_at(&self, user: &Principal, accepted: Accepted, at: usize, dies: Dies) -> bool {
-        let (dying, dead) = Dying::wrap(&self.stores, at, dies);
-        let node = self.node(&dying);
+        let dying = Dying::at(at, dies);
+        let node = self.node(&behind(&self.stores, Arc::<Dying>::clone(&dying) as _));
         tokio::select! {
-            () = dead.cancelled() => true,
+            () = dying.dead.cancelled() => true,
             _ = node.ended(user, accepted.run) => false,
         }
     }

@@ -1,19 +1,14 @@
 //! A node that cannot reach its store any more, and a conversation that cannot be written to.
 
+use crate::gated::{Asks, Gate, behind};
 use crate::order;
 use crate::support::{Node, RuntimeClock, names};
 use apex_agents::{Context, EngineOptions, Registry, Request, agent_fn};
 use apex_core::clock::Clock;
 use apex_core::error::{Error, Kind, Result};
 use apex_core::event::Event;
-use apex_core::id::{RunId, ThreadId};
-use apex_core::principal::Principal;
-use apex_core::run::{
-    Append, Appended, Claim, Claimed, InboxPage, Lease, NewRun, Page, RunLog, RunState, RunView,
-    Signal, Started,
-};
+use apex_core::run::RunState;
 use apex_core::store::{Stores, memory};
-use apex_core::thread::{Paged, Thread, ThreadMessage, ThreadStore};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -21,126 +16,26 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Stores that can be away: what is written to them is then refused as `unavailable`, or `not_found` for messages.
-#[derive(Debug)]
-struct Flaky {
-    stores: Stores,
-    runs_away: AtomicBool,
+/// Stores that can be away: the runs, or the conversations with an error of this kind.
+#[derive(Debug, Default)]
+struct Away {
+    runs: AtomicBool,
     threads: Mutex<Option<Kind>>,
 }
 
-impl Flaky {
-    fn wrap(stores: &Stores) -> (Stores, Arc<Self>) {
-        let flaky = Arc::new(Self {
-            stores: stores.clone(),
-            runs_away: AtomicBool::new(false),
-            threads: Mutex::new(None),
-        });
-        let wrapped = Stores {
-            runs: Arc::<Self>::clone(&flaky) as _,
-            threads: Arc::<Self>::clone(&flaky) as _,
-            ..stores.clone()
+#[async_trait]
+impl Gate for Away {
+    async fn enter(&self, asks: Asks) -> Result<()> {
+        let kind = match asks {
+            Asks::Say => *self.threads.lock(),
+            _ => self
+                .runs
+                .load(Ordering::SeqCst)
+                .then_some(Kind::Unavailable),
         };
-        (wrapped, flaky)
-    }
-
-    fn reach_runs(&self) -> Result<()> {
-        match self.runs_away.load(Ordering::SeqCst) {
-            true => Err(Error::new(Kind::Unavailable, "test", "the store is away")),
-            false => Ok(()),
-        }
-    }
-}
-
-#[async_trait]
-impl RunLog for Flaky {
-    async fn start(&self, principal: &Principal, run: NewRun) -> Result<Started> {
-        self.stores.runs.start(principal, run).await
-    }
-
-    async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>> {
-        self.reach_runs()?;
-        self.stores.runs.claim(claim).await
-    }
-
-    async fn append(&self, lease: &Lease, batch: Append) -> Result<Appended> {
-        self.reach_runs()?;
-        self.stores.runs.append(lease, batch).await
-    }
-
-    async fn signal(&self, principal: &Principal, run: RunId, signal: Signal) -> Result<RunState> {
-        self.stores.runs.signal(principal, run, signal).await
-    }
-
-    async fn view(&self, principal: &Principal, run: RunId) -> Result<RunView> {
-        self.stores.runs.view(principal, run).await
-    }
-
-    async fn read(
-        &self,
-        principal: &Principal,
-        run: RunId,
-        after: u64,
-        max: usize,
-    ) -> Result<Page> {
-        self.stores.runs.read(principal, run, after, max).await
-    }
-
-    async fn inbox(&self, principal: &Principal, after: u64, max: usize) -> Result<InboxPage> {
-        self.stores.runs.inbox(principal, after, max).await
-    }
-
-    async fn forget(&self, principal: &Principal, thread: ThreadId) -> Result<Vec<RunId>> {
-        self.stores.runs.forget(principal, thread).await
-    }
-}
-
-#[async_trait]
-impl ThreadStore for Flaky {
-    async fn add(
-        &self,
-        principal: &Principal,
-        thread: ThreadId,
-        message: ThreadMessage,
-    ) -> Result<()> {
-        if let Some(kind) = *self.threads.lock() {
-            return Err(Error::new(
-                kind,
-                "test",
-                "the conversation cannot be written to",
-            ));
-        }
-        self.stores.threads.add(principal, thread, message).await
-    }
-
-    async fn thread(&self, principal: &Principal, thread: ThreadId) -> Result<Thread> {
-        self.stores.threads.thread(principal, thread).await
-    }
-
-    async fn threads(
-        &self,
-        principal: &Principal,
-        cursor: Option<&str>,
-        max: usize,
-    ) -> Result<Paged<Thread>> {
-        self.stores.threads.threads(principal, cursor, max).await
-    }
-
-    async fn messages(
-        &self,
-        principal: &Principal,
-        thread: ThreadId,
-        cursor: Option<&str>,
-        max: usize,
-    ) -> Result<Paged<ThreadMessage>> {
-        self.stores
-            .threads
-            .messages(principal, thread, cursor, max)
-            .await
-    }
-
-    async fn delete(&self, principal: &Principal, thread: ThreadId) -> Result<()> {
-        self.stores.threads.delete(principal, thread).await
+        kind.map_or(Ok(()), |kind| {
+            Err(Error::new(kind, "test", "the store is away"))
+        })
     }
 }
 
@@ -200,7 +95,8 @@ impl World {
 #[tokio::test(start_paused = true)]
 async fn a_node_cut_off_gives_its_run_up_before_another_takes_it() {
     let world = World::new();
-    let (cut, flaky) = Flaky::wrap(&world.stores);
+    let away = Arc::new(Away::default());
+    let cut = behind(&world.stores, Arc::<Away>::clone(&away) as _);
     let first = world.node(&cut);
     let user = first.user();
     let accepted = first.ask(&user, "go").await;
@@ -210,7 +106,7 @@ async fn a_node_cut_off_gives_its_run_up_before_another_takes_it() {
         })
         .await;
     let began = Instant::now();
-    flaky.runs_away.store(true, Ordering::SeqCst);
+    away.runs.store(true, Ordering::SeqCst);
     let second = world.node(&world.stores);
     let resumed = |event: &Event| matches!(event, Event::RunResumed { .. });
     second.until(&user, accepted.run, resumed).await;
@@ -234,7 +130,8 @@ async fn a_node_cut_off_gives_its_run_up_before_another_takes_it() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_away_for_a_moment_costs_nothing() {
     let world = World::new();
-    let (cut, flaky) = Flaky::wrap(&world.stores);
+    let away = Arc::new(Away::default());
+    let cut = behind(&world.stores, Arc::<Away>::clone(&away) as _);
     let node = world.node(&cut);
     let user = node.user();
     let accepted = node.ask(&user, "go").await;
@@ -242,9 +139,9 @@ async fn a_store_that_is_away_for_a_moment_costs_nothing() {
         matches!(event, Event::AgentStarted { .. })
     })
     .await;
-    flaky.runs_away.store(true, Ordering::SeqCst);
+    away.runs.store(true, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_secs(8)).await;
-    flaky.runs_away.store(false, Ordering::SeqCst);
+    away.runs.store(false, Ordering::SeqCst);
     let events = node.ended(&user, accepted.run).await;
     assert!(
         !names(&events).contains(&"run_resumed"),
@@ -258,7 +155,8 @@ async fn a_store_that_is_away_for_a_moment_costs_nothing() {
 async fn a_conversation_that_cannot_be_written_to_keeps_no_run_from_ending() {
     for kind in [Kind::NotFound, Kind::Unavailable] {
         let world = World::new();
-        let (cut, flaky) = Flaky::wrap(&world.stores);
+        let away = Arc::new(Away::default());
+        let cut = behind(&world.stores, Arc::<Away>::clone(&away) as _);
         let node = world.node(&cut);
         let user = node.user();
         let accepted = node.ask(&user, "go").await;
@@ -266,7 +164,7 @@ async fn a_conversation_that_cannot_be_written_to_keeps_no_run_from_ending() {
             matches!(event, Event::AgentStarted { .. })
         })
         .await;
-        *flaky.threads.lock() = Some(kind);
+        *away.threads.lock() = Some(kind);
         let events = node.ended(&user, accepted.run).await;
         assert_eq!(order::fault(&events), None, "{:?}", names(&events));
         assert_eq!(

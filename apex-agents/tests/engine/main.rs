@@ -11,6 +11,7 @@
 mod cancel;
 mod crash;
 mod faults;
+mod gated;
 mod hello;
 mod intake;
 mod lease;

@@ -382,7 +382,7 @@ impl RunRecord {
 
     fn next_state(&self, batch: &Append) -> Result<RunState> {
         let terminal = match batch.events.last() {
-            Some(last) if last.terminal => last.decode()?.event.terminal_state(),
+            Some(last) if last.terminal => last.event()?.terminal_state(),
             _ => None,
         };
         let asked = batch.transition.unwrap_or(self.state);
@@ -444,8 +444,8 @@ impl Signals {
 
 /// Goes on by one recorded event. One that this version does not know changes nothing.
 pub(crate) fn fold(snapshot: &mut Snapshot, event: &Recorded) {
-    match event.decode() {
-        Ok(envelope) => snapshot.apply(&envelope.event),
+    match event.event() {
+        Ok(event) => snapshot.apply(&event),
         Err(error) => {
             tracing::warn!(seq = event.seq, %error, "an event was left out of a snapshot");
         }

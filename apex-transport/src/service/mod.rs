@@ -122,10 +122,11 @@ async fn route(
     request: Request<RequestBody>,
 ) -> Result<Response<ResponseBody>> {
     let path = request.uri().path().to_owned();
+    // Without the prefix there is no segment, and no route.
     let path = path
         .strip_prefix(gateway.config.prefix.as_str())
-        .unwrap_or_default();
-    let segments: Vec<&str> = path.strip_prefix('/').unwrap_or(path).split('/').collect();
+        .and_then(|path| path.strip_prefix('/'));
+    let segments: Vec<&str> = path.into_iter().flat_map(|path| path.split('/')).collect();
     // What a HEAD asks for is a GET whose body the host leaves out.
     let method = match request.method() {
         &Method::HEAD => Method::GET,
@@ -138,6 +139,8 @@ async fn route(
         head,
     };
     match (&method, segments.as_slice()) {
+        (_, segments) if segments.iter().any(|segment| segment.is_empty()) => Err(no_such_route()),
+
         (&Method::GET, ["health", "live"]) => health::live(&call),
         (&Method::GET, ["health", "ready"]) => health::ready(&call).await,
 
@@ -179,8 +182,12 @@ async fn route(
         ) => results::report(&call, id, name).await,
         (&Method::GET, ["artifacts", id]) => results::artifact(&call, id).await,
 
-        _ => Err(Error::not_found("service.route", "route")),
+        _ => Err(no_such_route()),
     }
+}
+
+fn no_such_route() -> Error {
+    Error::not_found("service.route", "route")
 }
 
 /// One request on its way, without its body.

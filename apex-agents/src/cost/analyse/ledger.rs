@@ -17,6 +17,9 @@ use std::sync::Arc;
 
 const DAY: i64 = 86_400_000;
 
+/// For how many rows memory is looked at ahead: few enough that their pages stay known to the processor.
+const WARMED: usize = 128;
+
 #[derive(Debug)]
 pub(super) struct Ledger {
     catalogue: Arc<Catalogue>,
@@ -111,26 +114,32 @@ impl Ledger {
         }
         self.users
             .extend(batch.users.drain(..).map(|name| (name, Tally::default())));
-        let (mut rejected, mut rows) = (
-            batch.rejected.drain(..).peekable(),
-            batch.rows.iter().peekable(),
-        );
         // Rows and rejected rows are entered in the order of their lines, so that the kept reasons are the first.
-        loop {
-            let row_is_next = match (rejected.peek(), rows.peek()) {
-                (Some(bad), Some(row)) => row.line < bad.line,
-                (None, Some(_)) => true,
-                (Some(_), None) => false,
-                (None, None) => break,
-            };
-            if row_is_next {
-                if let Some(row) = rows.next() {
-                    self.enter(row);
+        let mut rejected = batch.rejected.drain(..).peekable();
+        for rows in batch.rows.chunks(WARMED) {
+            self.warm(rows);
+            for row in rows {
+                while let Some(bad) = rejected.next_if(|bad| bad.line < row.line) {
+                    self.reject(bad);
                 }
-            } else if let Some(bad) = rejected.next() {
-                self.reject(bad);
+                self.enter(row);
             }
         }
+        rejected.for_each(|bad| self.reject(bad));
+    }
+
+    /// Brings the places in the large tables that the rows will need from memory, all at once.
+    fn warm(&self, rows: &[Row]) {
+        let mut looked = 0;
+        for row in rows {
+            looked ^= self.copies.warm(row.fingerprint);
+        }
+        for (rule, _) in &self.levers {
+            for row in rows {
+                looked ^= rule.warm(row);
+            }
+        }
+        std::hint::black_box(looked);
     }
 
     fn reject(&mut self, rejection: Rejection) {

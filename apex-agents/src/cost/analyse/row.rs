@@ -48,6 +48,13 @@ pub(in crate::cost) struct RouteName {
 }
 
 impl RouteName {
+    fn is_of(&self, record: &Decoded<'_>) -> bool {
+        *self.model == *record.model
+            && self.provider.as_deref() == record.provider
+            && self.tier.as_deref() == record.tier
+            && self.batch == record.batch
+    }
+
     /// The route, for a price.
     pub(in crate::cost) fn route(&self) -> Route<'_> {
         Route {
@@ -59,16 +66,13 @@ impl RouteName {
     }
 }
 
-/// Gives names numbers, up to a limit.
+/// Gives names numbers, up to a limit. Names are found by their hash and then compared.
 #[derive(Debug)]
 pub(super) struct Interner {
-    users: FxHashMap<Box<str>, (u32, u64)>,
-    routes: FxHashMap<Box<str>, (u32, u64)>,
+    users: FxHashMap<u64, (u32, Box<str>)>,
+    routes: FxHashMap<u64, (u32, RouteName)>,
     most_users: usize,
     most_routes: usize,
-    last_user: (String, (u32, u64)),
-    last_route: (String, (u32, u64)),
-    key: String,
     /// The names that got a number since they were last taken away.
     pub(super) new_users: Vec<Box<str>>,
     pub(super) new_routes: Vec<RouteName>,
@@ -81,9 +85,6 @@ impl Interner {
             routes: FxHashMap::default(),
             most_users,
             most_routes,
-            last_user: Default::default(),
-            last_route: Default::default(),
-            key: String::new(),
             new_users: Vec::new(),
             new_routes: Vec::new(),
         }
@@ -91,8 +92,9 @@ impl Interner {
 
     /// The record with numbers for names.
     pub(super) fn row(&mut self, line: u64, record: &Decoded<'_>) -> Row {
-        let (user, user_key) = self.user(record);
-        let (route, route_key) = self.route(record);
+        let (user_key, route_key) = (key::user(record), key::route(record));
+        let user = self.user(user_key, record);
+        let route = self.route(route_key, record);
         let subject = key::subject(user_key, route_key);
         let question = key::question(subject, record);
         Row {
@@ -118,66 +120,48 @@ impl Interner {
         }
     }
 
-    fn user(&mut self, record: &Decoded<'_>) -> (u32, u64) {
+    fn user(&mut self, mut key: u64, record: &Decoded<'_>) -> u32 {
         let Some(name) = record.user else {
-            return (NO_USER, key::user(record));
+            return NO_USER;
         };
-        if name == self.last_user.0 {
-            return self.last_user.1;
+        loop {
+            match self.users.get(&key) {
+                Some((number, known)) if &**known == name => return *number,
+                // Two names with one hash: the next place is as good.
+                Some(_) => key = key.wrapping_add(1),
+                None if self.users.len() >= self.most_users => return OTHER_USERS,
+                None => break,
+            }
         }
-        let found = self.users.get(name).copied().unwrap_or_else(|| {
-            let number = if self.users.len() < self.most_users {
-                self.new_users.push(name.into());
-                u32::try_from(self.users.len())
-                    .unwrap_or(u32::MAX)
-                    .saturating_add(OTHER_USERS + 1)
-            } else {
-                return (OTHER_USERS, key::user(record));
-            };
-            self.users.insert(name.into(), (number, key::user(record)));
-            (number, key::user(record))
-        });
-        self.last_user.0.clear();
-        self.last_user.0.push_str(name);
-        self.last_user.1 = found;
-        found
+        let number = u32::try_from(self.users.len())
+            .unwrap_or(u32::MAX)
+            .saturating_add(OTHER_USERS + 1);
+        self.new_users.push(name.into());
+        self.users.insert(key, (number, name.into()));
+        number
     }
 
-    fn route(&mut self, record: &Decoded<'_>) -> (u32, u64) {
-        self.key.clear();
-        self.key.push_str(record.model);
-        for part in [record.provider, record.tier] {
-            self.key.push('\n');
-            self.key.push_str(part.unwrap_or_default());
+    fn route(&mut self, mut key: u64, record: &Decoded<'_>) -> u32 {
+        loop {
+            match self.routes.get(&key) {
+                Some((number, known)) if known.is_of(record) => return *number,
+                Some(_) => key = key.wrapping_add(1),
+                None if self.routes.len() >= self.most_routes => return OTHER_ROUTES,
+                None => break,
+            }
         }
-        self.key.push(if record.batch { 'b' } else { '-' });
-        if self.key == self.last_route.0 {
-            return self.last_route.1;
-        }
-        let found = self
-            .routes
-            .get(self.key.as_str())
-            .copied()
-            .unwrap_or_else(|| {
-                if self.routes.len() >= self.most_routes {
-                    return (OTHER_ROUTES, key::route(record));
-                }
-                self.new_routes.push(RouteName {
-                    provider: record.provider.map(Into::into),
-                    model: record.model.into(),
-                    tier: record.tier.map(Into::into),
-                    batch: record.batch,
-                });
-                let number = u32::try_from(self.routes.len())
-                    .unwrap_or(u32::MAX)
-                    .saturating_add(OTHER_ROUTES + 1);
-                self.routes
-                    .insert(self.key.as_str().into(), (number, key::route(record)));
-                (number, key::route(record))
-            });
-        std::mem::swap(&mut self.last_route.0, &mut self.key);
-        self.last_route.1 = found;
-        found
+        let name = RouteName {
+            provider: record.provider.map(Into::into),
+            model: record.model.into(),
+            tier: record.tier.map(Into::into),
+            batch: record.batch,
+        };
+        let number = u32::try_from(self.routes.len())
+            .unwrap_or(u32::MAX)
+            .saturating_add(OTHER_ROUTES + 1);
+        self.new_routes.push(name.clone());
+        self.routes.insert(key, (number, name));
+        number
     }
 }
 

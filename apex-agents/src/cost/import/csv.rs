@@ -130,35 +130,38 @@ impl Table {
     /// Finds the cells of a record without quoted cells, eight bytes at a time.
     #[inline]
     fn scan(&self, bytes: &[u8], draft: &mut Draft) -> Scan {
-        const LOW: u64 = 0x0101_0101_0101_0101;
-        const HIGH: u64 = 0x8080_8080_8080_8080;
+        const ONES: u64 = 0x0101_0101_0101_0101;
+        const SEVEN: u64 = 0x7f7f_7f7f_7f7f_7f7f;
         let [delimiters, newlines, quotes] =
-            [self.delimiter, self.newline, QUOTE].map(|b| LOW * u64::from(b));
-        let zero_bytes = |word: u64| word.wrapping_sub(LOW) & !word & HIGH;
+            [self.delimiter, self.newline, QUOTE].map(|b| ONES * u64::from(b));
+        // The high bit of every byte of the word that is zero, and of no other.
+        let zeros = |word: u64| !(((word & SEVEN) + SEVEN) | word | SEVEN);
         let (mut cell, mut cells, mut at) = (0, 0, 0);
         while let Some(word) = bytes
             .get(at..at + 8)
             .and_then(|eight| eight.try_into().ok())
         {
             let word = u64::from_le_bytes(word);
-            // A byte above a found one may be marked in error, so each mark is looked at again below.
-            let mut marks = zero_bytes(word ^ delimiters)
-                | zero_bytes(word ^ newlines)
-                | zero_bytes(word ^ quotes);
+            let (between, end, quote) = (
+                zeros(word ^ delimiters),
+                zeros(word ^ newlines),
+                zeros(word ^ quotes),
+            );
+            let mut marks = between | end | quote;
             while marks != 0 {
-                let found = at + (marks.trailing_zeros() / 8) as usize;
-                marks &= marks - 1;
-                let Some(byte) = bytes.get(found) else { break };
-                if *byte == self.delimiter {
+                let mark = marks & marks.wrapping_neg();
+                marks ^= mark;
+                let found = at + (mark.trailing_zeros() / 8) as usize;
+                if mark & between != 0 {
                     self.cell(draft, cells, cell, found);
                     (cell, cells) = (found + 1, cells + 1);
-                } else if *byte == self.newline {
+                } else if mark & end != 0 {
                     self.cell(draft, cells, cell, found);
                     return Scan::Whole {
                         end: found + 1,
                         cells: cells + 1,
                     };
-                } else if *byte == QUOTE && found == cell {
+                } else if found == cell {
                     return Scan::Quoted;
                 }
             }
@@ -232,7 +235,7 @@ impl Records for Table {
             return Ok(Cut::Blank { bytes, lines });
         }
         loop {
-            draft.clear_texts();
+            draft.renew();
             let bytes = feed.bytes();
             match self.scan(bytes, draft) {
                 Scan::Whole { end, .. } if end > LONGEST_RECORD => return self.skip(feed),

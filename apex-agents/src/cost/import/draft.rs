@@ -16,12 +16,14 @@ const MOST_DOLLARS: i128 = 1_000_000_000 * 10_i128.pow(24);
 /// Where the text of each field of one record stands.
 #[derive(Debug)]
 pub(super) struct Draft {
-    spans: [(u32, u32); FIELDS],
+    spans: [(usize, usize); FIELDS],
     /// Text that does not stand as it is in the file: unescaped, or joined.
     pub(super) scratch: Vec<u8>,
     /// Whether the spans are meant in `scratch`.
     pub(super) scratched: bool,
     aliases: [Option<Alias>; FIELDS],
+    /// The day of the record before, which most often is this one's too.
+    days: time::Days,
 }
 
 /// A record, decoded. Its texts still stand in the file's bytes.
@@ -54,6 +56,7 @@ impl Draft {
             scratch: Vec::new(),
             scratched: false,
             aliases: [None; FIELDS],
+            days: time::Days::default(),
         }
     }
 
@@ -65,9 +68,9 @@ impl Draft {
         self.scratched = false;
     }
 
-    /// Forgets the texts; the names under which they stand stay, as the columns of a table do.
-    pub(super) fn clear_texts(&mut self) {
-        self.spans = [(0, 0); FIELDS];
+    /// A new record of a table begins: its columns stay the same, and each of them will be set.
+    #[inline]
+    pub(super) fn renew(&mut self) {
         self.scratch.clear();
         self.scratched = false;
     }
@@ -87,11 +90,7 @@ impl Draft {
     /// Sets the place of a field's text.
     #[inline]
     pub(super) fn set(&mut self, field: Field, start: usize, end: usize) {
-        if let (Some(slot), Ok(start), Ok(end)) = (
-            self.spans.get_mut(field as usize),
-            u32::try_from(start),
-            u32::try_from(end),
-        ) {
+        if let Some(slot) = self.spans.get_mut(field as usize) {
             *slot = (start, end);
         }
     }
@@ -107,15 +106,16 @@ impl Draft {
 
     #[inline]
     fn text<'a>(&'a self, field: Field, file: &'a [u8]) -> &'a [u8] {
+        let (start, end) = self.spans.get(field as usize).copied().unwrap_or_default();
+        if start == end {
+            return b"";
+        }
         let base = if self.scratched {
             self.scratch.as_slice()
         } else {
             file
         };
-        let (start, end) = self.spans.get(field as usize).copied().unwrap_or_default();
-        base.get(start as usize..end as usize)
-            .unwrap_or_default()
-            .trim_ascii()
+        base.get(start..end).unwrap_or_default().trim_ascii()
     }
 
     /// Decodes the record whose texts stand in `file`.
@@ -152,7 +152,7 @@ impl Draft {
         }
         let tier = text(Field::Tier, raw(Field::Tier))?;
         Ok(Decoded {
-            at: moment(raw(Field::Time))?,
+            at: moment(&self.days, raw(Field::Time))?,
             request: text(Field::Request, raw(Field::Request))?,
             user: text(Field::User, raw(Field::User))?,
             session: text(Field::Session, raw(Field::Session))?,
@@ -208,13 +208,27 @@ fn shown(text: &[u8]) -> String {
     format!("{short:?}")
 }
 
+#[inline]
 fn tokens(field: Field, text: &[u8]) -> Result<Option<u64>, String> {
-    if text.len() < 11 && !text.is_empty() && text.iter().all(u8::is_ascii_digit) {
-        return Ok(Some(
-            text.iter()
-                .fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')),
-        ));
+    if text.is_empty() {
+        return Ok(None);
     }
+    let (mut value, mut digits) = (0_u64, text.len() < 11);
+    for byte in text {
+        let digit = byte.wrapping_sub(b'0');
+        digits &= digit < 10;
+        value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
+    }
+    if digits {
+        Ok(Some(value))
+    } else {
+        loose_tokens(field, text)
+    }
+}
+
+/// A count that is not written as plain digits.
+#[cold]
+fn loose_tokens(field: Field, text: &[u8]) -> Result<Option<u64>, String> {
     if is_nothing(text) {
         return Ok(None);
     }
@@ -248,11 +262,11 @@ fn money(text: &[u8]) -> Result<Option<Usd>, String> {
     }
 }
 
-fn moment(text: &[u8]) -> Result<Option<Timestamp>, String> {
+fn moment(days: &time::Days, text: &[u8]) -> Result<Option<Timestamp>, String> {
     if is_nothing(text) {
         return Ok(None);
     }
-    match time::parse(text) {
+    match time::parse(text, days) {
         Ok(at) => Ok(Some(at)),
         Err(why) => Err(format!("{} {} {why}", Field::Time.name(), shown(text))),
     }
@@ -284,7 +298,7 @@ fn text(field: Field, text: &[u8]) -> Result<Option<&str>, String> {
             shown(text)
         ));
     }
-    // Comparing all of a short text is faster than stopping at the first.
+    // Looking at all of a short text is faster than stopping at the first.
     if text.iter().fold(false, |found, byte| {
         found | (*byte < 0x20) | (*byte == 0x7f)
     }) {

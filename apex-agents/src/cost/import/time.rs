@@ -1,15 +1,24 @@
 //! Moments as exports write them: RFC 3339 and its looser kin, dates, and seconds to nanoseconds since 1970.
 
 use apex_core::clock::Timestamp;
+use std::cell::Cell;
 
 /// Usage before this has not been recorded by anyone; a smaller figure is a fault, most often of the unit.
 const EARLIEST: i64 = 1_420_070_400_000; // 2015-01-01
 const LATEST: i64 = 4_102_444_800_000; // 2100-01-01
 
+/// The day that was read last: in a log the next record is most often of the same.
+#[derive(Debug, Default)]
+pub(super) struct Days {
+    last: Cell<([u8; 10], i64)>,
+}
+
 /// Reads a moment. What has no zone is UTC.
-pub(super) fn parse(text: &[u8]) -> Result<Timestamp, String> {
-    let millis = match text {
-        [y1 @ b'0'..=b'9', y2, y3, y4, b'-' | b'/', rest @ ..] => civil([*y1, *y2, *y3, *y4], rest),
+pub(super) fn parse(text: &[u8], days: &Days) -> Result<Timestamp, String> {
+    let millis = match text.split_first_chunk::<10>() {
+        Some((date, rest)) if matches!(date[4], b'-' | b'/') => {
+            days.midnight(date).and_then(|day| time_of(day, rest))
+        }
         _ => epoch(text),
     };
     let Some(millis) = millis else {
@@ -26,16 +35,30 @@ pub(super) fn parse(text: &[u8]) -> Result<Timestamp, String> {
     Ok(at)
 }
 
-fn civil(year: [u8; 4], rest: &[u8]) -> Option<i64> {
-    let year = i64::from(two(year[0], year[1])?) * 100 + i64::from(two(year[2], year[3])?);
-    let [m1, m2, b'-' | b'/', d1, d2, rest @ ..] = rest else {
+impl Days {
+    fn midnight(&self, date: &[u8; 10]) -> Option<i64> {
+        let (last, midnight) = self.last.get();
+        if last == *date {
+            return Some(midnight);
+        }
+        let midnight = midnight_of(date)?;
+        self.last.set((*date, midnight));
+        Some(midnight)
+    }
+}
+
+fn midnight_of(date: &[u8; 10]) -> Option<i64> {
+    let [y1, y2, y3, y4, b'-' | b'/', m1, m2, b'-' | b'/', d1, d2] = *date else {
         return None;
     };
-    let (month, day) = (two(*m1, *m2)?, two(*d1, *d2)?);
-    if !(1..=12).contains(&month) || day < 1 || day > days_in(year, month) {
-        return None;
-    }
-    let midnight = days_from_civil(year, i64::from(month), i64::from(day)) * 86_400_000;
+    let year = i64::from(two(y1, y2)?) * 100 + i64::from(two(y3, y4)?);
+    let (month, day) = (two(m1, m2)?, two(d1, d2)?);
+    let exists = (1..=12).contains(&month) && day >= 1 && day <= days_in(year, month);
+    exists.then(|| days_from_civil(year, i64::from(month), i64::from(day)) * 86_400_000)
+}
+
+/// The moment at this time of the day that begins at `midnight`.
+fn time_of(midnight: i64, rest: &[u8]) -> Option<i64> {
     match rest {
         [] => Some(midnight),
         [b'T' | b't' | b' ', h1, h2, b':', n1, n2, rest @ ..] => {
@@ -140,7 +163,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn read(text: &str) -> Result<String, String> {
-        parse(text.as_bytes()).map(|at| at.to_string())
+        parse(text.as_bytes(), &Days::default()).map(|at| at.to_string())
     }
 
     #[test]
@@ -208,13 +231,13 @@ mod tests {
         #[test]
         fn a_written_moment_is_read_again(millis in EARLIEST..LATEST) {
             let at = Timestamp::from_millis(millis);
-            prop_assert_eq!(parse(at.to_string().as_bytes()), Ok(at));
-            prop_assert_eq!(parse(millis.to_string().as_bytes()), Ok(at));
+            prop_assert_eq!(parse(at.to_string().as_bytes(), &Days::default()), Ok(at));
+            prop_assert_eq!(parse(millis.to_string().as_bytes(), &Days::default()), Ok(at));
         }
 
         #[test]
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
-            let _ = parse(&bytes);
+            let _ = parse(&bytes, &Days::default());
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The same request again: what a cache of answers, or a button that works once, would spare.
 
 use super::{Call, Effect, Lever, Readings, Rule};
+use crate::cost::analyse::Row;
 use crate::cost::report::{Action, Advice, Effort, EvidenceLevel, Recommendation};
 use apex_core::clock::Timestamp;
 
@@ -36,6 +37,12 @@ struct Repeats {
 }
 
 impl Rule for Repeats {
+    fn warm(&self, row: &Row) -> u64 {
+        self.slots
+            .get(slot(row.question))
+            .map_or(0, |place| place.0)
+    }
+
     fn apply(&mut self, call: &Call<'_>, left: &mut Readings) {
         let row = call.row;
         let Some(at) = row.at.map(Timestamp::as_millis) else {
@@ -52,12 +59,13 @@ impl Rule for Repeats {
         if !again || row.tokens.input == 0 {
             return;
         }
+        if !row.has_content && row.tokens.input < TELLING_TOKENS {
+            return;
+        }
         left.high.spare();
+        left.expected.spare();
         if row.has_content {
             left.low.spare();
-            left.expected.spare();
-        } else if row.tokens.input >= TELLING_TOKENS {
-            left.expected.spare();
         }
     }
 }
@@ -86,14 +94,9 @@ fn recommend(effect: &Effect) -> Recommendation {
         evidence_level: if effect.low_requests > 0 { EvidenceLevel::Measured } else { EvidenceLevel::Estimated },
         evidence: format!(
             "{} repeats are proven by their content (${}); with those of at least {TELLING_TOKENS} input tokens and \
-             equal counts there are {} (${}), with shorter ones {} (${}). The last {SLOTS} different requests are \
-             remembered, so the true number can only be higher.",
-            effect.low_requests,
-            effect.saving.low,
-            effect.expected_requests,
-            effect.saving.expected,
-            effect.high_requests,
-            effect.saving.high
+             equal counts there are {} (${}). One in {SLOTS} places remembers each request, so the true number can only \
+             be higher.",
+            effect.low_requests, effect.saving.low, effect.expected_requests, effect.saving.expected,
         ),
         risk: "A cached answer can be stale, or wrong for another user: cache by user and content, for a day at most."
             .to_owned(),

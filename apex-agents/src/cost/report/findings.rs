@@ -433,7 +433,7 @@ fn limits(facts: &Facts) -> Option<Finding> {
         ));
     }
     if facts.notes.forgot {
-        parts.push("copies more than 1,835,008 rows apart are not recognised".to_owned());
+        parts.push("copies more than a million rows apart may not be recognised".to_owned());
     }
     (!parts.is_empty()).then(|| {
         finding(

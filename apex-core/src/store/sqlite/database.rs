@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::id::{Epoch, NodeId};
 use crate::run::{Topic, Wakeup};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -109,6 +110,8 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 fn configure(connection: &Connection, synchronous: Synchronous) -> rusqlite::Result<()> {
+    // A plan does not depend on the values bound to it: else SQLite prepares some statements anew at every use.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", synchronous.name())?;
     connection.pragma_update(None, "foreign_keys", true)?;

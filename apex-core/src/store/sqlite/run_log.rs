@@ -2,14 +2,15 @@ use super::database::{Database, expire_leases};
 use super::error::Fault;
 use super::row::{Columns, int};
 use super::run_row::{
-    BY_REQUEST, BY_RUN, EXPIRED, IDLE, OF_THREAD, OLD_HISTORIES, RunRow, open_runs,
+    AT_ONCE, BY_REQUEST, BY_RUN, EXPIRED, OF_THREAD, OLD_HISTORIES, RunRow, open_runs,
+    queued_with_place,
 };
 use crate::clock::{Clock, Timestamp};
 use crate::error::Result;
 use crate::id::{Epoch, RunId, ThreadId, UserId};
 use crate::principal::Principal;
-use crate::run::place::{admit, with_place};
-use crate::run::record::{Claimable, Effects, RunRecord, fenced};
+use crate::run::place::admit;
+use crate::run::record::{Effects, RunRecord, fenced};
 use crate::run::{
     Append, Appended, Claim, Claimed, InboxEntry, InboxPage, Lease, NewRun, Page, RunLimits,
     RunLog, RunState, RunView, Signal, Started, Topic,
@@ -17,7 +18,6 @@ use crate::run::{
 use crate::store::{PAGE_ITEMS, SWEEP, run_taken, still_open};
 use async_trait::async_trait;
 use rusqlite::{Connection, Row, params};
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Runs in SQLite.
@@ -67,17 +67,10 @@ impl RunLog for SqliteRunLog {
             .write("run_log.append", move |connection, wakes| {
                 let mut row = RunRow::find(connection, BY_RUN, [lease.run.as_bytes()])?
                     .ok_or_else(|| fenced(&lease, "the run is no longer on record"))?;
-                let Some(effects) = row.record.append(&lease, &batch, now, &limits)? else {
-                    return Ok(row.record.appended());
-                };
-                row.add(
-                    connection,
-                    &batch.events,
-                    batch.checkpoint.as_ref(),
-                    &limits,
-                )?;
-                row.save(connection)?;
-                carry_out(connection, &row.record, effects, now, &limits, wakes)?;
+                let taken = row.append(connection, &lease, &batch, now, &limits)?;
+                if let Some(effects) = taken {
+                    carry_out(connection, &row.record, effects, now, &limits, wakes)?;
+                }
                 Ok(row.record.appended())
             })
             .await
@@ -215,13 +208,13 @@ fn claim_runs(
     limits: &RunLimits,
 ) -> rusqlite::Result<Vec<Claimed>> {
     let max = claim.max.min(PAGE_ITEMS);
-    let mut chosen = idle_runs(connection, max, now, limits)?;
-    let rest = int((max - chosen.len()) as u64);
-    chosen.extend(RunRow::all(
-        connection,
-        EXPIRED,
-        params![now.as_millis(), rest],
-    )?);
+    let rest = |chosen: &[RunRow]| max - chosen.len();
+    let mut chosen = RunRow::all(connection, AT_ONCE, [int(max as u64)])?;
+    for run in queued_with_place(connection, rest(&chosen), limits)? {
+        chosen.extend(RunRow::find(connection, BY_RUN, [run.as_bytes()])?);
+    }
+    let lost = params![now.as_millis(), int(rest(&chosen) as u64)];
+    chosen.extend(RunRow::all(connection, EXPIRED, lost)?);
     chosen
         .into_iter()
         .map(|mut row| {
@@ -231,43 +224,6 @@ fn claim_runs(
             Ok(row.record.claimed(claim.node, input, checkpoint))
         })
         .collect()
-}
-
-/// Runs that nobody has and that can be worked on: first those to be cancelled, then those that have a place.
-fn idle_runs(
-    connection: &Connection,
-    max: usize,
-    now: Timestamp,
-    limits: &RunLimits,
-) -> rusqlite::Result<Vec<RunRow>> {
-    let (mut at_once, mut placed) = (Vec::new(), Vec::new());
-    let mut places: HashMap<UserId, Vec<RunId>> = HashMap::new();
-    let mut statement = connection.prepare_cached(IDLE)?;
-    let mut rows = statement.query([])?;
-    while at_once.len() < max
-        && let Some(row) = rows.next()?
-    {
-        let row = RunRow::of(row)?;
-        let (user, run) = (row.record.user, row.record.run);
-        match row.record.claimable(now) {
-            Claimable::AtOnce => at_once.push(row),
-            Claimable::WithPlace if placed.len() < max => {
-                let found = match places.get(&user) {
-                    Some(found) => found,
-                    None => places
-                        .entry(user)
-                        .or_insert(with_place(&open_runs(connection, user)?, limits)),
-                };
-                if found.contains(&run) {
-                    placed.push(row);
-                }
-            }
-            _ => {}
-        }
-    }
-    at_once.extend(placed);
-    at_once.truncate(max);
-    Ok(at_once)
 }
 
 fn drop_old_histories(

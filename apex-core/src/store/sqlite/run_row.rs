@@ -2,15 +2,18 @@
 
 use super::error::Fault;
 use super::row::{Columns, int, json};
+use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::event::Recorded;
 use crate::id::{BatchId, Epoch, NodeId, RequestId, RunId, ThreadId, UserId};
-use crate::run::place::OpenRun;
-use crate::run::record::{RunInput, RunRecord, fold};
-use crate::run::{Checkpoint, NewRun, RunLimits, RunState, Signals, Snapshot};
+use crate::run::place::{OpenRun, with_place};
+use crate::run::record::{Effects, RunInput, RunRecord, fold};
+use crate::run::{Append, Checkpoint, Lease, NewRun, RunLimits, RunState, Signals, Snapshot};
 use crate::store::PAGE_BYTES;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// A record with what only this backend keeps of it.
 #[derive(Debug)]
@@ -36,13 +39,19 @@ macro_rules! select {
 pub(super) const BY_RUN: &str = select!("WHERE run = ?1");
 pub(super) const BY_REQUEST: &str = select!("WHERE user = ?1 AND request = ?2");
 pub(super) const OF_THREAD: &str = select!("WHERE user = ?1 AND thread = ?2 ORDER BY id");
-pub(super) const IDLE: &str = select!("WHERE ended_at IS NULL AND holder IS NULL ORDER BY id");
+pub(super) const AT_ONCE: &str = select!(
+    "WHERE ended_at IS NULL AND holder IS NULL \
+     AND (state = 'cancelling' OR (state = 'queued' AND parent IS NOT NULL)) ORDER BY id LIMIT ?1"
+);
 pub(super) const EXPIRED: &str =
     select!("WHERE holder IS NOT NULL AND lease_until <= ?1 ORDER BY id LIMIT ?2");
 pub(super) const OLD_HISTORIES: &str = select!(
-    "WHERE ended_at IS NOT NULL AND bytes > 0 AND ended_at <= ?1 ORDER BY ended_at LIMIT ?2"
+    "WHERE ended_at IS NOT NULL AND dropped = 0 AND ended_at <= ?1 ORDER BY ended_at LIMIT ?2"
 );
 
+/// Of the queued runs only what it takes to choose: there may be many.
+const QUEUED: &str =
+    "SELECT run, user FROM run WHERE state = 'queued' AND parent IS NULL ORDER BY id";
 const OPEN: &str = "SELECT run, thread, state, placed, parent IS NOT NULL FROM run \
      WHERE user = ?1 AND ended_at IS NULL ORDER BY id";
 const INSERT: &str = "INSERT INTO run (run, user, thread, parent, scopes, request, digest, started_at, state, epoch, \
@@ -51,6 +60,8 @@ const INSERT: &str = "INSERT INTO run (run, user, thread, parent, scopes, reques
 const UPDATE: &str = "UPDATE run SET ended_at = ?2, state = ?3, fence = ?4, attempt = ?5, holder = ?6, \
      lease_until = ?7, placed = ?8, head = ?9, oldest = ?10, bytes = ?11, last_batch = ?12, signals = ?13, \
      unseen = ?14, folded = ?15 WHERE id = ?1";
+const RENEW: &str = "UPDATE run SET lease_until = ?2, head = ?3, bytes = ?4, last_batch = ?5, unseen = ?6 WHERE id = ?1";
+const DROPPED: &str = "UPDATE run SET dropped = 1 WHERE id = ?1";
 const INSERT_INPUT: &str = "INSERT INTO run_input (id, text, attachments) VALUES (?1, ?2, ?3)";
 const INSERT_EVENT: &str = "INSERT INTO event (id, seq, terminal, json) VALUES (?1, ?2, ?3, ?4)";
 const EVENTS: &str = "SELECT seq, terminal, json FROM event WHERE id = ?1 AND seq > ?2 AND seq <= ?3 \
@@ -96,7 +107,7 @@ impl RunRow {
             .collect()
     }
 
-    pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
+    fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
         let mut columns = Columns::of(row);
         Ok(Self {
             id: columns.value()?,
@@ -190,39 +201,34 @@ impl RunRow {
         Ok(())
     }
 
-    /// Adds events and the checkpoint of a batch. The record is saved by itself.
-    pub(super) fn add(
+    /// Takes a batch in and writes what came of it; `None` when it is the one that was taken in last.
+    pub(super) fn append(
         &mut self,
         connection: &Connection,
-        events: &[Recorded],
-        checkpoint: Option<&Checkpoint>,
+        lease: &Lease,
+        batch: &Append,
+        now: Timestamp,
         limits: &RunLimits,
-    ) -> rusqlite::Result<()> {
-        for event in events {
+    ) -> Result<Option<Effects>, Fault> {
+        let seldom = |row: &Self| {
+            let record = &row.record;
+            (record.state, record.holder, record.oldest, row.folded)
+        };
+        let before = seldom(self);
+        let Some(effects) = self.record.append(lease, batch, now, limits)? else {
+            return Ok(None);
+        };
+        for event in &batch.events {
             insert_event(connection, self.id, event)?;
         }
-        if self.record.ended_at.is_some() {
-            connection
-                .prepare_cached("DELETE FROM run_checkpoint WHERE id = ?1")?
-                .execute([self.id])?;
-        } else if let Some(Checkpoint { version, state }) = checkpoint {
-            connection
-                .prepare_cached(PUT_CHECKPOINT)?
-                .execute(params![self.id, version, &**state])?;
+        self.put_checkpoint(connection, batch.checkpoint.as_ref())?;
+        self.trim(connection, limits)?;
+        if seldom(self) == before {
+            self.renew(connection)?;
+        } else {
+            self.save(connection)?;
         }
-        let before = self.record.oldest;
-        if self.record.is_past_limits(limits) {
-            let sizes: Vec<u64> = connection
-                .prepare_cached("SELECT length(json) FROM event WHERE id = ?1 ORDER BY seq")?
-                .query_map([self.id], |row| Columns::of(row).count())?
-                .collect::<rusqlite::Result<_>>()?;
-            self.record.trim(limits, sizes.into_iter());
-        }
-        self.fold(connection)?;
-        if self.record.oldest > before {
-            self.delete_trimmed(connection)?;
-        }
-        Ok(())
+        Ok(Some(effects))
     }
 
     /// Drops all events; the snapshot stays.
@@ -230,7 +236,9 @@ impl RunRow {
         self.record.drop_history();
         self.fold(connection)?;
         self.delete_trimmed(connection)?;
-        self.save(connection)
+        self.save(connection)?;
+        connection.prepare_cached(DROPPED)?.execute([self.id])?;
+        Ok(())
     }
 
     /// The snapshot up to `folded`.
@@ -300,6 +308,54 @@ impl RunRow {
             .optional()
     }
 
+    /// Writes back what every append changes; no index knows of it.
+    fn renew(&self, connection: &Connection) -> rusqlite::Result<()> {
+        let record = &self.record;
+        connection.prepare_cached(RENEW)?.execute(params![
+            self.id,
+            record.lease_until.as_millis(),
+            int(record.head),
+            int(record.bytes),
+            record.last_batch.as_ref().map(BatchId::as_bytes),
+            record.unseen,
+        ])?;
+        Ok(())
+    }
+
+    /// Keeps the newest checkpoint, and none of a run that has ended.
+    fn put_checkpoint(
+        &self,
+        connection: &Connection,
+        checkpoint: Option<&Checkpoint>,
+    ) -> rusqlite::Result<()> {
+        if self.record.ended_at.is_some() {
+            connection
+                .prepare_cached("DELETE FROM run_checkpoint WHERE id = ?1")?
+                .execute([self.id])?;
+        } else if let Some(Checkpoint { version, state }) = checkpoint {
+            connection
+                .prepare_cached(PUT_CHECKPOINT)?
+                .execute(params![self.id, version, &**state])?;
+        }
+        Ok(())
+    }
+
+    fn trim(&mut self, connection: &Connection, limits: &RunLimits) -> rusqlite::Result<()> {
+        let before = self.record.oldest;
+        if self.record.is_past_limits(limits) {
+            let sizes: Vec<u64> = connection
+                .prepare_cached("SELECT length(json) FROM event WHERE id = ?1 ORDER BY seq")?
+                .query_map([self.id], |row| Columns::of(row).count())?
+                .collect::<rusqlite::Result<_>>()?;
+            self.record.trim(limits, sizes.into_iter());
+        }
+        self.fold(connection)?;
+        if self.record.oldest > before {
+            self.delete_trimmed(connection)?;
+        }
+        Ok(())
+    }
+
     fn fold(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         let Some(to) = self.record.fold_to(self.folded) else {
             return Ok(());
@@ -321,6 +377,33 @@ impl RunRow {
             .execute(params![self.id, int(self.record.oldest)])?;
         Ok(())
     }
+}
+
+/// Up to `max` queued runs that have a place, the oldest first.
+pub(super) fn queued_with_place(
+    connection: &Connection,
+    max: usize,
+    limits: &RunLimits,
+) -> rusqlite::Result<Vec<RunId>> {
+    let mut found = Vec::new();
+    let mut places: HashMap<UserId, Vec<RunId>> = HashMap::new();
+    let mut statement = connection.prepare_cached(QUEUED)?;
+    let mut rows = statement.query([])?;
+    while found.len() < max
+        && let Some(row) = rows.next()?
+    {
+        let mut columns = Columns::of(row);
+        let run = columns.id(RunId::from_bytes)?;
+        let user = columns.id(UserId::from_bytes)?;
+        let of_user = match places.entry(user) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(with_place(&open_runs(connection, user)?, limits)),
+        };
+        if of_user.contains(&run) {
+            found.push(run);
+        }
+    }
+    Ok(found)
 }
 
 /// A user's runs that have not ended, in the order in which they were put on record.
@@ -348,4 +431,49 @@ fn insert_event(connection: &Connection, id: i64, event: &Recorded) -> rusqlite:
         &*event.json
     ])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Epoch;
+    use crate::store::sqlite::migration::migrate;
+    use std::path::Path;
+
+    #[test]
+    fn no_statement_looks_through_all_runs_or_sorts_them() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(
+            &mut connection,
+            Path::new("test"),
+            Epoch::from_bytes([1; 16]),
+        )
+        .unwrap();
+        let statements = [
+            (BY_RUN, "run=?"),
+            (BY_REQUEST, "user=? AND request=?"),
+            (OF_THREAD, "run_thread"),
+            (AT_ONCE, "run_at_once"),
+            (EXPIRED, "run_held"),
+            (OLD_HISTORIES, "run_history"),
+            (QUEUED, "run_queued"),
+            (OPEN, "run_open"),
+            (EVENTS, "PRIMARY KEY"),
+        ];
+        for (sql, index) in statements {
+            let mut explained = connection
+                .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+                .unwrap();
+            let plan: Vec<String> = explained
+                .raw_query()
+                .mapped(|row| row.get("detail"))
+                .collect::<rusqlite::Result<_>>()
+                .unwrap();
+            let plan = plan.join("; ");
+            assert!(
+                plan.contains(index) && !plan.contains("TEMP B-TREE"),
+                "{sql}: {plan}"
+            );
+        }
+    }
 }

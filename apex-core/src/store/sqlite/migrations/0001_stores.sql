@@ -31,13 +31,17 @@ CREATE TABLE run (
     signals     TEXT, -- NULL for none
     unseen      INTEGER NOT NULL,
     folded      INTEGER NOT NULL, -- up to where run_snapshot goes
+    dropped     INTEGER NOT NULL DEFAULT 0, -- whether its events went with their age
     UNIQUE (user, request)
 ) STRICT;
 CREATE INDEX run_thread ON run (user, thread);
+-- An index over a column that every append changes would make every append dearer.
 CREATE INDEX run_open ON run (user, id) WHERE ended_at IS NULL;
-CREATE INDEX run_idle ON run (id) WHERE ended_at IS NULL AND holder IS NULL;
+CREATE INDEX run_queued ON run (id) WHERE state = 'queued' AND parent IS NULL;
+CREATE INDEX run_at_once ON run (id)
+    WHERE ended_at IS NULL AND holder IS NULL AND (state = 'cancelling' OR (state = 'queued' AND parent IS NOT NULL));
 CREATE INDEX run_held ON run (id) WHERE holder IS NOT NULL;
-CREATE INDEX run_history ON run (ended_at) WHERE ended_at IS NOT NULL AND bytes > 0;
+CREATE INDEX run_history ON run (ended_at) WHERE ended_at IS NOT NULL AND dropped = 0;
 
 CREATE TABLE run_input (
     id          INTEGER PRIMARY KEY REFERENCES run (id) ON DELETE CASCADE,

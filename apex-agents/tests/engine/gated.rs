@@ -1,0 +1,152 @@
+use apex_core::error::Result;
+use apex_core::id::{RunId, ThreadId};
+use apex_core::principal::Principal;
+use apex_core::run::{
+    Append, Appended, Claim, Claimed, InboxPage, Lease, NewRun, Page, RunLog, RunState, RunView,
+    Signal, Started,
+};
+use apex_core::store::Stores;
+use apex_core::thread::{Paged, Thread, ThreadMessage, ThreadStore};
+use async_trait::async_trait;
+use std::fmt;
+use std::sync::Arc;
+
+/// What a node asks of its stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asks {
+    Claim,
+    /// An append that only renews the lease.
+    Renew,
+    Append,
+    Say,
+}
+
+/// What may come between a node and its stores.
+#[async_trait]
+pub(crate) trait Gate: fmt::Debug + Send + Sync {
+    /// Before a call takes effect: passes, refuses or never returns.
+    async fn enter(&self, asks: Asks) -> Result<()>;
+
+    /// After it took effect: its answer comes back, or never.
+    async fn leave(&self, _asks: Asks) {}
+}
+
+/// Stores behind a gate.
+#[derive(Debug)]
+struct Gated {
+    stores: Stores,
+    gate: Arc<dyn Gate>,
+}
+
+/// The same stores as a node sees them through a gate.
+pub(crate) fn behind(stores: &Stores, gate: Arc<dyn Gate>) -> Stores {
+    let gated = Arc::new(Gated {
+        stores: stores.clone(),
+        gate,
+    });
+    Stores {
+        runs: Arc::<Gated>::clone(&gated) as _,
+        threads: gated as _,
+        ..stores.clone()
+    }
+}
+
+impl Gated {
+    async fn pass<T>(&self, asks: Asks, call: impl Future<Output = Result<T>>) -> Result<T> {
+        self.gate.enter(asks).await?;
+        let answer = call.await;
+        self.gate.leave(asks).await;
+        answer
+    }
+}
+
+#[async_trait]
+impl RunLog for Gated {
+    async fn start(&self, principal: &Principal, run: NewRun) -> Result<Started> {
+        self.stores.runs.start(principal, run).await
+    }
+
+    async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>> {
+        self.pass(Asks::Claim, self.stores.runs.claim(claim)).await
+    }
+
+    async fn append(&self, lease: &Lease, batch: Append) -> Result<Appended> {
+        let asks = match batch.events.is_empty() && batch.checkpoint.is_none() {
+            true => Asks::Renew,
+            false => Asks::Append,
+        };
+        self.pass(asks, self.stores.runs.append(lease, batch)).await
+    }
+
+    async fn signal(&self, principal: &Principal, run: RunId, signal: Signal) -> Result<RunState> {
+        self.stores.runs.signal(principal, run, signal).await
+    }
+
+    async fn view(&self, principal: &Principal, run: RunId) -> Result<RunView> {
+        self.stores.runs.view(principal, run).await
+    }
+
+    async fn read(
+        &self,
+        principal: &Principal,
+        run: RunId,
+        after: u64,
+        max: usize,
+    ) -> Result<Page> {
+        self.stores.runs.read(principal, run, after, max).await
+    }
+
+    async fn inbox(&self, principal: &Principal, after: u64, max: usize) -> Result<InboxPage> {
+        self.stores.runs.inbox(principal, after, max).await
+    }
+
+    async fn forget(&self, principal: &Principal, thread: ThreadId) -> Result<Vec<RunId>> {
+        self.stores.runs.forget(principal, thread).await
+    }
+}
+
+#[async_trait]
+impl ThreadStore for Gated {
+    async fn add(
+        &self,
+        principal: &Principal,
+        thread: ThreadId,
+        message: ThreadMessage,
+    ) -> Result<()> {
+        self.pass(
+            Asks::Say,
+            self.stores.threads.add(principal, thread, message),
+        )
+        .await
+    }
+
+    async fn thread(&self, principal: &Principal, thread: ThreadId) -> Result<Thread> {
+        self.stores.threads.thread(principal, thread).await
+    }
+
+    async fn threads(
+        &self,
+        principal: &Principal,
+        cursor: Option<&str>,
+        max: usize,
+    ) -> Result<Paged<Thread>> {
+        self.stores.threads.threads(principal, cursor, max).await
+    }
+
+    async fn messages(
+        &self,
+        principal: &Principal,
+        thread: ThreadId,
+        cursor: Option<&str>,
+        max: usize,
+    ) -> Result<Paged<ThreadMessage>> {
+        self.stores
+            .threads
+            .messages(principal, thread, cursor, max)
+            .await
+    }
+
+    async fn delete(&self, principal: &Principal, thread: ThreadId) -> Result<()> {
+        self.stores.threads.delete(principal, thread).await
+    }
+}

@@ -1,0 +1,275 @@
+// Starts the built chat example, a real browser, and a network that a test can break.
+
+import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import net from 'node:net';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { chromium } from 'playwright-core';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+/** The example's executable: `APEX_CHAT`, or what `cargo build --example chat` made last. */
+function executable() {
+  if (process.env.APEX_CHAT) return process.env.APEX_CHAT;
+  const target = process.env.CARGO_TARGET_DIR ?? path.join(ROOT, 'target');
+  const built = ['debug', 'release'].map((profile) => path.join(target, profile, 'examples', 'chat')).find(existsSync);
+  if (!built) throw new Error('the chat example is not built: cargo build --example chat');
+  return built;
+}
+
+/** A port that is free now, below those that the system gives out by itself. */
+export async function freePort() {
+  for (;;) {
+    const port = 10_000 + Math.floor(Math.random() * 22_000);
+    const server = net.createServer();
+    const free = await new Promise((resolve) => {
+      server.once('error', () => resolve(false));
+      server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+    });
+    if (free) return port;
+  }
+}
+
+/** The chat host on a port and a database of its own; `stop()` ends it as Ctrl-C does and gives its exit status. */
+export async function startChat() {
+  const folder = mkdtempSync(path.join(tmpdir(), 'apex-chat-'));
+  const port = await freePort();
+  const chat = { port, url: `http://127.0.0.1:${port}`, folder };
+  let child;
+  chat.start = async () => {
+    child = spawn(executable(), ['--listen', `127.0.0.1:${port}`, '--db', path.join(folder, 'chat.db')], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
+    let output = '';
+    const ready = new Promise((resolve, reject) => {
+      const hear = (chunk) => {
+        output += chunk;
+        if (output.includes(chat.url)) resolve();
+      };
+      child.stdout.on('data', hear);
+      child.stderr.on('data', hear);
+      child.once('exit', (status) => reject(new Error(`the chat example ended with status ${status}:\n${output}`)));
+    });
+    await ready;
+  };
+  chat.end = (signal = 'SIGINT') =>
+    new Promise((resolve) => {
+      if (child.exitCode !== null) return resolve(child.exitCode);
+      child.once('exit', (status) => resolve(status));
+      child.kill(signal);
+    });
+  chat.stop = async () => {
+    const status = await chat.end();
+    rmSync(folder, { recursive: true, force: true });
+    return status;
+  };
+  await chat.start();
+  return chat;
+}
+
+/** A browser; with `through`, whatever goes to the chat host's port goes through that port instead. */
+export function startBrowser({ chat, through } = {}) {
+  const args = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+  if (through) args.push(`--host-resolver-rules=MAP 127.0.0.1:${chat.port} 127.0.0.1:${through}`);
+  return chromium.launch({ executablePath: process.env.APEX_CHROMIUM ?? '/usr/bin/chromium', args });
+}
+
+/**
+ * A stretch of network between a browser and the chat host. `cut()` breaks every connection at once, `down` refuses
+ * new ones, and `trickle` (bytes in a tenth of a second) makes what the host says slow to arrive.
+ */
+export async function startNetwork(to) {
+  const port = await freePort();
+  const network = { port, down: false, trickle: null, cuts: 0 };
+  const pairs = new Set();
+  const server = net.createServer((near) => {
+    if (network.down) return near.resetAndDestroy();
+    const far = net.connect(to, '127.0.0.1');
+    const pair = [near, far];
+    pairs.add(pair);
+    for (const [socket, other] of [[near, far], [far, near]]) {
+      socket.on('error', () => {});
+      socket.on('close', () => {
+        other.destroy();
+        pairs.delete(pair);
+      });
+    }
+    near.pipe(far);
+    slowly(far, near, network);
+  });
+  await new Promise((resolve) => server.listen(port, '127.0.0.1', resolve));
+  network.cut = () => {
+    network.cuts += 1;
+    for (const pair of pairs) for (const socket of pair) socket.resetAndDestroy();
+  };
+  network.stop = () => {
+    network.cut();
+    return new Promise((resolve) => server.close(resolve));
+  };
+  return network;
+}
+
+function slowly(from, to, network) {
+  from.on('data', async (chunk) => {
+    if (network.trickle === null) {
+      to.write(chunk);
+      return;
+    }
+    from.pause();
+    for (let at = 0; at < chunk.length && !to.destroyed; at += network.trickle ?? chunk.length) {
+      to.write(chunk.subarray(at, at + (network.trickle ?? chunk.length)));
+      await sleep(100);
+    }
+    from.resume();
+  });
+  from.on('end', () => to.end());
+}
+
+export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** A page that is logged in as `user`; what goes wrong inside it is collected in `page.faults`. */
+export async function logIn(context, chat, user) {
+  const page = await context.newPage();
+  watch(page);
+  await page.goto(chat.url);
+  await page.getByLabel('Your name').fill(user);
+  await page.keyboard.press('Enter');
+  await connected(page);
+  return page;
+}
+
+/** Collects errors of the page; failed requests are no error where a test breaks the network itself. */
+export function watch(page) {
+  page.faults = [];
+  page.on('pageerror', (error) => page.faults.push(error.stack));
+  page.on('console', (message) => {
+    if (message.type() === 'error' && !/Failed to load resource|WebSocket connection/.test(message.text())) page.faults.push(message.text());
+  });
+}
+
+export async function connected(page) {
+  await page.locator('#connection[data-state=connected]').waitFor();
+}
+
+/** Asks with files, as a user does; gives the run's place on the page. */
+export async function ask(page, question, files = []) {
+  if (files.length > 0) {
+    await page.locator('#file').setInputFiles(files);
+    await page.locator('#send:enabled').waitFor({ timeout: 120_000 });
+  }
+  const before = await page.locator('.run').count();
+  await page.getByRole('textbox', { name: 'Your question' }).fill(question);
+  await page.keyboard.press('Enter');
+  const run = page.locator('.run').nth(before);
+  await run.waitFor();
+  return run;
+}
+
+/** Waits until a run on the page has ended; gives its state. */
+export async function ended(run, timeout = 120_000) {
+  const states = ['completed', 'failed', 'cancelled'].map((state) => `[data-state=${state}]`).join(', ');
+  await run.and(run.page().locator(states)).waitFor({ timeout });
+  return run.getAttribute('data-state');
+}
+
+/**
+ * What a run's part of the page shows of its events: `{ seq, says }`, as many times as it is there, beginnings in the
+ * order of the page and ends where their numbers belong.
+ */
+export async function shown(run) {
+  const found = await run.evaluate((article) => {
+    const own = (selector, element) => element.querySelector(selector)?.textContent ?? '';
+    const [begins, ends] = [[], []];
+    const add = (list, seq, says) => seq && list.push({ seq: Number(seq), says });
+    add(begins, article.dataset.seq, 'run_started');
+    for (const element of article.querySelectorAll('.step, .note, .call, .notices li')) {
+      const { seq, endSeq, outcome } = element.dataset;
+      if (element.matches('.step')) {
+        add(begins, seq, `agent_started ${own('.agent', element)}`);
+        add(ends, endSeq, `agent_completed ${outcome}`);
+      } else if (element.matches('.call')) {
+        add(begins, seq, `tool_executing ${own('code', element)}`);
+        add(ends, endSeq, `tool_completed ${outcome} ${own('.call-summary', element)}`);
+      } else if (element.matches('.note')) {
+        add(begins, seq, `agent_thinking ${element.textContent}`);
+      } else {
+        add(ends, seq, 'notice');
+      }
+    }
+    add(ends, article.querySelector('.answer').dataset.seq, `run_${article.dataset.state}`);
+    for (const end of ends) {
+      const place = begins.findIndex(({ seq }) => seq > end.seq);
+      begins.splice(place < 0 ? begins.length : place, 0, end);
+    }
+    return begins;
+  });
+  return found.map(plain);
+}
+
+/** Words without the marks of Markdown, which the page turns into looks. */
+function plain({ seq, says }) {
+  return { seq, says: says.replace(/[^\p{L}\p{N}]+/gu, ' ').trim() };
+}
+
+/** What the run's log says, in the same words, read by a plain WebSocket of its own. */
+export async function logged(run) {
+  const id = await run.getAttribute('data-run');
+  const events = await run.page().evaluate(async (id) => {
+    const { token } = JSON.parse(localStorage.getItem('apex.login'));
+    const headers = { Authorization: `Bearer ${token}`, 'Content-Type': 'application/json' };
+    const { ticket } = await (await fetch('/auth/ticket', { method: 'POST', headers, body: '{}' })).json();
+    const socket = new WebSocket('/ws', ['apex.v1', `apex.ticket.${ticket}`]);
+    const events = [];
+    await new Promise((resolve, reject) => {
+      socket.onerror = () => reject(new Error('the log could not be read'));
+      socket.onmessage = ({ data }) => {
+        const frame = JSON.parse(data);
+        if (frame.frame === 'welcome') socket.send(JSON.stringify({ frame: 'subscribe', id: 'log', run: id }));
+        if (frame.frame === 'error') reject(new Error(frame.message));
+        if (frame.frame === 'event' && frame.seq) events.push(frame);
+        if (/^run_(completed|failed|cancelled)$/.test(frame.type)) resolve();
+      };
+    });
+    socket.close();
+    return events;
+  }, id);
+  return events.map(({ seq, type, data }) => plain({ seq, says: say(type, data) }));
+}
+
+function say(type, data) {
+  const title = (name) => name.charAt(0).toUpperCase() + name.slice(1).replaceAll('_', ' ');
+  switch (type) {
+    case 'agent_started': return `agent_started ${title(data.agent)}`;
+    case 'agent_thinking': return `agent_thinking ${data.note}`;
+    case 'agent_completed': return `agent_completed ${data.outcome}`;
+    case 'tool_executing': return `tool_executing ${data.tool}`;
+    case 'tool_completed': return `tool_completed ${data.outcome} ${data.summary}`;
+    case 'run_started': case 'run_completed': case 'run_failed': case 'run_cancelled': return type;
+    default: return 'notice';
+  }
+}
+
+/** The findings of axe that are serious or critical, in words; none is what is wanted. */
+export async function seriousFindings(page) {
+  const { violations } = await page.evaluate(`${AXE}; axe.run(document, { iframes: false })`);
+  return violations
+    .filter(({ impact }) => impact === 'serious' || impact === 'critical')
+    .map(({ id, nodes }) => `${id}: ${nodes.map(({ target, failureSummary }) => `${target}: ${failureSummary}`).join('; ')}`);
+}
+
+/** A file of the real usage data, or null with a visible note when it is not here. */
+export function usageFile(name, test) {
+  const root = process.env.APEX_TEST_DATA ?? path.join(ROOT, '..', 'shared', 'data');
+  const file = path.join(root, 'requests', name);
+  if (existsSync(file)) return file;
+  console.log(`skipped: ${name} is not here; name its folder in APEX_TEST_DATA`);
+  test.skip(`${name} is not here`);
+  return null;
+}
+
+/** Keeps a picture where `APEX_SCREENSHOTS` names a folder for them. */
+export async function picture(page, name) {
+  if (process.env.APEX_SCREENSHOTS) await page.screenshot({ path: path.join(process.env.APEX_SCREENSHOTS, `${name}.png`) });
+}

@@ -1,0 +1,392 @@
+import assert from 'node:assert/strict';
+import { beforeEach, describe, test } from 'node:test';
+import { ApexClient } from '../../../examples/chat/page/apex-client.js';
+import { FakeClock, event, fakeNetwork, settle } from './fakes.js';
+
+let clock, network, client, states, tickets, ticket;
+
+beforeEach(async () => {
+  clock = new FakeClock();
+  network = fakeNetwork();
+  states = [];
+  tickets = 0;
+  ticket = async () => `ticket${(tickets += 1)}`;
+});
+
+async function start(options = {}) {
+  client = new ApexClient({ url: 'ws://x/ws', ticket: () => ticket(), Socket: network.Socket, clock, random: () => 0.5, ...options });
+  client.onState = ({ name }) => states.push(name);
+  client.connect();
+  await settle();
+}
+
+async function connected(options) {
+  await start(options);
+  network.socket.welcome();
+}
+
+/** Ends the connection and lets the client come back. */
+async function cut(code = 1006) {
+  network.socket.end(code);
+  await clock.pass(client.state.retryInMs);
+  network.socket.welcome();
+}
+
+function follow(run = 'r1', from) {
+  const seen = [];
+  const subscription = client.subscribe(run, from).listen({
+    onEvent: ({ seq, type }) => seen.push(seq ?? type),
+    onReset: ({ head }) => seen.push(`reset to ${head}`),
+    onEnd: (error) => seen.push(error ? `error ${error.code}` : 'end'),
+  });
+  return { seen, subscription };
+}
+
+function answer(frame = {}) {
+  const asked = network.socket.last('subscribe');
+  network.socket.say({ frame: 'subscribed', id: asked.id, run: 'r1', epoch: 'e1', head: 9, oldest: 1, recovered: true, state: 'running', ...frame });
+}
+
+describe('the chain of ways', () => {
+  test('a ticket goes as subprotocol first, and is in no address', async () => {
+    await connected();
+    assert.deepEqual(network.socket.protocols, ['apex.v1', 'apex.ticket.ticket1']);
+    assert.equal(network.socket.url, 'ws://x/ws');
+    assert.deepEqual(states, ['connecting', 'connected']);
+  });
+
+  test('each way that ends before welcome leads to the next, with a new ticket', async () => {
+    await start();
+    network.socket.end(1006);
+    await settle();
+    assert.equal(network.socket.url, 'ws://x/ws?ticket=ticket2');
+    assert.deepEqual(network.socket.protocols, []);
+    network.socket.end(1006);
+    await settle();
+    assert.equal(network.socket.url, 'ws://x/ws');
+    network.socket.open();
+    assert.equal(network.socket.last('hello').ticket, 'ticket3');
+    network.socket.welcome();
+    assert.equal(states.at(-1), 'connected');
+  });
+
+  test('the way that worked is remembered, also by the next page', async () => {
+    const kept = new Map();
+    const storage = { getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => kept.set(key, value) };
+    await start({ storage });
+    network.socket.end(1006);
+    await settle();
+    network.socket.welcome();
+    await cut();
+    assert.match(network.socket.url, /\?ticket=/);
+    await start({ storage });
+    assert.match(network.socket.url, /\?ticket=/);
+  });
+
+  test('a bad credential gets a new ticket once, then the next way, and stops at the end of the chain', async () => {
+    await start();
+    const ways = [];
+    for (let tries = 0; tries < 6; tries += 1) {
+      ways.push(network.socket.protocols.length ? 'subprotocol' : network.socket.url.includes('?') ? 'query' : 'hello');
+      network.socket.end(4401);
+      await settle();
+    }
+    assert.deepEqual(ways, ['subprotocol', 'subprotocol', 'query', 'query', 'hello', 'hello']);
+    assert.equal(client.state.name, 'stopped');
+    assert.equal(client.state.code, 4401);
+    assert.equal(tickets, 6);
+  });
+
+  test('a login that is gone stops at once', async () => {
+    ticket = async () => {
+      throw Object.assign(new Error('log in again'), { fatal: true });
+    };
+    await start();
+    assert.equal(client.state.code, 4401);
+    assert.equal(network.sockets.length, 0);
+  });
+
+  test('a network that is down is waited for, with growing pauses', async () => {
+    ticket = async () => {
+      tickets += 1;
+      throw new Error('no network');
+    };
+    await start();
+    const waits = [];
+    for (let tries = 0; tries < 9; tries += 1) {
+      waits.push(client.state.retryInMs);
+      await clock.pass(client.state.retryInMs);
+    }
+    assert.deepEqual(waits, [250, 500, 1000, 2000, 4000, 8000, 15000, 15000, 15000]);
+    assert.equal(tickets, 10);
+  });
+
+  test('a socket that never answers is given up', async () => {
+    await start();
+    await clock.pass(10_000);
+    assert.equal(network.sockets[0].closed, true);
+    assert.equal(network.sockets.length, 2);
+  });
+
+  for (const code of [1000, 1002, 1008, 1009, 4400, 4403, 4409, 4429, 4499]) {
+    test(`${code} stops`, async () => {
+      await connected();
+      network.socket.end(code);
+      await clock.pass(120_000);
+      assert.equal(client.state.name, 'stopped');
+      assert.equal(network.sockets.length, 1);
+    });
+  }
+
+  for (const code of [1001, 1005, 1006, 1011, 1012, 1013, 4501, 4504, 4508, 4510]) {
+    test(`${code} comes back`, async () => {
+      await connected();
+      network.socket.end(code);
+      assert.equal(client.state.name, 'reconnecting');
+      await clock.pass(30_000);
+      assert.equal(network.sockets.length >= 2, true);
+    });
+  }
+
+  test('draining says how long to wait', async () => {
+    await connected();
+    network.socket.say({ frame: 'draining', after_ms: 4_000, jitter_ms: 2_000 });
+    network.socket.end(1012);
+    assert.equal(client.state.retryInMs, 5_000);
+  });
+
+  test('close codes that come right after welcome do not become a fast loop', async () => {
+    await connected();
+    const waits = [];
+    for (let tries = 0; tries < 4; tries += 1) {
+      network.socket.end(4508);
+      waits.push(client.state.retryInMs);
+      await clock.pass(client.state.retryInMs);
+      network.socket.welcome();
+    }
+    assert.deepEqual(waits, [250, 500, 1000, 2000]);
+    await clock.pass(10_000);
+    network.socket.end(4508);
+    assert.equal(client.state.retryInMs, 250);
+  });
+
+  test('waking tries at once and leaves no second socket behind', async () => {
+    await connected();
+    network.socket.end(1006);
+    client.wake();
+    client.wake();
+    await settle();
+    network.socket.welcome();
+    assert.equal(client.state.name, 'connected');
+    assert.equal(network.sockets.filter(({ closed }) => !closed).length, 1);
+  });
+});
+
+describe('liveness', () => {
+  test('silence is followed by a ping, and a pong by more patience', async () => {
+    await connected();
+    await clock.pass(20_000);
+    const { n, id } = network.socket.last('ping');
+    network.socket.say({ frame: 'pong', id, n });
+    await clock.pass(10_000);
+    assert.equal(client.state.name, 'connected');
+  });
+
+  test('no pong within 10 s ends the connection and resumes', async () => {
+    await connected();
+    await clock.pass(30_000);
+    assert.equal(network.sockets[0].closed, true);
+    assert.equal(states.includes('reconnecting'), true);
+  });
+
+  test('a credential that runs out soon is renewed by a fresh ticket', async () => {
+    await connected();
+    network.socket.say({ frame: 'expiring', at: '2026-11-22T10:00:00Z' });
+    await settle();
+    assert.equal(network.socket.last('hello').ticket, 'ticket2');
+  });
+});
+
+describe('events', () => {
+  test('come once and in order, whatever is sent twice', async () => {
+    await connected();
+    const { seen } = follow();
+    answer();
+    for (const seq of [1, 2, 2, 1, 3]) network.socket.say(event(seq));
+    assert.deepEqual(seen, [1, 2, 3]);
+  });
+
+  test('volatile ones pass without a number', async () => {
+    await connected();
+    const { seen } = follow();
+    answer();
+    network.socket.say(event(1));
+    network.socket.say(event(undefined, 'progress'));
+    network.socket.say(event(2));
+    assert.deepEqual(seen, [1, 'progress', 2]);
+  });
+
+  test('after a cut the rest is asked for from the last one applied', async () => {
+    await connected();
+    const { seen } = follow();
+    answer();
+    for (const seq of [1, 2, 3]) network.socket.say(event(seq));
+    await cut();
+    const { run, epoch, after } = network.socket.last('subscribe');
+    assert.deepEqual({ run, epoch, after }, { run: 'r1', epoch: 'e1', after: 3 });
+    answer();
+    for (const seq of [3, 4]) network.socket.say(event(seq));
+    assert.deepEqual(seen, [1, 2, 3, 4]);
+  });
+
+  test('a hole is never shown: what comes behind it waits for the rest', async () => {
+    await connected();
+    const { seen } = follow();
+    answer();
+    network.socket.say(event(1));
+    network.socket.say(event(4));
+    assert.equal(network.socket.last('subscribe').after, 1);
+    network.socket.say(event(5)); // of the subscription that had the hole
+    assert.deepEqual(seen, [1]);
+    answer();
+    for (const seq of [2, 3, 4, 5]) network.socket.say(event(seq));
+    assert.deepEqual(seen, [1, 2, 3, 4, 5]);
+  });
+
+  test('another epoch without a reset is asked about', async () => {
+    await connected();
+    const { seen } = follow();
+    answer();
+    network.socket.say(event(1));
+    network.socket.say(event(2, 'agent_thinking', { epoch: 'e2' }));
+    const { id, epoch, after } = network.socket.last('subscribe');
+    assert.deepEqual([epoch, after], ['e1', 1]);
+    network.socket.say({ frame: 'reset', id, run: 'r1', reason: 'epoch', epoch: 'e2', head: 5, snapshot: { state: 'running', steps: [], open_calls: [] } });
+    network.socket.say(event(6, 'agent_thinking', { epoch: 'e2' }));
+    assert.deepEqual(seen, [1, 'reset to 5', 6]);
+  });
+
+  test('the terminal event ends the subscription; a cut afterwards does not begin it again', async () => {
+    await connected();
+    const { seen } = follow();
+    answer();
+    network.socket.say(event(1));
+    network.socket.say(event(2, 'run_completed'));
+    assert.deepEqual(seen, [1, 2, 'end']);
+    await cut();
+    assert.equal(network.socket.last('subscribe'), undefined);
+  });
+
+  test('a reset that shows an ended run ends the subscription', async () => {
+    await connected();
+    const { seen } = follow();
+    const { id } = network.socket.last('subscribe');
+    network.socket.say({ frame: 'reset', id, run: 'r1', reason: 'trimmed', epoch: 'e1', head: 7, snapshot: { state: 'completed', steps: [], open_calls: [] } });
+    assert.deepEqual(seen, ['reset to 7', 'end']);
+  });
+
+  test('a refused subscription ends with its error; one that may work later is asked for again', async () => {
+    await connected();
+    const { seen } = follow();
+    network.socket.say({ frame: 'error', id: network.socket.last('subscribe').id, code: 'unavailable', message: 'later', retryable: true, retry_after_ms: 700 });
+    const asked = network.socket.sent.length;
+    await clock.pass(700);
+    assert.equal(network.socket.sent.length, asked + 1);
+    network.socket.say({ frame: 'error', id: network.socket.last('subscribe').id, code: 'not_found', message: 'no such run', retryable: false });
+    assert.deepEqual(seen, ['error not_found']);
+  });
+
+  test('can be read by for await', async () => {
+    await connected();
+    const subscription = client.subscribe('r1');
+    answer();
+    for (const [seq, type] of [[1], [2], [3, 'run_failed']]) network.socket.say(event(seq, type));
+    const seen = [];
+    for await (const { event: envelope } of subscription) if (envelope) seen.push(envelope.seq);
+    assert.deepEqual(seen, [1, 2, 3]);
+  });
+
+  test('the inbox has its own position', async () => {
+    await connected();
+    const seen = [];
+    client.inbox().listen({ onEvent: ({ seq, state }) => seen.push([seq, state]) });
+    network.socket.say({ frame: 'subscribed', id: network.socket.last('inbox').id, epoch: 'i1', head: 1, oldest: 1, recovered: true });
+    network.socket.say({ frame: 'inbox', epoch: 'i1', seq: 1, run: 'r1', thread: 't1', state: 'running', at: '' });
+    await cut();
+    const { epoch, after } = network.socket.last('inbox');
+    assert.deepEqual([epoch, after], ['i1', 1]);
+    assert.deepEqual(seen, [[1, 'running']]);
+  });
+});
+
+describe('messages', () => {
+  const accept = () => {
+    const { id, request_id } = network.socket.last('message');
+    network.socket.say({ frame: 'accepted', id, request_id, thread: 't1', run: 'r1' });
+  };
+
+  test('no event between the answer and the reader is lost', async () => {
+    await connected();
+    const sending = client.message({ text: 'hi', attachments: ['f1'] });
+    assert.deepEqual(network.socket.last('message').attachments, [{ file: 'f1' }]);
+    accept();
+    for (const seq of [1, 2]) network.socket.say(event(seq)); // before the promise is looked at
+    const { run, thread, subscription } = await sending;
+    assert.deepEqual([run, thread], ['r1', 't1']);
+    const seen = [];
+    subscription.listen({ onEvent: ({ seq }) => seen.push(seq) });
+    assert.deepEqual(seen, [1, 2]);
+  });
+
+  test('one whose answer is lost is sent again under the same request id, and starts one reader', async () => {
+    await connected();
+    const sending = client.message({ text: 'hi' });
+    const first = network.socket.last('message').request_id;
+    await cut();
+    assert.equal(network.socket.last('message').request_id, first);
+    accept();
+    for (const seq of [1, 2]) network.socket.say(event(seq));
+    const { subscription } = await sending;
+    const seen = [];
+    subscription.listen({ onEvent: ({ seq }) => seen.push(seq) });
+    await cut();
+    assert.equal(network.socket.last('message'), undefined);
+    assert.equal(network.socket.last('subscribe').after, 2);
+    assert.deepEqual(seen, [1, 2]);
+  });
+
+  test('one that is written while the network is down goes when it is back', async () => {
+    await connected();
+    network.socket.end(1006);
+    const sending = client.message({ text: 'hi' });
+    await clock.pass(30_000);
+    network.socket.welcome();
+    accept();
+    assert.equal((await sending).run, 'r1');
+  });
+
+  test('a refusal is an error with its code', async () => {
+    await connected();
+    const sending = client.message({ text: 'hi' });
+    network.socket.say({ frame: 'error', id: network.socket.last('message').id, code: 'too_many_runs', message: 'wait for one to end', retryable: true });
+    await assert.rejects(sending, { code: 'too_many_runs', message: 'wait for one to end', retryable: true });
+  });
+
+  test('when the client stops, what waits is told', async () => {
+    await connected();
+    const sending = client.cancel('r1');
+    network.socket.end(4403);
+    await assert.rejects(sending, { code: 'closed' });
+  });
+
+  test('frames keep under the limit of the server', async () => {
+    await start();
+    network.socket.welcome({ frames_per_s: 20, frames_burst: 40 });
+    for (let run = 0; run < 60; run += 1) client.subscribe(`run${run}`);
+    assert.equal(network.socket.sent.length, 30);
+    await clock.pass(1_000);
+    assert.ok([44, 45].includes(network.socket.sent.length), `${network.socket.sent.length}`);
+    await clock.pass(1_100);
+    assert.equal(network.socket.sent.length, 60);
+  });
+});

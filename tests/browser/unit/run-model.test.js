@@ -1,0 +1,84 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { bytes, elapsed, progress, title } from '../../../examples/chat/page/format.js';
+import { RunModel } from '../../../examples/chat/page/run-model.js';
+
+const AT = '2026-11-22T10:00:00.000Z';
+
+function modelOf(...events) {
+  const model = new RunModel();
+  let seq = 0;
+  for (const [type, data] of events) {
+    const volatile = type === 'progress' || type === 'delta';
+    model.apply({ type, data, at: AT, ...(volatile ? {} : { seq: (seq += 1) }) });
+  }
+  return model;
+}
+
+const STARTED = ['run_started', { request_id: 'q', state: 'queued', agents: [] }];
+const STEP = ['agent_started', { step: 's1', agent: 'triage', purpose: 'read', attempt: 1 }];
+const CALL = ['tool_executing', { step: 's1', agent: 'triage', call: 'c1', tool: 'look', arguments: { a: 1 } }];
+const CALLED = ['tool_completed', { step: 's1', agent: 'triage', call: 'c1', tool: 'look', outcome: 'ok', elapsed_ms: 5, summary: 'seen' }];
+const ENDED = ['agent_completed', { step: 's1', agent: 'triage', outcome: 'ok', elapsed_ms: 9, output: {}, usage: {}, models: [] }];
+
+describe('a run as its events tell it', () => {
+  test('steps, thoughts and calls stand where they belong', () => {
+    const model = modelOf(STARTED, STEP, CALL, CALLED, ['agent_thinking', { step: 's1', agent: 'triage', note: 'hm' }]);
+    assert.equal(model.state, 'running');
+    assert.equal(model.current.agent, 'triage');
+    assert.deepEqual(model.steps[0].items.map(({ seq, tool, note }) => [seq, tool ?? note]), [[3, 'look'], [5, 'hm']]);
+  });
+
+  test('a call and a step end once, and then nothing is under way', () => {
+    const model = modelOf(STARTED, STEP, CALL, CALLED, ENDED);
+    assert.deepEqual(model.steps[0].items.map(({ outcome, seq, endSeq }) => [outcome, seq, endSeq]), [['ok', 3, 4]]);
+    assert.equal(model.steps[0].endSeq, 5);
+    assert.equal(model.current, null);
+  });
+
+  test('progress goes with its step and leaves no trace', () => {
+    const going = modelOf(STARTED, STEP, ['progress', { step: 's1', done: 3, total: 9, unit: 'rows' }]);
+    assert.deepEqual(going.steps[0].progress, { done: 3, total: 9, unit: 'rows' });
+    const gone = modelOf(STARTED, STEP, ['progress', { step: 's1', done: 3, total: 9, unit: 'rows' }], ENDED);
+    assert.equal(gone.steps[0].progress, null);
+  });
+
+  test('streamed text with a missing piece is not put together wrongly; offsets are bytes', () => {
+    const model = modelOf(STARTED, STEP,
+      ['delta', { step: 's1', offset: 0, text: 'Zürich' }],
+      ['delta', { step: 's1', offset: 7, text: ' is' }],
+      ['delta', { step: 's1', offset: 40, text: 'lost' }]);
+    assert.equal(model.steps[0].text, 'Zürich is');
+  });
+
+  for (const [type, state] of [['run_completed', 'completed'], ['run_failed', 'failed'], ['run_cancelled', 'cancelled']]) {
+    test(`${type} ends it as ${state}`, () => {
+      const model = modelOf(STARTED, [type, { elapsed_ms: 7 }]);
+      assert.deepEqual([model.ended, model.state, model.elapsedMs, model.endSeq], [true, state, 7, 2]);
+    });
+  }
+
+  test('a type of a later version is shown, not dropped', () => {
+    const model = modelOf(STARTED, ['agent_dreaming', {}]);
+    assert.deepEqual(model.notices, [{ seq: 2, kind: 'other', text: 'agent dreaming' }]);
+  });
+
+  test('a reset brings what is left, and later events go on from there', () => {
+    const model = modelOf(STARTED, STEP);
+    model.reset({ snapshot: { state: 'running', steps: [{ step: 's1', agent: 'triage', outcome: 'ok' }, { step: 's2', agent: 'reporter' }], open_calls: [{ step: 's2', call: 'c4', tool: 'write' }] } });
+    model.apply({ type: 'tool_completed', seq: 12, at: AT, data: { step: 's2', agent: 'reporter', call: 'c4', tool: 'write', outcome: 'ok', elapsed_ms: 1, summary: '' } });
+    assert.deepEqual(model.steps.map(({ agent, outcome }) => [agent, outcome]), [['triage', 'ok'], ['reporter', null]]);
+    assert.equal(model.steps[1].items[0].outcome, 'ok');
+    assert.equal(model.trimmed, true);
+  });
+});
+
+describe('figures as people read them', () => {
+  test('times, sizes, names and progress', () => {
+    assert.deepEqual([95, 4_210, 59_949, 83_000].map(elapsed), ['95 ms', '4.2 s', '59.9 s', '1 min 23 s']);
+    assert.deepEqual([999, 1_500, 2_000_000_000].map(bytes), ['999 B', '1.5 KB', '2.0 GB']);
+    assert.equal(title('data_helper'), 'Data helper');
+    assert.equal(progress({ done: 1_200_000, total: 4_000_000, unit: 'bytes' }), '1.2 MB of 4.0 MB');
+    assert.equal(progress({ done: 12_000, total: null, unit: 'rows' }), '12,000 rows');
+  });
+});
