@@ -155,6 +155,7 @@ impl Breaker {
                 breaker: self,
                 ticket: Some(ticket),
                 began: now,
+                slow: self.options.slow,
             }),
             Err(wait) => Err(self.refusal(wait)),
         }
@@ -216,12 +217,20 @@ pub struct Permit<'a> {
     breaker: &'a Breaker,
     ticket: Option<Ticket>,
     began: Instant,
+    slow: Duration,
 }
 
 impl Permit<'_> {
+    /// The call may take that long before it counts as slow.
+    #[must_use]
+    pub fn expecting(mut self, slow: Duration) -> Self {
+        self.slow = slow;
+        self
+    }
+
     /// Says how the call went.
     pub fn done<T>(mut self, result: &Result<T>) {
-        let slow = self.began.elapsed() > self.breaker.options.slow;
+        let slow = self.began.elapsed() > self.slow;
         let bad = match result {
             Ok(_) => slow,
             Err(error) => slow || counts(error),
