@@ -250,7 +250,7 @@ fn cast() -> impl Strategy<Value = Vec<Cast>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_plan_ends_in_order(cast in cast()) {

@@ -15,7 +15,7 @@ let client = null;
 let thread = null; // the conversation that is open; null for a new one
 let runs = new Map(); // run -> RunView, of the open conversation
 let opening = 0; // grows with each conversation that is opened, so that late answers for an earlier one are known
-let pinned = true; // whether the reader is at the end of the conversation, and wants to stay there
+let pinned = true; // whether the page follows the end of the conversation
 let unloaded = null; // the conversation that could not be loaded, to be tried again when the connection is back
 
 start();
@@ -93,7 +93,7 @@ function connect() {
   client.onState = showConnection;
   client.inbox().listen({
     onEvent: noteRun,
-    onReset: () => threads.refreshSoon(),
+    onReset: noteLatest,
   });
   client.connect();
 }
@@ -128,6 +128,13 @@ function showConnection({ name, code, reason, retryInMs }) {
 function noteRun(entry) {
   threads.note(entry);
   if (entry.thread === thread && !runs.has(entry.run)) open(thread, { keep: true });
+}
+
+/** An inbox that was trimmed does not begin at its beginning: what is under way is among its last entries. */
+async function noteLatest({ epoch, head }) {
+  threads.refreshSoon();
+  const { entries } = await api.inbox(epoch, Math.max(0, head - 200)).catch(() => ({ entries: [] }));
+  entries.forEach(noteRun);
 }
 
 // ---- conversations ----
@@ -229,6 +236,7 @@ async function ask({ text, files }) {
   if (!runs.has(sent.run)) addTurn({ run: sent.run, text, files }).live().follow(sent.subscription);
   announce('Your question is sent');
   showLastTurn();
+  pinned = true;
 }
 
 /** Adds a question and the view of its run to the page; gives the view. */
@@ -245,11 +253,15 @@ function addTurn({ run, text, files, fallback }) {
 
 // ---- scrolling ----
 
-/** Keeps the newest step in sight while a run is at work, unless the reader has gone elsewhere. */
+/** Keeps the newest step in sight while a run is at work, until the reader scrolls back. */
 function followTheEnd() {
   const main = byId('main');
+  let top = 0;
   main.addEventListener('scroll', () => {
-    pinned = main.scrollHeight - main.scrollTop - main.clientHeight < 60;
+    const atEnd = main.scrollHeight - main.scrollTop - main.clientHeight < 60;
+    if (atEnd) pinned = true;
+    else if (main.scrollTop < top) pinned = false;
+    top = main.scrollTop;
   });
   new ResizeObserver(() => {
     const atWork = [...runs.values()].some((view) => !view.ended);
@@ -259,8 +271,7 @@ function followTheEnd() {
 
 /** Brings the last question, and with it the beginning of its answer, to the top. */
 function showLastTurn() {
-  const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
-  byId('turns').lastElementChild?.previousElementSibling?.scrollIntoView({ behavior: calm ? 'auto' : 'smooth', block: 'start' });
+  byId('turns').lastElementChild?.previousElementSibling?.scrollIntoView({ block: 'start' });
 }
 
 function toggleMenu(show = byId('menu').ariaExpanded !== 'true') {

@@ -104,6 +104,7 @@ export class Composer {
       await this.#onAsk({ text: question, files: this.#files.map(({ file, name }) => ({ file, name })) });
       this.#clearFiles();
       this.text.placeholder = FOLLOW_UP;
+      this.#fit();
     } catch (error) {
       this.text.value = written || question;
       this.#fit();

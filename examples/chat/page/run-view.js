@@ -156,8 +156,8 @@ export class RunView {
     let heading = 'Waiting for a place';
     if (model.ended) {
       const calls = steps.flatMap(({ items }) => items).filter(({ tool }) => tool).length;
-      const how = { completed: 'How this was worked out', failed: 'Stopped by an error', cancelled: 'Cancelled' }[model.state];
-      heading = `${how} · ${plural(steps.length, 'step')}${calls ? `, ${plural(calls, 'tool call')}` : ''}`;
+      const how = { completed: 'Worked out in', failed: 'Stopped by an error after', cancelled: 'Cancelled after' }[model.state];
+      heading = `${how} ${plural(steps.length, 'step')}${calls ? `, ${plural(calls, 'tool call')}` : ''}`;
     } else if (model.state !== 'queued') {
       heading = model.current ? `${title(model.current.agent)} is at work` : 'Working';
     }

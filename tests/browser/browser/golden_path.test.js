@@ -58,6 +58,29 @@ describe('the golden path', () => {
     }
   });
 
+  test('needs no mouse', async () => {
+    const tabTo = async (name) => {
+      for (let tabs = 0; tabs < 40; tabs += 1) {
+        await page.keyboard.press('Tab');
+        const focused = page.locator('a:focus, button:focus, summary:focus', { hasText: name });
+        if (await focused.count() > 0) return;
+      }
+      assert.fail(`${name} cannot be reached by the Tab key`);
+    };
+    await tabTo('Try the sample');
+    await page.keyboard.press('Enter');
+    const run = page.locator('.run');
+    await run.waitFor();
+    await ended(run);
+    await tabTo('Worked out in');
+    await page.keyboard.press('Space');
+    await run.locator('.step').first().waitFor({ state: 'visible' });
+    await tabTo('Show the whole report');
+    await page.keyboard.press('Enter');
+    await run.locator('.report-frame:not(.clipped)').waitFor();
+    await tabTo('JSON');
+  });
+
   test('aider.csv: its totals and the one absurd row', async (t) => {
     const file = usageFile('aider.csv', t);
     if (!file) return;

@@ -101,6 +101,21 @@ describe('trouble', () => {
     await other.close();
   });
 
+  test('a login that is ended elsewhere asks for a new one, and then goes on where it was', async () => {
+    const name = await page.locator('#who').innerText();
+    const run = await ask(page, 'What do we spend?', [brokenUsage(chat.folder)]);
+    await ended(run);
+    await page.evaluate(() => {
+      const { token } = JSON.parse(localStorage.getItem('apex.login'));
+      return fetch('/auth/logout', { method: 'POST', headers: { Authorization: `Bearer ${token}`, 'Content-Type': 'application/json' }, body: '{}' });
+    });
+    await page.getByText('Your login has ended').waitFor();
+    assert.equal(await page.locator('.run').count(), 0);
+    await page.getByLabel('Your name').fill(name);
+    await page.keyboard.press('Enter');
+    assert.equal(await ended(page.locator('.run')), 'completed');
+  });
+
   test('who logs out is out, in every tab, and the login is of no more use', async () => {
     const second = await context.newPage();
     await second.goto(chat.url);

@@ -128,13 +128,12 @@ impl<'a> Feed<'a> {
             Err(e) => {
                 self.ended = true;
                 let own = self.compressed && !self.meter.failed.load(Ordering::Relaxed);
-                return Err(if own {
-                    FeedError::File(format!(
-                        "the compressed data is damaged or ends early ({e})"
-                    ))
-                } else {
-                    FeedError::Source(e)
-                });
+                if !own {
+                    return Err(FeedError::Source(e));
+                }
+                self.drop_last_line();
+                let reason = format!("the compressed data is damaged or ends early ({e})");
+                return Err(FeedError::File(reason));
             }
         }
         if self.compressed

@@ -222,7 +222,12 @@ impl<'a> Import<'a> {
         Source {
             file: file.to_owned(),
             format: self.format(),
-            bytes: self.feed.stored_bytes(),
+            // How far a refused file was read depends on its reader, and means nothing.
+            bytes: if self.refused.is_some() {
+                0
+            } else {
+                self.feed.stored_bytes()
+            },
             rows: self.rows,
             imported: 0,
             rejected_rows: 0,

@@ -41,7 +41,8 @@ pub(in crate::cost) struct Lever {
 
 /// Decides, request by request, what a lever saves.
 pub(in crate::cost) trait Rule: fmt::Debug + Send {
-    /// Lowers what is left of a request's cost.
+    /// Lowers what is left of a request's cost. What it saves under a reading it saves under the wider ones too; only
+    /// the last lever may save under the highest alone, or the readings of those behind it would cross.
     fn apply(&mut self, call: &Call<'_>, left: &mut Readings);
 
     /// Looks at the memory that [`Rule::apply`] will need for a row, for many rows at once; a rule with a large table
@@ -112,33 +113,19 @@ pub(in crate::cost) struct Effect {
 }
 
 impl Effect {
-    /// Counts what changed from `before` to `after`.
+    /// Counts what changed from `before` to `after`. What is certain is part of what is likely: a saving that an
+    /// earlier lever already counts as likely is not certain for a later one.
     pub(in crate::cost) fn count(&mut self, before: &Readings, after: &Readings) {
-        for (saved, requests, before, after) in [
-            (
-                &mut self.saving.low,
-                &mut self.low_requests,
-                before.low,
-                after.low,
-            ),
-            (
-                &mut self.saving.expected,
-                &mut self.expected_requests,
-                before.expected,
-                after.expected,
-            ),
-            (
-                &mut self.saving.high,
-                &mut self.high_requests,
-                before.high,
-                after.high,
-            ),
-        ] {
-            if after.cost < before.cost {
-                *saved += before.cost - after.cost;
-                *requests += 1;
-            }
-        }
+        let saved = |before: Left, after: Left| (before.cost - after.cost).max(Usd::ZERO);
+        let expected = saved(before.expected, after.expected);
+        let low = saved(before.low, after.low).min(expected);
+        let high = saved(before.high, after.high);
+        self.saving.low += low;
+        self.saving.expected += expected;
+        self.saving.high += high;
+        self.low_requests += u64::from(low > Usd::ZERO);
+        self.expected_requests += u64::from(expected > Usd::ZERO);
+        self.high_requests += u64::from(high > Usd::ZERO);
     }
 
     /// The requests behind the expected saving, or behind the highest where nothing is expected.

@@ -59,12 +59,13 @@ impl Rule for Repeats {
         if !again || row.tokens.input == 0 {
             return;
         }
+        if !row.has_content && row.tokens.input < TELLING_TOKENS {
+            return;
+        }
         left.high.spare();
+        left.expected.spare();
         if row.has_content {
             left.low.spare();
-            left.expected.spare();
-        } else if row.tokens.input >= TELLING_TOKENS {
-            left.expected.spare();
         }
     }
 }
@@ -93,14 +94,9 @@ fn recommend(effect: &Effect) -> Recommendation {
         evidence_level: if effect.low_requests > 0 { EvidenceLevel::Measured } else { EvidenceLevel::Estimated },
         evidence: format!(
             "{} repeats are proven by their content (${}); with those of at least {TELLING_TOKENS} input tokens and \
-             equal counts there are {} (${}), with shorter ones {} (${}). The last {SLOTS} different requests are \
-             remembered, so the true number can only be higher.",
-            effect.low_requests,
-            effect.saving.low,
-            effect.expected_requests,
-            effect.saving.expected,
-            effect.high_requests,
-            effect.saving.high
+             equal counts there are {} (${}). One in {SLOTS} places remembers each request, so the true number can only \
+             be higher.",
+            effect.low_requests, effect.saving.low, effect.expected_requests, effect.saving.expected,
         ),
         risk: "A cached answer can be stale, or wrong for another user: cache by user and content, for a day at most."
             .to_owned(),

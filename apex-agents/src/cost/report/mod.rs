@@ -68,7 +68,7 @@ pub struct Source {
     pub file: String,
     /// What it was taken for, such as `csv` or `jsonl+gzip`; `unknown` where it was refused unread.
     pub format: String,
-    /// Bytes read, before decompression.
+    /// Its size as it is stored, before decompression; 0 where it was refused.
     pub bytes: u64,
     /// The records seen: CSV records after the header, or JSON lines that are not blank.
     pub rows: u64,

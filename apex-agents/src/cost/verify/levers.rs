@@ -54,7 +54,7 @@ impl Levers {
         price: Usd,
     ) {
         let subject = key::subject(key::user(record), key::route(record));
-        let (proven, likely, possible) = self.is_repeat(record, subject);
+        let (proven, likely) = self.is_repeat(record, subject);
         let burst = self.is_burst(record, subject);
         let in_batch = batch
             .and_then(|rates| rates.cost(tokens).ok())
@@ -62,7 +62,7 @@ impl Levers {
 
         let empty = tokens.output == 0 && tokens.input > 0 && rates.bills_output();
         if record.status == UsageStatus::Error || empty {
-            // Spared under every reading but the lowest, for which only a recorded cost is proof.
+            // Only a recorded cost is proof that it was paid.
             let certain = record.recorded.is_some_and(|cost| cost > Usd::ZERO);
             save(
                 &mut self.failed,
@@ -70,31 +70,24 @@ impl Levers {
                 price,
                 price,
             );
-            if !certain {
-                self.low_of_a_failed_call(proven, price);
-            }
             return;
         }
-        let part = |saved: bool| if saved { price } else { Usd::ZERO };
-        save(
-            &mut self.repeated,
-            part(proven),
-            part(likely),
-            part(possible),
-        );
-        let discount = |left: bool| match in_batch {
-            Some(cheaper) if left => price - cheaper,
-            _ => Usd::ZERO,
-        };
+        if likely {
+            save(
+                &mut self.repeated,
+                if proven { price } else { Usd::ZERO },
+                price,
+                price,
+            );
+            return;
+        }
+        let discount = in_batch.map_or(Usd::ZERO, |cheaper| price - cheaper);
         save(
             &mut self.batched,
             Usd::ZERO,
-            discount(burst && !likely),
-            discount(!possible),
+            if burst { discount } else { Usd::ZERO },
+            discount,
         );
-        if possible {
-            return;
-        }
         let left = in_batch.unwrap_or(price);
         let sibling = self
             .sibling(record)
@@ -104,30 +97,20 @@ impl Levers {
         }
     }
 
-    /// Under the lowest reading a failed call without a recorded cost may have been paid all the same, so the next
-    /// lever still finds it.
-    fn low_of_a_failed_call(&mut self, proven: bool, price: Usd) {
-        if proven {
-            save(&mut self.repeated, price, Usd::ZERO, Usd::ZERO);
-        }
-    }
-
-    /// Whether it is a repeat: proven, likely, possible.
-    fn is_repeat(&mut self, record: &Decoded<'_>, subject: u64) -> (bool, bool, bool) {
+    /// Whether it is a repeat: proven, likely.
+    fn is_repeat(&mut self, record: &Decoded<'_>, subject: u64) -> (bool, bool) {
         let Some(at) = record.at.map(Timestamp::as_millis) else {
-            return (false, false, false);
+            return (false, false);
         };
         let question = key::question(subject, record);
         let last = self.asked.insert(repeats::slot(question), (question, at));
         let again = last.is_some_and(|(asked, then)| {
             asked == question && (at - then).abs() <= repeats::WINDOW_MS
         });
-        let possible = again && record.input > 0;
-        let proven = possible && record.content.is_some();
+        let proven = again && record.input > 0 && record.content.is_some();
         (
             proven,
-            proven || possible && record.input >= repeats::TELLING_TOKENS,
-            possible,
+            proven || again && record.input >= repeats::TELLING_TOKENS,
         )
     }
 
@@ -148,12 +131,7 @@ impl Levers {
     }
 
     fn sibling(&mut self, record: &Decoded<'_>) -> Option<&Schedule> {
-        let Route { provider, tier, .. } = Route {
-            provider: record.provider,
-            model: record.model,
-            tier: record.tier,
-            batch: record.batch,
-        };
+        let (provider, tier) = (record.provider, record.tier);
         let name = format!("{provider:?} {} {tier:?} {}", record.model, record.batch);
         let catalogue = &self.catalogue;
         self.siblings
