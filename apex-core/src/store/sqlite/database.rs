@@ -132,11 +132,10 @@ fn configure(connection: &Connection, synchronous: Synchronous) -> rusqlite::Res
     connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)
 }
 
-/// Lets go of what dead processes held, and removes content that no row names. Content may be on its way into a
-/// row, so that is done only when no other process is there.
+/// Removes content that no row names. Content may be on its way into a row, so that is done only when no other
+/// process is there.
 fn tidy(connection: &Connection, nodes: &Nodes, blobs: &Blobs) -> Result<(), Fault> {
-    let (dead, alive) = nodes.others();
-    expire_leases(connection, dead)?;
+    let (_, alive) = nodes.others();
     if !alive {
         let mut statement =
             connection.prepare("SELECT blob FROM file UNION ALL SELECT blob FROM artifact")?;

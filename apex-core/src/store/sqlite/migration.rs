@@ -60,9 +60,14 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path, new_epoch: Epoch
 /// `storage_failed` for anything else.
 pub(super) fn check_ours(connection: &Connection, path: &Path) -> Result<()> {
     let failed = |error| classify(&error, "sqlite.open", path);
-    let application = pragma(connection, "application_id").map_err(failed)?;
-    let tables: i64 = connection
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+    // Both are read in one transaction: another process may be making the file right now.
+    let (application, tables) = connection
+        .unchecked_transaction()
+        .and_then(|transaction| {
+            let count = "SELECT count(*) FROM sqlite_schema";
+            let tables: i64 = transaction.query_row(count, [], |row| row.get(0))?;
+            Ok((pragma(&transaction, "application_id")?, tables))
+        })
         .map_err(failed)?;
     if application == APPLICATION || (application == 0 && tables == 0) {
         return Ok(());
