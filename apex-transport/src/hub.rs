@@ -178,6 +178,7 @@ impl Hub {
         state.seats.insert(id, taken);
         state.unknown += 1;
         state.admitted += 1;
+        metrics::gauge!("apex_connections").increment(1.0);
         Ok(Seat {
             hub: self.clone(),
             id,
@@ -248,6 +249,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut state = self.hub.0.state.lock();
         if let Some(taken) = state.seats.remove(&self.id) {
+            metrics::gauge!("apex_connections").decrement(1.0);
             match taken.user {
                 Some(user) => release(&mut state.users, user),
                 None => state.unknown -= 1,
