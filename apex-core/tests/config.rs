@@ -575,6 +575,46 @@ async fn a_reload_that_does_not_pass_changes_nothing_and_one_that_does_is_heard_
     assert_eq!(heard.borrow_and_update().value.a.count, 2);
 }
 
+/// Readers while the file changes two hundred times, every tenth time to something that does not pass.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reloads_under_load_are_whole_or_not_at_all() {
+    let folder = folder();
+    let write = |number: u32| {
+        let (low, high) = if number.is_multiple_of(10) {
+            (number + 1, number)
+        } else {
+            (number, number)
+        };
+        write(
+            folder.path(),
+            "apex.toml",
+            format!("[a]\nlow = {low}\nhigh = {high}\n"),
+        )
+    };
+    let cache = Arc::new(Cache::<Settings>::load(Loader::new().toml_file(write(1))).unwrap());
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let reader = std::thread::spawn({
+        let (cache, stop) = (Arc::clone(&cache), Arc::clone(&stop));
+        move || {
+            let mut reads = 0_u64;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let current = cache.current();
+                assert_eq!(current.value.a.low, current.value.a.high);
+                reads += 1;
+            }
+            reads
+        }
+    });
+    let mut refused = 0;
+    for number in 2..=200 {
+        write(number);
+        refused += u32::from(cache.reload().await.is_err());
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(reader.join().unwrap() > 0);
+    assert_eq!((refused, cache.current().value.a.high), (20, 199));
+}
+
 /// A small generator with a seed, so that a failing configuration can be made again.
 struct Dice(u64);
 

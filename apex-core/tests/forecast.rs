@@ -134,6 +134,25 @@ fn intervals_hold_on_seasonal_series() {
     );
 }
 
+/// This was recorded on a build machine at work, every four seconds: load, memory and disk in use in MB, processes,
+/// context switches a second and busy per cent.
+#[test]
+fn intervals_hold_on_recorded_series() {
+    let text = include_str!("data/build_machine.csv");
+    let (mut sum, mut count) = (0.0, 0.0);
+    for (column, name) in text.lines().next().unwrap().split(',').enumerate() {
+        let value = |line: &str| line.split(',').nth(column).unwrap().parse().unwrap();
+        let points: Vec<f64> = text.lines().skip(1).map(value).collect();
+        for aheads in [&[1][..], &[5], &[15], &[30]] {
+            sum += coverage(name, std::slice::from_ref(&points), 120, None, aheads);
+            count += 1.0;
+        }
+    }
+    let share = sum / count;
+    println!("recorded series together: {share:.2}");
+    assert!((0.70..=0.90).contains(&share), "{share}");
+}
+
 #[test]
 fn where_there_is_no_trend_nothing_is_said() {
     let kinds = [

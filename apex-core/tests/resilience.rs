@@ -158,6 +158,28 @@ async fn a_write_that_hangs_is_unknown_and_a_read_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_must_wake_up_first_gets_the_time_to_connect_and_is_not_slow() {
+    for (serverless_connector, woken) in [(true, true), (false, false)] {
+        let config = ResilienceConfig {
+            serverless_connector,
+            ..ResilienceConfig::default()
+        };
+        let policy = config.policy("db", Environment::Production);
+        for _ in 0..30 {
+            let call = policy.call(Effect::Read);
+            let result = policy
+                .connect(call, |_| async {
+                    tokio::time::sleep(Duration::from_secs(20)).await;
+                    Ok(())
+                })
+                .await;
+            assert_eq!(result.is_ok(), woken);
+        }
+        assert_eq!(policy.breaker().state(), BreakerState::Closed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_other_side_may_ask_for_a_longer_wait() {
     let policy = policy(options(), lenient());
     let tried = AtomicU32::new(0);

@@ -169,6 +169,18 @@ fn every_bound_of_the_schema_passes_the_wire() {
 }
 
 #[test]
+fn no_two_fields_have_the_same_variable() {
+    let page = ApexConfig::reference();
+    let variables: Vec<&str> = page
+        .split('`')
+        .filter(|word| word.starts_with("APEX_"))
+        .collect();
+    let different: BTreeSet<&&str> = variables.iter().collect();
+    assert_eq!(variables.len(), different.len());
+    assert!(variables.len() > 70);
+}
+
+#[test]
 fn the_schema_of_the_configuration_is_committed() {
     check("config.schema.json", &json_schema::<ApexConfig>());
 }

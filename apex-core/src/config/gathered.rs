@@ -134,7 +134,7 @@ impl<'n> Gathered<'n> {
 
     pub(super) fn resolve<T: Section>(&mut self) -> Result<Loaded<T>, Report> {
         let (values, listed) = self.choose();
-        let secrets: Vec<Zeroizing<String>> = self.secret_texts(&values);
+        let secrets = self.secret_texts();
         let environment = self.environment(&values);
         let mut warnings = Vec::new();
         let lax = std::mem::take(&mut self.lax);
@@ -274,20 +274,22 @@ impl<'n> Gathered<'n> {
             .unwrap_or_default()
     }
 
-    fn secret_texts(&self, values: &BTreeMap<String, Value>) -> Vec<Zeroizing<String>> {
+    /// Every secret that a source gave, and the password of each address in plain letters.
+    fn secret_texts(&self) -> Vec<Zeroizing<String>> {
         let secret = |key: &String| self.fields.get(key).is_some_and(|field| field.secret);
-        let offered = self
-            .candidates
-            .iter()
-            .filter(|(key, _)| secret(key))
-            .flat_map(|(_, c)| c)
-            .map(|c| &c.value);
-        let chosen = values
-            .iter()
-            .filter(|(key, _)| secret(key))
-            .map(|(_, value)| value);
-        let texts = offered.chain(chosen).filter_map(Value::as_str);
-        texts.map(|text| Zeroizing::new(text.to_owned())).collect()
+        let offered = self.candidates.iter().filter(|(key, _)| secret(key));
+        let texts = offered
+            .flat_map(|(_, all)| all)
+            .filter_map(|one| one.value.as_str());
+        let password = |text: &str| {
+            let url = text.parse::<DatabaseUrl>().ok()?;
+            Some(url.password()?.reveal().clone())
+        };
+        texts
+            .flat_map(|text| [Some(text.to_owned()), password(text)])
+            .flatten()
+            .map(Zeroizing::new)
+            .collect()
     }
 
     /// Builds the value. What a field's own type refuses becomes a row, its default takes its place and the rest is

@@ -2,6 +2,19 @@ use serde::{Deserialize, Deserializer};
 use zeroize::Zeroize;
 
 /// A value that must not be shown: it has no `Debug`, `Display` or `Serialize`, and its memory is wiped on drop.
+///
+/// ```compile_fail,E0277
+/// let secret = apex_core::config::Secret::new("key".to_owned());
+/// println!("{secret:?}");
+/// ```
+/// ```compile_fail,E0277
+/// let secret = apex_core::config::Secret::new("key".to_owned());
+/// println!("{secret}");
+/// ```
+/// ```compile_fail,E0277
+/// let secret = apex_core::config::Secret::new("key".to_owned());
+/// let shown = serde_json::to_string(&secret);
+/// ```
 pub struct Secret<T: Zeroize>(T);
 
 impl<T: Zeroize> Secret<T> {

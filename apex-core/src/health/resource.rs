@@ -24,6 +24,8 @@ pub struct Resource {
 #[derive(Debug)]
 struct Past {
     last: Option<f64>,
+    /// The forecast made from so many points; it holds until there is another one.
+    looked: Option<(u64, Option<Eta>)>,
     near: Series,
     far: Series,
 }
@@ -61,6 +63,7 @@ impl Resource {
     pub fn new(name: impl Into<String>, limit: f64, warn_within: Duration) -> Self {
         let past = Past {
             last: None,
+            looked: None,
             near: Series::new(NEAR),
             far: Series::new(FAR),
         };
@@ -84,16 +87,10 @@ impl Resource {
         past.far.add(value, now);
     }
 
-    /// Looks ahead. Takes some milliseconds where there is a trend.
+    /// Looks ahead. Once for each new point this takes some milliseconds where there is a trend.
     #[must_use]
     pub fn outlook(&self) -> Outlook {
-        let (last, near, far) = {
-            let past = self.past.lock();
-            (past.last, past.near.points(), past.far.points())
-        };
-        let soon = eta(&near, NEAR.0, None, self.limit);
-        let late = || eta(&far, FAR.0, Some(POINTS_A_DAY), self.limit);
-        let reaches = soon.or_else(late);
+        let (last, reaches) = self.look();
         let full = last.is_some_and(|value| value >= self.limit);
         let soon = reaches.is_some_and(|eta| eta.expected_s <= self.warn_within.as_secs());
         let status = match (full, soon) {
@@ -115,6 +112,28 @@ impl Resource {
             reaches,
             status,
         }
+    }
+
+    fn look(&self) -> (Option<f64>, Option<Eta>) {
+        let (last, points, near, far) = {
+            let past = self.past.lock();
+            if let Some((points, reaches)) = past.looked
+                && points == past.near.taken
+            {
+                return (past.last, reaches);
+            }
+            (
+                past.last,
+                past.near.taken,
+                past.near.points(),
+                past.far.points(),
+            )
+        };
+        let soon = eta(&near, NEAR.0, None, self.limit);
+        let late = || eta(&far, FAR.0, Some(POINTS_A_DAY), self.limit);
+        let reaches = soon.or_else(late);
+        self.past.lock().looked = Some((points, reaches));
+        (last, reaches)
     }
 }
 
@@ -160,6 +179,8 @@ struct Series {
     step: Duration,
     most: usize,
     done: VecDeque<f64>,
+    /// How many there were, those that are gone too.
+    taken: u64,
     current: Option<(Instant, f64)>,
 }
 
@@ -169,6 +190,7 @@ impl Series {
             step,
             most,
             done: VecDeque::new(),
+            taken: 0,
             current: None,
         }
     }
@@ -190,6 +212,7 @@ impl Series {
                 self.done.pop_front();
             }
             self.done.push_back(highest);
+            self.taken += 1;
         }
         self.current = Some((began + self.step * passed, value));
     }

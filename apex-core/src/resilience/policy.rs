@@ -76,7 +76,7 @@ impl Policy {
     /// A call to begin with, for when no layer above has made one.
     #[must_use]
     pub fn call(&self, effect: Effect) -> Call {
-        Call::new(effect, self.options.total)
+        Call::new(effect, self.options.total.max(self.options.connect))
     }
 
     /// The breaker.
@@ -192,6 +192,12 @@ impl Policy {
             .await
             .map_err(Failed::HeldBack)?;
         let permit = self.breaker.admit().map_err(Failed::HeldBack)?;
+        // Who may take its time to wake up is not slow for doing so.
+        let permit = if limit > self.options.attempt {
+            permit.expecting(limit)
+        } else {
+            permit
+        };
         let deadline = deadline.within(limit);
         let outcome = call.effect.unanswered();
         let result = deadline

@@ -155,6 +155,7 @@ impl Breaker {
                 breaker: self,
                 ticket: Some(ticket),
                 began: now,
+                slow: self.options.slow,
             }),
             Err(wait) => Err(self.refusal(wait)),
         }
@@ -162,14 +163,19 @@ impl Breaker {
 
     fn record(&self, ticket: Ticket, verdict: Verdict) {
         let now = Instant::now();
-        let least = match self.peers.lock().open(now) {
-            0 => self.options.least_calls,
-            _ => self.options.least_calls.min(LEAST_CALLS_WITH_PEERS),
+        // A good call needs neither, and is the usual one.
+        let (least, jitter) = match verdict {
+            Verdict::Bad if self.peers.lock().open(now) > 0 => (
+                self.options.least_calls.min(LEAST_CALLS_WITH_PEERS),
+                self.random.share(),
+            ),
+            Verdict::Bad => (self.options.least_calls, self.random.share()),
+            Verdict::Good | Verdict::None => (self.options.least_calls, 0.0),
         };
         let (before, after) = {
             let mut machine = self.machine.lock();
             let before = machine.state();
-            machine.record(ticket, verdict, least, self.random.share(), now);
+            machine.record(ticket, verdict, least, jitter, now);
             (before, machine.state())
         };
         self.tell(before, after);
@@ -211,12 +217,20 @@ pub struct Permit<'a> {
     breaker: &'a Breaker,
     ticket: Option<Ticket>,
     began: Instant,
+    slow: Duration,
 }
 
 impl Permit<'_> {
+    /// The call may take that long before it counts as slow.
+    #[must_use]
+    pub fn expecting(mut self, slow: Duration) -> Self {
+        self.slow = slow;
+        self
+    }
+
     /// Says how the call went.
     pub fn done<T>(mut self, result: &Result<T>) {
-        let slow = self.began.elapsed() > self.breaker.options.slow;
+        let slow = self.began.elapsed() > self.slow;
         let bad = match result {
             Ok(_) => slow,
             Err(error) => slow || counts(error),
