@@ -1,15 +1,16 @@
 """Counts the instructions of the hot paths under callgrind and compares them with `benches/gate.json`.
 
-Each benchmark binary runs its path COUNT times when it is called as `BINARY gate PATH COUNT`. It is run with two
-counts; the difference is the cost of the work without the start of the process. `--update` writes what was measured.
+Each row names a benchmark, the arguments that choose one path of it, and a count of operations, which is passed as its
+last argument. It is run with that count and twice of it; the difference is the cost of the work without the start of
+the process. `--update` writes what was measured.
 """
 
 import json
-import os
 import pathlib
 import re
 import subprocess
 import sys
+from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 GATE = ROOT / "benches" / "gate.json"
@@ -28,24 +29,24 @@ def binaries() -> dict[str, str]:
     return found
 
 
-def instructions(binary: str, path: str, count: int) -> int:
+def instructions(binary: str, arguments: list[str], count: int) -> int:
     """The instructions that one run of a path executes."""
-    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", binary, "gate", path, str(count)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "RUST_BACKTRACE": "0"})
+    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", binary, *arguments, str(count)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     match = re.search(r"Collected : (\d+)", done.stderr)
     if done.returncode != 0 or match is None:
-        sys.exit(f"gate: {path} failed:\n{done.stdout}{done.stderr}")
+        sys.exit(f"gate: {command} failed:\n{done.stdout}{done.stderr}")
     return int(match.group(1))
 
 
 def main() -> None:
-    gate: dict[str, dict[str, int | str]] = json.loads(GATE.read_text())
+    gate: dict[str, dict[str, Any]] = json.loads(GATE.read_text())
     update = sys.argv[1:] == ["--update"]
     built = binaries()
     failed = False
     for path, row in gate.items():
-        binary, count = built[str(row["bench"])], int(row["count"])
-        once, twice = (instructions(binary, path, n) for n in (count, 2 * count))
+        binary, count = built[row["bench"]], int(row["count"])
+        once, twice = (instructions(binary, row["arguments"], n) for n in (count, 2 * count))
         measured = (twice - once) // count
         limit = int(row["instructions"])
         change = measured / limit - 1 if limit else 0.0

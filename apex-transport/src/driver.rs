@@ -1,20 +1,20 @@
 //! Carries out what a [`Connection`] asks: calls the runner and the stores, follows streams, keeps the time. It knows
 //! no socket; a shell such as `websocket` pumps frames in and out.
 
+use crate::call::{in_time, to_the_end};
 use crate::connection::{
     Action, Brought, Connection, Input, Moment, Opened, Outgoing, Stream, StreamKey,
 };
 use crate::gateway::Gateway;
 use crate::hub::{Notice, Seat};
 use apex_core::auth::{Entry, Presented, Way};
-use apex_core::error::{Error, Kind, Outcome, Result};
+use apex_core::error::Result;
 use apex_core::principal::Principal;
 use apex_core::run::{InboxSubscription, Position, Subscription};
+use futures_util::StreamExt as _;
 use futures_util::future::{AbortHandle, Abortable, Aborted, BoxFuture};
 use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt as _, StreamExt as _};
 use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -150,13 +150,12 @@ impl Driver {
         let Some(due) = self.connection.deadline(now) else {
             return false;
         };
+        // What is due already needs no timer: one that is set to the past again and again would never be ready.
         if due > now.elapsed {
             let due = self.opened + due;
             if self.timer.deadline() != due {
                 self.timer.as_mut().reset(due);
             }
-            // A timer that has just been set to a moment that is over by now is not ready yet; what is due is decided
-            // by the time alone.
             if self.timer.as_mut().poll(cx).is_pending() {
                 return false;
             }
@@ -230,22 +229,23 @@ impl Driver {
                 })
             }
             Action::Start(id, who, message) => Box::pin(async move {
-                let start = gateway.runner.start(&who, message);
-                Input::Started(id, in_time(longest, start).await)
+                let start = async move { gateway.runner.start(&who, message).await };
+                Input::Started(id, to_the_end(longest, start).await)
             }),
             Action::Cancel(id, who, run) => Box::pin(async move {
-                let cancel = gateway.runner.cancel(&who, run);
-                Input::Done(id, in_time(longest, cancel).await)
+                let cancel = async move { gateway.runner.cancel(&who, run).await };
+                Input::Done(id, to_the_end(longest, cancel).await)
             }),
             Action::Stop(id, who, run, step) => Box::pin(async move {
-                let stop = gateway.runner.stop(&who, run, step);
-                Input::Done(id, in_time(longest, stop).await)
+                let stop = async move { gateway.runner.stop(&who, run, step).await };
+                Input::Done(id, to_the_end(longest, stop).await)
             }),
             Action::Decide(id, who, run, approval, digest, decision) => Box::pin(async move {
-                let decide = gateway
-                    .runner
-                    .decide(&who, run, approval, &digest, decision);
-                Input::Done(id, in_time(longest, decide).await)
+                let decide = async move {
+                    let runner = &gateway.runner;
+                    runner.decide(&who, run, approval, &digest, decision).await
+                };
+                Input::Done(id, to_the_end(longest, decide).await)
             }),
             Action::Follow(key, who, stream, position) => {
                 return self.spawn(key, open(gateway, key, who, stream, position));
@@ -334,22 +334,5 @@ async fn read(key: StreamKey, mut reader: Reader) -> Step {
             }
             Err(error) => return Step::Brought(key, reader, Brought::Broken(error)),
         }
-    }
-}
-
-/// Waits for a call, but not for ever; a panic of the host's code is an error of this call and of nothing else.
-async fn in_time<T>(longest: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
-    const OPERATION: &str = "connection.call";
-    match tokio::time::timeout(longest, AssertUnwindSafe(call).catch_unwind()).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(_)) => {
-            Err(Error::internal(OPERATION, "the call panicked").with_outcome(Outcome::Unknown))
-        }
-        Err(_) => Err(Error::new(
-            Kind::DeadlineExceeded,
-            OPERATION,
-            "no answer in time; ask again under the same ids",
-        )
-        .with_outcome(Outcome::Unknown)),
     }
 }

@@ -1,3 +1,4 @@
+use crate::call::in_time;
 use crate::config::TransportConfig;
 use crate::handshake::{Offer, Origins};
 use crate::hub::Hub;
@@ -97,14 +98,15 @@ impl Gateway {
 
 /// Gives up on a store that does not answer: nobody is let in by default.
 async fn within<T>(longest: Duration, verify: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::time::timeout(longest, verify)
+    in_time(longest, verify)
         .await
-        .unwrap_or_else(|_| {
-            Err(Error::new(
+        .map_err(|error| match error.kind() {
+            Kind::DeadlineExceeded => Error::new(
                 Kind::Unavailable,
                 "auth.verify",
                 "the credential could not be verified in time; try again",
             )
-            .with_retry_after(Duration::from_secs(1)))
+            .with_retry_after(Duration::from_secs(1)),
+            _ => error,
         })
 }

@@ -401,6 +401,31 @@ mod tests {
         assert!(!with("chat"));
     }
 
+    proptest::proptest! {
+        /// Whatever a request carries, reading it neither panics nor repeats it, and an unknown page never passes.
+        #[test]
+        fn any_headers_are_read_or_refused(
+            names in proptest::collection::vec(0_usize..5, 0..6),
+            values in proptest::collection::vec("[ -~]{0,30}|(Bearer |apex\\.v1, apex\\.(ticket|bearer)\\.|__Host-apex_session=)CANARY[-~ ]{0,9}", 6),
+            query in proptest::option::of("(ticket=|token=|&)?(CANARY)?[!-~]{0,20}"),
+        ) {
+            let known = ["authorization", "sec-websocket-protocol", "cookie", "origin", "x-other"];
+            let pairs: Vec<_> = names
+                .iter()
+                .zip(&values)
+                .map(|(name, value)| (known[*name], value.trim()))
+                .collect();
+            let headers = headers(&pairs);
+            let origin = Origins::new(vec![PAGE.into()]).check(&headers);
+            let from_page = headers.get(ORIGIN).is_some();
+            proptest::prop_assert_eq!(origin.is_err(), from_page);
+            let offer = Offer::read(&headers, query.as_deref(), None);
+            let shown = format!("{offer:?}");
+            proptest::prop_assert!(!shown.contains("CANARY"), "{}", shown);
+            let _ = plain_credential(&headers);
+        }
+    }
+
     #[test]
     fn origins_are_compared_exactly() {
         let origins = Origins::new(vec![PAGE.into()]);

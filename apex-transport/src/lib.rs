@@ -6,6 +6,7 @@
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+mod call;
 #[cfg(feature = "client")]
 pub mod client;
 mod config;

@@ -129,12 +129,16 @@ pub trait UserStore: fmt::Debug + Send + Sync {
     async fn user(&self, user: UserId) -> Result<User>;
 }
 
-/// The refusal of one ticket more.
-pub(crate) fn too_many_tickets(limit: usize) -> Error {
-    Error::new(
+/// The refusal of one ticket more, until the first of those that there are lapses.
+pub(crate) fn too_many_tickets(limit: usize, lapses: Option<Timestamp>, now: Timestamp) -> Error {
+    let refused = Error::new(
         Kind::RateLimited,
         "ticket.issue",
         "too many of your tickets are unused; use one, or wait until they lapse",
     )
-    .with("limit", limit)
+    .with("limit", limit);
+    match lapses {
+        Some(lapses) => refused.with_retry_after(lapses.since(now)),
+        None => refused,
+    }
 }

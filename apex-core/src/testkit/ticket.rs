@@ -89,8 +89,12 @@ async fn unused_tickets_are_limited_per_user(backend: Arc<dyn Backend>) {
             .await
             .unwrap();
     }
-    let refused = tickets.issue(ticket(&bench, "4", ada), now, 3).await;
-    assert_eq!(refused.unwrap_err().kind(), Kind::RateLimited);
+    let refused = tickets
+        .issue(ticket(&bench, "4", ada), now, 3)
+        .await
+        .unwrap_err();
+    assert_eq!(refused.kind(), Kind::RateLimited);
+    assert_eq!(refused.retry_after(), Some(Duration::from_secs(30)));
     assert_eq!(tickets.redeem(&TokenHash::of("4")).await.unwrap(), None);
     tickets
         .issue(ticket(&bench, "5", bob), now, 3)

@@ -51,6 +51,7 @@ trials!(
     writes_that_wait_are_answered_when_the_store_closes,
     a_closed_store_lets_go_of_the_file,
     two_stores_on_one_file_write_side_by_side,
+    many_may_open_a_new_file_at_once,
 );
 
 async fn a_path_that_cannot_be_a_database_is_refused_plainly(folder: PathBuf) {
@@ -336,6 +337,23 @@ async fn two_stores_on_one_file_write_side_by_side(folder: PathBuf) {
     for lease in leases {
         assert_eq!(benches[0].log(&user, lease.run).await.len(), 50);
     }
+}
+
+async fn many_may_open_a_new_file_at_once(folder: PathBuf) {
+    let path = folder.join("a.db");
+    let openers: Vec<_> = (0..8)
+        .map(|_| {
+            let path = path.clone();
+            std::thread::spawn(move || bench(&path))
+        })
+        .collect();
+    let benches: Vec<Bench> = openers.into_iter().map(|o| o.join().unwrap()).collect();
+    let user = benches[0].user();
+    for bench in &benches {
+        bench.start(&user).await;
+    }
+    let inbox = benches[0].stores.runs.inbox(&user, 0, 100).await.unwrap();
+    assert_eq!(inbox.entries.len(), 8);
 }
 
 fn bench(path: &Path) -> Bench {

@@ -154,15 +154,16 @@ fn request(place: &Place, way: ClientWay, ticket: &Secret<String>) -> Result<htt
     }
     let uri: Uri = target.parse().map_err(|_| wrong())?;
     let mut request = uri.into_client_request().map_err(|_| wrong())?;
-    let protocols = match way {
-        ClientWay::Subprotocol => format!("{SUBPROTOCOL}, apex.ticket.{}", ticket.reveal()),
-        ClientWay::Query | ClientWay::Hello => SUBPROTOCOL.to_owned(),
-    };
-    let mut protocols = HeaderValue::from_str(&protocols).map_err(|_| wrong())?;
-    protocols.set_sensitive(true);
-    request
-        .headers_mut()
-        .insert(http::header::SEC_WEBSOCKET_PROTOCOL, protocols);
+    // The other ways are for what is left when a proxy drops this header: one that was offered and not echoed would
+    // end the handshake.
+    if way == ClientWay::Subprotocol {
+        let protocols = format!("{SUBPROTOCOL}, apex.ticket.{}", ticket.reveal());
+        let mut protocols = HeaderValue::from_str(&protocols).map_err(|_| wrong())?;
+        protocols.set_sensitive(true);
+        request
+            .headers_mut()
+            .insert(http::header::SEC_WEBSOCKET_PROTOCOL, protocols);
+    }
     Ok(request)
 }
 
@@ -205,6 +206,10 @@ fn of_upgrade(error: SocketError) -> Attempt {
 /// What a close before the welcome means.
 fn of_close(code: u16, reason: &str) -> Attempt {
     let error = closed_with(code, reason);
+    if code == CloseCode::NoHello.code() {
+        // The server waits for what was dropped on the way.
+        return Attempt::Lost(error);
+    }
     match CloseCode::advice_for(code) {
         Advice::NewTicketOnce | Advice::NewCredential => Attempt::Refused(error),
         Advice::NextWayOrResume => Attempt::Lost(error),

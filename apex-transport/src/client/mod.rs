@@ -46,7 +46,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// Updates that wait for a slow reader before its subscription is paused.
-const UPDATES: usize = 256;
+const UPDATES: usize = 1_024;
 
 /// Commands that wait for the connection.
 const COMMANDS: usize = 64;
@@ -90,7 +90,8 @@ impl ClientOptions {
     }
 }
 
-/// A live connection that is made again whenever it breaks. Dropping the last clone closes it.
+/// A live connection that is made again whenever it breaks. It is closed when the last clone and the last [`Updates`]
+/// that came of it are dropped.
 #[derive(Debug, Clone)]
 pub struct Client {
     commands: mpsc::Sender<Command>,

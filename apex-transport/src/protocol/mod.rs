@@ -6,6 +6,7 @@ mod decode;
 mod frame_id;
 mod from_client;
 mod from_server;
+pub mod schema;
 
 pub use close::{Advice, CloseCode, CloseRow};
 pub use decode::{Malformed, decode};

@@ -15,8 +15,38 @@ use std::time::Duration;
 
 const OPERATION: &str = "service.body";
 
+/// What is read of a body that nobody wants, and for how long.
+const DISCARD: usize = 64 * 1024 * 1024;
+const DISCARD_WITHIN: Duration = Duration::from_secs(5);
+
 /// A host's body, whatever its type.
-pub(super) struct RequestBody(UnsyncBoxBody<Bytes, BoxError>);
+///
+/// One that is dropped before its end is read on for a while and thrown away: closing a socket under a client that
+/// still sends would take the answer, which says why, down with it.
+pub(super) struct RequestBody(Option<UnsyncBoxBody<Bytes, BoxError>>);
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        let Some(body) = self.0.take().filter(|body| !body.is_end_stream()) else {
+            return;
+        };
+        // Without a runtime there is no socket either.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(tokio::time::timeout(DISCARD_WITHIN, discard(body)));
+        }
+    }
+}
+
+async fn discard(mut body: UnsyncBoxBody<Bytes, BoxError>) {
+    let mut left = DISCARD;
+    while let Some(Ok(frame)) = body.frame().await {
+        let size = frame.data_ref().map_or(0, Bytes::len);
+        match left.checked_sub(size) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
+}
 
 impl RequestBody {
     pub(super) fn new<B>(body: B) -> Self
@@ -24,7 +54,7 @@ impl RequestBody {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        Self(body.map_err(Into::into).boxed_unsync())
+        Self(Some(body.map_err(Into::into).boxed_unsync()))
     }
 
     /// The body as a stream of at most `limit` bytes.
@@ -43,7 +73,7 @@ impl RequestBody {
         if told.is_some_and(|told| told > limit) {
             return Err(too_large(limit));
         }
-        let state = Some((self.0, 0_u64));
+        let state = Some((self, 0_u64));
         Ok(Box::pin(futures_util::stream::unfold(
             state,
             move |state| async move {
@@ -106,22 +136,20 @@ impl Call {
     }
 }
 
-async fn next_data(
-    body: &mut UnsyncBoxBody<Bytes, BoxError>,
-    idle: Duration,
-) -> Result<Option<Bytes>> {
+async fn next_data(body: &mut RequestBody, idle: Duration) -> Result<Option<Bytes>> {
     loop {
-        let frame = tokio::time::timeout(idle, body.frame())
-            .await
-            .map_err(|_| {
-                Error::new(
-                    Kind::BadRequest,
-                    OPERATION,
-                    "the body brought nothing for too long",
-                )
-            })?;
+        let Some(open) = &mut body.0 else {
+            return Ok(None);
+        };
+        let Ok(frame) = tokio::time::timeout(idle, open.frame()).await else {
+            body.0 = None;
+            return Err(broken("the body brought nothing for too long"));
+        };
         match frame {
-            None => return Ok(None),
+            None => {
+                body.0 = None;
+                return Ok(None);
+            }
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) if data.is_empty() => {}
                 Ok(data) => return Ok(Some(data)),
@@ -129,11 +157,15 @@ async fn next_data(
                 Err(_) => {}
             },
             Some(Err(cause)) => {
-                let error = Error::new(Kind::BadRequest, OPERATION, "the body broke off");
-                return Err(error.with_source(cause));
+                body.0 = None;
+                return Err(broken("the body broke off").with_source(cause));
             }
         }
     }
+}
+
+fn broken(message: &str) -> Error {
+    Error::new(Kind::BadRequest, OPERATION, message)
 }
 
 fn too_large(limit: u64) -> Error {

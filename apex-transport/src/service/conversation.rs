@@ -110,8 +110,10 @@ pub(super) async fn message(
             "`thread` in the body is another one than in the path",
         ));
     }
-    let runner = &call.gateway.runner;
-    let accepted = runner.start(&principal, message.into_message()).await?;
+    let message = message.into_message();
+    let accepted = call
+        .change(|gateway| async move { gateway.runner.start(&principal, message).await })
+        .await?;
     Ok(reply::json(StatusCode::ACCEPTED, &accepted))
 }
 
@@ -146,13 +148,16 @@ pub(super) async fn thread(call: &Call, id: &str) -> Result<Response<ResponseBod
 pub(super) async fn delete(call: &Call, id: &str) -> Result<Response<ResponseBody>> {
     let principal = call.principal(Scope::Run).await?;
     let id = id_of(id, "thread")?;
-    let stores = &call.gateway.stores;
-    // Seen first, so that another user's conversation is not found rather than found empty.
-    stores.threads.thread(&principal, id).await?;
-    for run in stores.runs.forget(&principal, id).await? {
-        stores.artifacts.delete(&principal, run).await?;
-    }
-    stores.threads.delete(&principal, id).await?;
+    call.change(|gateway| async move {
+        let stores = &gateway.stores;
+        // Seen first, so that another user's conversation is not found rather than found empty.
+        stores.threads.thread(&principal, id).await?;
+        for run in stores.runs.forget(&principal, id).await? {
+            stores.artifacts.delete(&principal, run).await?;
+        }
+        stores.threads.delete(&principal, id).await
+    })
+    .await?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 
@@ -194,7 +199,8 @@ pub(super) async fn run(call: &Call, id: &str) -> Result<Response<ResponseBody>>
 pub(super) async fn cancel(call: &Call, id: &str) -> Result<Response<ResponseBody>> {
     let principal = call.principal(Scope::Cancel).await?;
     let run = id_of(id, "run")?;
-    call.gateway.runner.cancel(&principal, run).await?;
+    call.change(|gateway| async move { gateway.runner.cancel(&principal, run).await })
+        .await?;
     Ok(reply::json(StatusCode::ACCEPTED, &Recorded { run }))
 }
 
@@ -209,10 +215,14 @@ pub(super) async fn decide(
     let run = id_of(id, "run")?;
     let approval = id_of(approval, "approval")?;
     let body: DecisionBody = call.json(body).await?;
-    let runner = &call.gateway.runner;
-    runner
-        .decide(&principal, run, approval, &body.digest, body.decision)
-        .await?;
+    call.change(|gateway| async move {
+        let DecisionBody { digest, decision } = body;
+        let runner = &gateway.runner;
+        runner
+            .decide(&principal, run, approval, &digest, decision)
+            .await
+    })
+    .await?;
     Ok(reply::json(StatusCode::OK, &Recorded { run }))
 }
 

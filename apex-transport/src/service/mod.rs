@@ -17,20 +17,23 @@ mod upgrade;
 
 pub use reply::ResponseBody;
 
+use crate::call::{in_time, to_the_end};
 use crate::gateway::{Gateway, Transport};
 use crate::hub::Hub;
 use apex_core::error::{Error, Result};
 use apex_core::id::CorrelationId;
 use body::RequestBody;
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use guard::Guarded;
 use http::{Method, Request, Response};
 use std::convert::Infallible;
-use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// How long bringing a file may take: the largest one over a slow line.
+const FILE_WITHIN: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// An error of a host's body.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -84,11 +87,15 @@ impl TransportService {
         if let Some(preflight) = guarded.preflight(request.method(), request.headers()) {
             return preflight;
         }
+        let brings_file =
+            request.method() == Method::POST && request.uri().path().ends_with("/files");
+        let longest = if brings_file {
+            FILE_WITHIN
+        } else {
+            self.gateway.config.connection.call_within
+        };
         let answering = route(Arc::clone(&self.gateway), guarded.clone(), request);
-        let answer = AssertUnwindSafe(answering)
-            .catch_unwind()
-            .await
-            .unwrap_or_else(|_| Err(Error::internal("service.respond", "a route panicked")));
+        let answer = in_time(longest, answering).await;
         guarded.dress(answer.unwrap_or_else(|error| {
             let error = error.with_correlation(correlation);
             reply::refusal(&error)
@@ -195,4 +202,16 @@ struct Call {
     gateway: Arc<Gateway>,
     guarded: Guarded,
     head: http::request::Parts,
+}
+
+impl Call {
+    /// Changes something, to the end, also when the client hangs up meanwhile.
+    async fn change<T, F>(&self, change: impl FnOnce(Arc<Gateway>) -> F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let longest = self.gateway.config.connection.call_within;
+        to_the_end(longest, change(Arc::clone(&self.gateway))).await
+    }
 }

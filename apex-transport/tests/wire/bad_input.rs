@@ -63,6 +63,7 @@ async fn kinds_of_bytes_that_are_not_text_have_their_codes() {
         .await
         .unwrap();
     assert_eq!(reserved.closed().await.0, 1002);
+    drop((binary, not_utf8, reserved));
     wire.emptied().await;
 }
 
@@ -132,10 +133,13 @@ async fn upgrades_without_hello_are_bounded_and_go_away() {
         assert!(wire.statistics().unknown <= 50);
     }
     assert!(refused > 0);
+    for socket in &mut held {
+        assert_eq!(socket.closed().await.0, 4504);
+    }
+    drop(held);
     wire.emptied().await;
     // Whoever has a credential is let in again.
     wire.socket(&token).await;
-    drop(held);
 }
 
 #[tokio::test]
@@ -291,6 +295,36 @@ async fn a_body_that_stops_is_given_up_on() {
         .expect("it waits for ever")
         .unwrap();
     assert!(String::from_utf8_lossy(&answer).starts_with("HTTP/1.1 400"));
+}
+
+#[tokio::test]
+async fn a_large_body_that_is_refused_does_not_take_the_answer_down_with_it() {
+    let mut settings = Settings::default();
+    settings.memory.files.file_bytes = 1_000;
+    let wire = Wire::start_with(settings).await;
+    let auth = bearer(&wire.token("ada").await);
+    let body = vec![b'x'; 20 << 20];
+    for (auth, status, code) in [
+        ("Bearer wrong", 401, "unauthenticated"),
+        (auth.as_str(), 413, "too_large"),
+    ] {
+        let head = format!(
+            "POST /files HTTP/1.1\r\nhost: a\r\nauthorization: {auth}\r\nx-file-name: a.csv\r\n\
+             connection: close\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut stream = TcpStream::connect(wire.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // Nothing is reset under the sender, who sees the answer only after the last byte.
+        stream.write_all(&body).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{answer}"
+        );
+        assert!(answer.contains(code), "{answer}");
+    }
 }
 
 #[tokio::test]

@@ -200,7 +200,7 @@ async fn cancel_and_stop_reach_the_run() {
 async fn the_first_decision_wins() {
     let wire = Wire::start().await;
     let mut socket = wire.socket(&wire.token("ada").await).await;
-    let run = socket.start("ask").await["run"].clone();
+    let run = socket.start("ask hold").await["run"].clone();
     let requested = loop {
         let event = socket.expect("event").await;
         if event["type"] == "approval_requested" {
@@ -333,6 +333,7 @@ async fn the_credential_runs_out_unless_it_is_renewed() {
     let other = wire.token("bob").await;
     renewed.say(json!({"frame": "hello", "token": other})).await;
     assert_eq!(renewed.closed().await.0, 4403);
+    drop((lapses, renewed));
     wire.emptied().await;
 }
 
@@ -351,6 +352,7 @@ async fn a_shutdown_tells_everybody_and_ends() {
         json!({"frame": "message", "request_id": RequestId::new(&SystemClock), "text": "x"});
     assert_eq!(socket.call(message).await["code"], "draining");
     assert_eq!(socket.closed().await.0, 1012);
+    drop(socket);
     tokio::time::timeout(Duration::from_secs(10), ended)
         .await
         .unwrap()
@@ -364,6 +366,7 @@ async fn silence_is_closed_by_the_clock() {
     let mut settings = Settings::default();
     settings.transport.connection.hello_within = Duration::from_secs(1);
     settings.transport.connection.heartbeat = Duration::from_secs(1);
+    settings.transport.connection.close_within = Duration::from_millis(200);
     let wire = Wire::start_with(settings).await;
     let mut unknown = wire.unknown().await;
     assert_eq!(unknown.closed().await.0, 4504);

@@ -4,6 +4,12 @@
 
 mod bad_input;
 mod frames;
+mod mounted;
+mod resume;
 mod routes;
+mod rust_client;
+mod secrets;
+mod stores_down;
 mod support;
+mod walls;
 mod ways_in;

@@ -63,6 +63,11 @@ export class Api {
     return this.#json('DELETE', `/threads/${id}`);
   }
 
+  /** The entries of the inbox after a position. */
+  inbox(epoch, after) {
+    return this.#json('GET', `/inbox?epoch=${epoch}&after=${after}`);
+  }
+
   files() {
     return this.#json('GET', '/files');
   }

@@ -93,7 +93,7 @@ function connect() {
   client.onState = showConnection;
   client.inbox().listen({
     onEvent: noteRun,
-    onReset: () => threads.refreshSoon(),
+    onReset: noteLatest,
   });
   client.connect();
 }
@@ -128,6 +128,13 @@ function showConnection({ name, code, reason, retryInMs }) {
 function noteRun(entry) {
   threads.note(entry);
   if (entry.thread === thread && !runs.has(entry.run)) open(thread, { keep: true });
+}
+
+/** An inbox that was trimmed does not begin at its beginning: what is under way is among its last entries. */
+async function noteLatest({ epoch, head }) {
+  threads.refreshSoon();
+  const { entries } = await api.inbox(epoch, Math.max(0, head - 200)).catch(() => ({ entries: [] }));
+  entries.forEach(noteRun);
 }
 
 // ---- conversations ----

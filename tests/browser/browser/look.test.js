@@ -6,11 +6,12 @@ import { after, before, describe, test } from 'node:test';
 import { ask, ended, logIn, picture, seriousFindings, startBrowser, startChat } from '../support.js';
 import { brokenUsage, longUsage } from '../usage.js';
 
-let chat, browser;
+let chat, browser, long;
 
 before(async () => {
   chat = await startChat();
   browser = await startBrowser();
+  long = await longUsage(chat.folder, 600_000);
 });
 
 after(async () => {
@@ -44,7 +45,7 @@ for (const [name, options] of [
 
       const page = await logIn(context, chat, name);
       await look(page, 'welcome');
-      const running = await ask(page, 'What do we spend?', [await longUsage(chat.folder)]);
+      const running = await ask(page, 'What do we spend?', [long]);
       await running.locator('.call[data-outcome=running]').first().waitFor();
       await look(page, 'running');
       await running.getByRole('button', { name: 'Cancel' }).click();

@@ -11,7 +11,7 @@ before(async () => {
   chat = await startChat();
   network = await startNetwork(chat.port);
   browser = await startBrowser({ chat, through: network.port });
-  long = await longUsage(chat.folder);
+  long = await longUsage(chat.folder, 150_000);
 });
 
 after(async () => {

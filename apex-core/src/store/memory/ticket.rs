@@ -16,12 +16,10 @@ impl TicketStore for MemoryTicketStore {
     async fn issue(&self, ticket: TicketRecord, now: Timestamp, most_unused: usize) -> Result<()> {
         let mut tickets = self.tickets.lock();
         tickets.retain(|_, known| known.expires_at > now);
-        let unused = tickets
-            .values()
-            .filter(|known| known.user == ticket.user)
-            .count();
-        if unused >= most_unused {
-            return Err(too_many_tickets(most_unused));
+        let of_user = || tickets.values().filter(|known| known.user == ticket.user);
+        if of_user().count() >= most_unused {
+            let lapses = of_user().map(|known| known.expires_at).min();
+            return Err(too_many_tickets(most_unused, lapses, now));
         }
         tickets.insert(ticket.hash, ticket);
         Ok(())

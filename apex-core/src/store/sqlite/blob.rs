@@ -1,3 +1,4 @@
+use super::node::make_folder;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::file::{Body, hex};
@@ -70,8 +71,7 @@ impl Blobs {
     }
 
     pub(super) fn make_folder(&self) -> Result<()> {
-        std::fs::create_dir_all(&self.folder)
-            .map_err(|error| failed("sqlite.open", &self.folder, error))
+        make_folder(&self.folder).map_err(|error| failed("sqlite.open", &self.folder, error))
     }
 
     /// Writes a body as it arrives; `check` is asked with the size so far before each piece.
@@ -194,14 +194,22 @@ fn write_pieces(
     file.sync_all().map_err(failed)?;
     std::fs::rename(&part, &path).map_err(failed)?;
     written.path = Some(path.clone());
-    // The name itself has to reach the disk before a row counts on it.
-    if let Some(folder) = path.parent() {
-        File::open(folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(failed)?;
-    }
+    sync_names(&path).map_err(failed)?;
     written.sha256 = hex(&digest.finalize());
     Ok(written)
+}
+
+/// Brings a name to the disk, before a row counts on it.
+#[cfg(unix)]
+fn sync_names(path: &Path) -> std::io::Result<()> {
+    path.parent()
+        .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+/// Elsewhere a folder cannot be opened, and the system does this by itself.
+#[cfg(not(unix))]
+fn sync_names(_: &Path) -> std::io::Result<()> {
+    Ok(())
 }
 
 fn parse(stem: &str) -> Option<BlobName> {

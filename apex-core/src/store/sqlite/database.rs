@@ -51,12 +51,12 @@ impl Database {
         // Nothing is written before it is known to be ours.
         check_ours(&connection, path)?;
         mark::check(&connection, path, options.environment)?;
+        // Until `opening` is dropped no other process gets in.
+        let (nodes, opening) = Nodes::enter(beside(path, "nodes"), node)?;
         configure(&connection, options.synchronous).map_err(failed)?;
         migrate(&mut connection, path, Epoch::new(clock))?;
         mark::set(&connection, path, options.environment)?;
         blobs.make_folder()?;
-        // Until `opening` is dropped no other process gets in.
-        let (nodes, opening) = Nodes::enter(beside(path, "nodes"), node)?;
         tidy(&connection, &nodes, blobs).map_err(|fault| fault.into_error("sqlite.open", path))?;
         drop(opening);
         let readers = (0..READERS)

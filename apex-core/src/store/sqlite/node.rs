@@ -1,10 +1,15 @@
 use crate::error::{Error, Kind, Result};
 use crate::id::NodeId;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The lock that keeps opening and cleaning up apart.
 const GUARD: &str = "guard";
+
+/// How often it is tried to get that lock, and how long is waited in between: 10 s together.
+const TRIES: u32 = 1_000;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Tells the processes that have a database open from those that died: each holds a lock on a file of its own,
 /// which the system lets go of when the process ends, however it ends. All of them are on one machine.
@@ -17,7 +22,9 @@ pub(super) struct Nodes {
 
 /// While it is there, no other process opens the same database.
 #[derive(Debug)]
-pub(super) struct Opening(#[allow(dead_code)] File);
+pub(super) struct Opening {
+    _guard: File,
+}
 
 /// A process that died. Its file goes with [`Dead::bury`].
 #[derive(Debug)]
@@ -28,7 +35,7 @@ pub(super) struct Dead {
 }
 
 impl Nodes {
-    /// Enters this process.
+    /// Enters this process, after those that are opening the database right now.
     pub(super) fn enter(folder: PathBuf, node: NodeId) -> Result<(Self, Opening)> {
         let failed = |error: std::io::Error| {
             Error::new(
@@ -39,9 +46,9 @@ impl Nodes {
             .with("folder", folder.display())
             .with_source(error)
         };
-        std::fs::create_dir_all(&folder).map_err(failed)?;
+        make_folder(&folder).map_err(failed)?;
         let guard = open(&folder.join(GUARD)).map_err(failed)?;
-        guard.lock().map_err(failed)?;
+        wait_for(&guard)?;
         let lock = open(&folder.join(node.to_string())).map_err(failed)?;
         lock.lock().map_err(failed)?;
         let nodes = Self {
@@ -49,7 +56,7 @@ impl Nodes {
             node,
             _lock: lock,
         };
-        Ok((nodes, Opening(guard)))
+        Ok((nodes, Opening { _guard: guard }))
     }
 
     /// The other processes that died and have not been buried yet, and whether another one is alive.
@@ -97,6 +104,28 @@ impl Dead {
             tracing::debug!(node = %self.node, %error, "the file of a dead node stays");
         }
     }
+}
+
+/// Makes a folder that only this process's user can look into.
+pub(super) fn make_folder(folder: &Path) -> std::io::Result<()> {
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(folder)
+}
+
+fn wait_for(guard: &File) -> Result<()> {
+    for _ in 0..TRIES {
+        if guard.try_lock().is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Err(Error::new(
+        Kind::Unavailable,
+        "sqlite.open",
+        "another process has been opening the database for too long; look whether it hangs",
+    ))
 }
 
 fn open(path: &Path) -> std::io::Result<File> {

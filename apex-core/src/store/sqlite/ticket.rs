@@ -28,11 +28,15 @@ impl TicketStore for SqliteTicketStore {
                 connection
                     .prepare_cached("DELETE FROM ticket WHERE expires_at <= ?1")?
                     .execute([now.as_millis()])?;
-                let unused: i64 = connection
-                    .prepare_cached("SELECT count(*) FROM ticket WHERE user = ?1")?
-                    .query_row([ticket.user.as_bytes()], |row| row.get(0))?;
-                if usize::try_from(unused).unwrap_or(usize::MAX) >= most_unused {
-                    return Err(too_many_tickets(most_unused).into());
+                let (unused, lapses) = connection.prepare_cached(UNUSED)?.query_row(
+                    [ticket.user.as_bytes()],
+                    |row| {
+                        let mut columns = Columns::of(row);
+                        Ok((columns.count()?, columns.optional_time()?))
+                    },
+                )?;
+                if unused >= most_unused as u64 {
+                    return Err(too_many_tickets(most_unused, lapses, now).into());
                 }
                 connection.prepare_cached(INSERT)?.execute(params![
                     ticket.hash.as_bytes(),
@@ -64,6 +68,7 @@ impl TicketStore for SqliteTicketStore {
 
 const INSERT: &str = "INSERT INTO ticket (hash, user, scopes, session, audience, origin, \
      expires_at, credential_expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+const UNUSED: &str = "SELECT count(*), min(expires_at) FROM ticket WHERE user = ?1";
 const REDEEM: &str = "DELETE FROM ticket WHERE hash = ?1 RETURNING hash, user, scopes, session, \
      audience, origin, expires_at, credential_expires_at";
 

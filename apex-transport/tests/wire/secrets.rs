@@ -1,0 +1,120 @@
+//! Tickets, tokens and cookies appear in no trace and no answer.
+
+use crate::support::socket::Socket;
+use crate::support::{PAGE, Wire, bearer};
+use serde_json::json;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
+
+/// Keeps everything that is traced, on every level.
+#[derive(Debug, Clone, Default)]
+struct Kept(Arc<Mutex<String>>);
+
+impl Visit for Kept {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        let _ = write!(self.0.lock().unwrap(), "{field}={value:?} ");
+    }
+}
+
+impl Subscriber for Kept {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        span.record(&mut self.clone());
+        Id::from_u64(1)
+    }
+    fn record(&self, _: &Id, values: &Record<'_>) {
+        values.record(&mut self.clone());
+    }
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn event(&self, event: &Event<'_>) {
+        event.record(&mut self.clone());
+    }
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+#[tokio::test]
+async fn no_credential_is_traced_or_told() {
+    let kept = Kept::default();
+    let _guard = tracing::subscriber::set_default(kept.clone());
+    let wire = Wire::start().await;
+    let token = wire.token("ada").await;
+    let ticket = wire.ticket(&token).await;
+    let canary = "CANARYcanaryCANARY";
+    let mut told = String::new();
+
+    let auth = bearer(&token);
+    let bad = bearer(canary);
+    let cookie = format!("__Host-apex_session={canary}");
+    for headers in [
+        vec![("authorization", bad.as_str())],
+        vec![("cookie", cookie.as_str())],
+        vec![
+            ("authorization", bad.as_str()),
+            ("authorization", auth.as_str()),
+        ],
+    ] {
+        told.push_str(&wire.get("/threads", &headers).await.text());
+    }
+    let body = format!(r#"{{"audience":{{"{canary}":1}}}}"#);
+    let answer = wire
+        .post("/auth/ticket", &[("authorization", &auth)], &body)
+        .await;
+    told.push_str(&answer.text());
+
+    let protocol = format!("apex.v1, apex.ticket.{canary}");
+    for (path, headers) in [
+        (format!("/ws?ticket={canary}"), vec![]),
+        (format!("/ws?token={canary}"), vec![]),
+        (format!("/ws?ticket={ticket}"), vec![]),
+        (format!("/ws?ticket={ticket}"), vec![]),
+        (
+            "/ws".to_owned(),
+            vec![("sec-websocket-protocol", protocol.as_str())],
+        ),
+        (
+            "/ws".to_owned(),
+            vec![("cookie", cookie.as_str()), ("origin", PAGE)],
+        ),
+    ] {
+        match Socket::open(wire.address, &path, &headers).await {
+            Ok(mut socket) => {
+                let first = socket.message().await;
+                write!(told, "{:?} {first:?}", socket.protocol).unwrap();
+            }
+            Err(refusal) => write!(told, "{refusal:?}").unwrap(),
+        }
+    }
+    let mut socket = wire.unknown().await;
+    for frame in [
+        json!({"frame": "hello", "id": 1, "ticket": [canary]}),
+        json!({"frame": "hello", "id": 1, "ticket": canary, "token": canary}),
+        json!({"frame": canary, "id": 1}),
+    ] {
+        socket.text(frame.to_string()).await;
+        told.push_str(&socket.frame().await.to_string());
+    }
+    socket
+        .say(json!({"frame": "hello", "ticket": canary}))
+        .await;
+    told.push_str(&socket.closed().await.1);
+    let mut socket = wire.unknown().await;
+    socket.call(json!({"frame": "hello", "token": token})).await;
+    wire.post("/auth/logout", &[("authorization", &auth)], "")
+        .await;
+    told.push_str(&socket.closed().await.1);
+
+    let traced = kept.0.lock().unwrap().clone();
+    assert!(traced.contains("closing"), "nothing was traced");
+    for secret in [token.as_str(), ticket.as_str(), canary] {
+        for (place, text) in [("traces", &traced), ("answers", &told)] {
+            let found = text.find(secret).map(|at| &text[at.saturating_sub(80)..at]);
+            assert_eq!(found, None, "a secret in the {place}");
+        }
+    }
+}
