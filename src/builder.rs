@@ -91,7 +91,8 @@ impl Builder {
         self
     }
 
-    /// Says where this process runs. Only [`Environment::Development`] opens the development login.
+    /// Says where this process runs. Only [`Environment::Development`] opens the development login; a database that
+    /// was made in one environment is refused in every other.
     #[must_use]
     pub fn environment(mut self, environment: Environment) -> Self {
         self.auth.environment = environment;
@@ -161,6 +162,7 @@ impl Builder {
             (None, Some(path)) => {
                 use apex_core::store::sqlite;
                 let options = sqlite::SqliteOptions {
+                    environment: self.auth.environment,
                     runs: self.runs,
                     files: self.files,
                     ..sqlite::SqliteOptions::new(path)

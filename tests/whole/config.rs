@@ -134,6 +134,32 @@ fn what_is_loaded_is_what_is_built() {
     assert!(path.exists());
 }
 
+#[test]
+fn a_database_of_one_environment_is_refused_in_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("a.db").display());
+    let build = |environment: &str| {
+        let pairs = [("APEX_ENVIRONMENT", environment), ("APEX_STORE_URL", &url)];
+        let config = Loader::new()
+            .environment(pairs)
+            .load::<ApexConfig>()
+            .unwrap()
+            .value;
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async { config.builder().unwrap().build().await.map(drop) })
+    };
+    build("production").unwrap();
+    for other in ["development", "staging"] {
+        let refused = build(other).unwrap_err();
+        assert_eq!(refused.kind(), error::Kind::Config);
+        assert!(
+            refused.to_string().contains("belongs to production"),
+            "{refused}"
+        );
+    }
+    build("production").unwrap();
+}
+
 /// The ranges are said here and checked again by the wire: they must agree, so that what loads also builds.
 #[test]
 fn every_bound_of_the_schema_passes_the_wire() {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub(super) struct Levers {
     catalogue: Arc<Catalogue>,
     /// By the place of a question: the last one there, and when.
-    asked: HashMap<usize, (u64, i64)>,
+    asked: Vec<(u64, i64)>,
     /// By the place of a user and model: which, in which window, how many.
     bursts: HashMap<usize, (u64, i64, u32)>,
     /// By a model's full name: its sibling's prices.
@@ -29,7 +29,8 @@ impl Levers {
     pub(super) fn new(catalogue: Arc<Catalogue>) -> Self {
         Self {
             catalogue,
-            asked: HashMap::new(),
+            // All zero, so that the system gives memory only where something is written.
+            asked: vec![(0, 0); repeats::SLOTS],
             bursts: HashMap::new(),
             siblings: BTreeMap::new(),
             failed: Effect::default(),
@@ -103,10 +104,11 @@ impl Levers {
             return (false, false);
         };
         let question = key::question(subject, record);
-        let last = self.asked.insert(repeats::slot(question), (question, at));
-        let again = last.is_some_and(|(asked, then)| {
-            asked == question && (at - then).abs() <= repeats::WINDOW_MS
-        });
+        let Some(place) = self.asked.get_mut(repeats::slot(question)) else {
+            return (false, false);
+        };
+        let (asked, then) = std::mem::replace(place, (question, at));
+        let again = asked == question && (at - then).abs() <= repeats::WINDOW_MS;
         let proven = again && record.input > 0 && record.content.is_some();
         (
             proven,

@@ -15,6 +15,7 @@ use super::report::facts::{self, EXAMPLES, Facts, Notes, Outlier};
 use super::report::{
     COPY, DayRow, Example, ModelRow, Period, Rejection, Report, Source, Totals, UserRow,
 };
+use apex_core::clock::Timestamp;
 use apex_core::error::{Error, Kind, Result};
 use apex_core::money::Usd;
 use levers::Levers;
@@ -44,10 +45,14 @@ pub struct Verification<'r> {
     totals: Totals,
     models: BTreeMap<String, Totals>,
     users: BTreeMap<String, Totals>,
-    days: BTreeMap<String, Totals>,
+    /// By the days since 1970, UTC; requests without a time under none.
+    days: BTreeMap<Option<i64>, Totals>,
     notes: Notes,
     levers: Levers,
 }
+
+/// A day, in milliseconds.
+const DAY_MS: i64 = 24 * 3_600_000;
 
 /// A report that adds up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,7 +181,10 @@ impl<'r> Verification<'r> {
             by_day: self
                 .days
                 .into_iter()
-                .map(|(day, totals)| DayRow { day, totals })
+                .map(|(day, totals)| DayRow {
+                    day: date(day),
+                    totals,
+                })
                 .collect(),
             notes: self.notes,
             effects: self.levers.effects(),
@@ -288,10 +296,7 @@ impl<'r> Verification<'r> {
             Some(user) if self.known_users.contains(user) => user,
             Some(_) => facts::OTHER_USERS,
         };
-        let day = record.at.map_or_else(
-            || facts::NO_DAY.to_owned(),
-            |at| at.to_string().chars().take(10).collect(),
-        );
+        let day = record.at.map(|at| at.as_millis().div_euclid(DAY_MS));
         add(&mut self.totals, record, price);
         add(
             self.models.entry(model.to_owned()).or_default(),
@@ -371,6 +376,17 @@ impl<'r> Verification<'r> {
             _ => {}
         }
     }
+}
+
+fn date(day: Option<i64>) -> String {
+    let Some(day) = day else {
+        return facts::NO_DAY.to_owned();
+    };
+    Timestamp::from_millis(day * DAY_MS)
+        .to_string()
+        .chars()
+        .take(10)
+        .collect()
 }
 
 fn add(totals: &mut Totals, record: &Decoded<'_>, price: Option<Usd>) {

@@ -1,5 +1,6 @@
 use super::blob::{BlobName, Blobs};
 use super::error::{Fault, classify};
+use super::mark;
 use super::migration::{check_ours, migrate};
 use super::node::{Dead, Nodes};
 use super::reader::Readers;
@@ -51,10 +52,12 @@ impl Database {
         let mut connection = connect(path).map_err(failed)?;
         // Nothing is written before it is known to be ours.
         check_ours(&connection, path)?;
+        mark::check(&connection, path, options.environment)?;
         // Until `opening` is dropped no other process gets in.
         let (nodes, opening) = Nodes::enter(beside(path, "nodes"), node)?;
         configure(&connection, options.synchronous).map_err(failed)?;
         migrate(&mut connection, path, Epoch::new(clock))?;
+        mark::set(&connection, path, options.environment)?;
         blobs.make_folder()?;
         tidy(&connection, &nodes, blobs).map_err(|fault| fault.into_error("sqlite.open", path))?;
         drop(opening);

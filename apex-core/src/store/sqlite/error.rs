@@ -1,4 +1,4 @@
-use crate::error::{Error, Kind, Outcome};
+use crate::error::{Error, Failure, Kind, Outcome};
 use rusqlite::ErrorCode;
 use std::path::Path;
 use std::time::Duration;
@@ -70,6 +70,10 @@ pub(super) fn classify(error: &rusqlite::Error, operation: &'static str, path: &
     let classified = Error::new(kind, operation, what)
         .with("database", path.display())
         .with("cause", error);
+    let classified = match error.sqlite_error() {
+        Some(code) => classified.with_failure(Failure::of_sqlite(code.extended_code)),
+        None => classified,
+    };
     match kind {
         Kind::Unavailable => classified.with_retry_after(Duration::from_secs(1)),
         _ => classified,
