@@ -85,6 +85,12 @@ impl Offer {
         }
     }
 
+    /// The way that decides; `None` where nothing is presented, or nothing that could be read.
+    pub(crate) fn way(&self) -> Option<Way> {
+        let first = self.credentials.as_ref().ok()?.first();
+        first.map(|(way, _)| *way)
+    }
+
     /// Verifies what was presented. `None` means that the client is to say who it is.
     ///
     /// # Errors

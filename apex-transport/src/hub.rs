@@ -13,11 +13,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 const OPERATION: &str = "hub.admit";
 
 /// How long a client that found this node full is told to wait.
 const COME_BACK: Duration = Duration::from_secs(5);
+
+/// How long an ended login is remembered: longer than a ticket that it bought can live and an entry can take.
+const REMEMBERED: Duration = Duration::from_secs(120);
 
 /// Who is connected to this node.
 #[derive(Debug, Clone)]
@@ -55,6 +59,31 @@ struct State {
     admitted: u64,
     refused: u64,
     draining: Option<Draining>,
+    revoked: Revoked,
+}
+
+/// The logins that ended lately: an entry that was verified just before must not slip in just after.
+#[derive(Debug, Default)]
+struct Revoked {
+    at: HashMap<SessionId, Instant>,
+    sweep_at: usize,
+}
+
+impl Revoked {
+    fn add(&mut self, session: SessionId) {
+        let now = Instant::now();
+        // Swept whenever it has doubled: bounded by what ends within the time, at a constant cost for each.
+        if self.at.len() >= self.sweep_at {
+            self.at.retain(|_, at| now.duration_since(*at) < REMEMBERED);
+            self.sweep_at = 2 * self.at.len() + 64;
+        }
+        self.at.insert(session, now);
+    }
+
+    fn contains(&self, session: SessionId) -> bool {
+        let at = self.at.get(&session);
+        at.is_some_and(|at| at.elapsed() < REMEMBERED)
+    }
 }
 
 #[derive(Debug)]
@@ -126,9 +155,10 @@ impl Hub {
         }
     }
 
-    /// Closes the connections that came by a login which has ended.
+    /// Closes the connections that came by a login which has ended, and keeps out those that are about to.
     pub fn revoke(&self, session: SessionId) {
-        let state = self.0.state.lock();
+        let mut state = self.0.state.lock();
+        state.revoked.add(session);
         for taken in state.seats.values() {
             if taken.session == Some(session) {
                 taken.mailbox.put(Notice::Revoked);
@@ -178,6 +208,7 @@ impl Hub {
         state.seats.insert(id, taken);
         state.unknown += 1;
         state.admitted += 1;
+        metrics::gauge!("apex_connections").increment(1.0);
         Ok(Seat {
             hub: self.clone(),
             id,
@@ -206,6 +237,16 @@ impl Seat {
     /// Says whose connection it is; again, by which login the same user goes on.
     pub(crate) fn identify(&self, principal: &Principal) -> Result<()> {
         let mut state = self.hub.0.state.lock();
+        if principal
+            .session()
+            .is_some_and(|session| state.revoked.contains(session))
+        {
+            return Err(Error::new(
+                Kind::Unauthenticated,
+                OPERATION,
+                "the login has ended; log in again",
+            ));
+        }
         let State {
             seats,
             users,
@@ -248,6 +289,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut state = self.hub.0.state.lock();
         if let Some(taken) = state.seats.remove(&self.id) {
+            metrics::gauge!("apex_connections").decrement(1.0);
             match taken.user {
                 Some(user) => release(&mut state.users, user),
                 None => state.unknown -= 1,

@@ -77,7 +77,7 @@ fn nonsense_in_a_row_is_refused_with_its_line() {
             "has 7 columns where the header has 6",
         ),
         ("2026-10-01,a,gpt-4o,,,0\n", "has no token counts"),
-        ("2026-10-01,a\0b,gpt-4o,10,5,0\n", "control character"),
+        ("2026-10-01,a,gpt\0-4o,10,5,0\n", "control character"),
     ];
     for (bad, expected) in cases {
         let found = rejected(&format!("{base}{bad}{}", row(3)));

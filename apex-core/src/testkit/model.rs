@@ -43,7 +43,6 @@ impl Model {
         }
     }
 
-    /// `first` is looked up only when the run is new.
     pub(super) fn start(&mut self, user: UserId, new: &NewRun) -> Result<(RunId, bool), Kind> {
         let same = |run: &&ModelRun| run.user == user && run.new.request == new.request;
         if let Some(known) = self.runs.iter().find(same) {

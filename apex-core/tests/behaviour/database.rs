@@ -52,6 +52,7 @@ trials!(
     a_closed_store_lets_go_of_the_file,
     two_stores_on_one_file_write_side_by_side,
     many_may_open_a_new_file_at_once,
+    nobody_else_on_the_machine_can_read_it,
 );
 
 async fn a_path_that_cannot_be_a_database_is_refused_plainly(folder: PathBuf) {
@@ -354,6 +355,24 @@ async fn many_may_open_a_new_file_at_once(folder: PathBuf) {
     }
     let inbox = benches[0].stores.runs.inbox(&user, 0, 100).await.unwrap();
     assert_eq!(inbox.entries.len(), 8);
+}
+
+async fn nobody_else_on_the_machine_can_read_it(folder: PathBuf) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let bench = bench(&folder.join("a.db"));
+    bench.start(&bench.user()).await;
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{:?}", entry.path());
+        names.push(entry.file_name().into_string().unwrap());
+    }
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        ["a.db", "a.db-shm", "a.db-wal", "a.db.files", "a.db.nodes"]
+    );
 }
 
 fn bench(path: &Path) -> Bench {

@@ -25,6 +25,7 @@ mod follow;
 mod http;
 mod link;
 mod session;
+mod sink;
 
 pub use api::{Api, Login};
 pub use follow::Update;
@@ -38,7 +39,8 @@ use apex_core::event::Decision;
 use apex_core::id::{ApprovalId, FileId, RequestId, RunId, StepId, ThreadId};
 use apex_core::run::{Accepted, Position};
 use async_trait::async_trait;
-use session::{Command, Session, Sink};
+use session::{Command, Session};
+use sink::Sink;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -4,6 +4,7 @@ use super::backoff::{Backoff, random_part};
 use super::follow::{Applied, Update, Verdict};
 use super::http::{Place, error_from};
 use super::link::{ClientWay, Refused, Socket, closed_with, send, walk};
+use super::sink::{Sink, Unsent};
 use super::{ClientOptions, Tickets};
 use crate::protocol::{
     Advice, Call, ClientFrame, CloseCode, ErrorFrame, EventFrame, FrameId, Hello, OfRun, Ping,
@@ -16,9 +17,7 @@ use apex_core::run::Position;
 use futures_util::StreamExt as _;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
@@ -31,43 +30,6 @@ const SEND: Duration = Duration::from_secs(10);
 
 /// How long a subscription rests that broke off for a reason that may pass.
 const REST: Duration = Duration::from_secs(1);
-
-/// Where the updates of one run go.
-#[derive(Debug)]
-pub(super) struct Sink {
-    pub(super) updates: mpsc::Sender<Result<Update>>,
-    /// Set when an update was left out because its reader was behind; the reader clears it when it has caught up.
-    pub(super) behind: Arc<AtomicBool>,
-}
-
-/// Why an update was not passed on.
-enum Unsent {
-    /// The reader is behind and will say when it has caught up.
-    Behind,
-    /// The reader has caught up in the meantime.
-    CaughtUp,
-    /// The reader is gone.
-    Gone,
-}
-
-impl Sink {
-    fn send(&self, update: Result<Update>) -> Result<(), Unsent> {
-        match self.updates.try_send(update) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Closed(_)) => Err(Unsent::Gone),
-            Err(TrySendError::Full(_)) => {
-                self.behind.store(true, Ordering::SeqCst);
-                // A reader that emptied the channel just before that would wait for ever.
-                let empty = self.updates.capacity() == self.updates.max_capacity();
-                if empty && self.behind.swap(false, Ordering::SeqCst) {
-                    Err(Unsent::CaughtUp)
-                } else {
-                    Err(Unsent::Behind)
-                }
-            }
-        }
-    }
-}
 
 /// What the handles of a client ask.
 pub(super) enum Command {

@@ -412,6 +412,7 @@ impl Connection {
             return;
         }
         tracing::debug!(connection = %self.id, code = code.code(), reason, "closing");
+        metrics::counter!("apex_closes_total", "code" => code.row().name).increment(1);
         self.phase = Phase::Closing(now.elapsed + self.config.close_within);
         self.actions.clear();
         self.streams.clear();

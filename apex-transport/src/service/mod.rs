@@ -43,8 +43,10 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// It mounts in any host, under the host's prefix or [`crate::TransportConfig::prefix`], on a hyper connection that
 /// allows upgrades and within a tokio runtime:
 ///
-/// ```ignore
-/// let app = axum::Router::new().nest_service("/apex", service);
+/// ```
+/// # fn mount(service: apex_transport::TransportService) {
+/// let app: axum::Router = axum::Router::new().nest_service("/apex", service);
+/// # }
 /// ```
 #[derive(Debug, Clone)]
 pub struct TransportService {

@@ -339,6 +339,7 @@ async fn what_is_no_upgrade_is_told_what_one_is() {
 async fn logging_out_closes_the_connections_of_that_login_alone() {
     let wire = Wire::start().await;
     let (first, second) = (wire.token("ada").await, wire.token("ada").await);
+    let unused = wire.ticket(&first).await;
     let mut closed = wire.socket(&first).await;
     let mut stays = wire.socket(&second).await;
     let auth = bearer(&first);
@@ -348,6 +349,9 @@ async fn logging_out_closes_the_connections_of_that_login_alone() {
     assert_eq!(answer.status, 204);
     assert!(answer.header("set-cookie").unwrap().contains("Max-Age=0"));
     assert_eq!(closed.closed().await, (4401, "logged out".into()));
+    // A ticket that the login bought before opens nothing any more.
+    let path = format!("/ws?ticket={unused}");
+    assert_eq!(refused(&wire, &path, &[]).await.status, 401);
     assert_eq!(
         stays.call(json!({"frame": "ping", "n": 1})).await["frame"],
         "pong"

@@ -30,13 +30,13 @@ pub(super) struct Draft {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cost) struct Decoded<'a> {
     pub(in crate::cost) at: Option<Timestamp>,
-    pub(in crate::cost) request: Option<&'a str>,
+    pub(in crate::cost) request: Option<&'a [u8]>,
     pub(in crate::cost) user: Option<&'a str>,
-    pub(in crate::cost) session: Option<&'a str>,
+    pub(in crate::cost) session: Option<&'a [u8]>,
     pub(in crate::cost) provider: Option<&'a str>,
     pub(in crate::cost) model: &'a str,
     pub(in crate::cost) tier: Option<&'a str>,
-    pub(in crate::cost) content: Option<&'a str>,
+    pub(in crate::cost) content: Option<&'a [u8]>,
     pub(in crate::cost) status: UsageStatus,
     pub(in crate::cost) batch: bool,
     /// All tokens sent, cached and cache-writing ones included.
@@ -122,6 +122,7 @@ impl Draft {
     ///
     /// # Errors
     /// Why it is no usage record.
+    #[inline]
     pub(super) fn decode<'a>(&'a self, file: &'a [u8]) -> Result<Decoded<'a>, String> {
         let raw = |field| self.text(field, file);
         let number = |field| tokens(field, raw(field));
@@ -153,12 +154,12 @@ impl Draft {
         let tier = text(Field::Tier, raw(Field::Tier))?;
         Ok(Decoded {
             at: moment(&self.days, raw(Field::Time))?,
-            request: text(Field::Request, raw(Field::Request))?,
+            request: some(raw(Field::Request)),
             user: text(Field::User, raw(Field::User))?,
-            session: text(Field::Session, raw(Field::Session))?,
+            session: some(raw(Field::Session)),
             provider: text(Field::Provider, raw(Field::Provider))?,
             model: text(Field::Model, raw(Field::Model))?.unwrap_or_default(),
-            content: text(Field::Content, raw(Field::Content))?,
+            content: some(raw(Field::Content)),
             status,
             batch: flag(raw(Field::Batch))?
                 || tier.is_some_and(|t| t.eq_ignore_ascii_case("batch")),
@@ -284,6 +285,11 @@ fn flag(text: &[u8]) -> Result<bool, String> {
     } else {
         Err(format!("batch {} is neither true nor false", shown(text)))
     }
+}
+
+/// A text that is only ever compared with others, so that its bytes need not mean anything.
+fn some(text: &[u8]) -> Option<&[u8]> {
+    (!is_nothing(text)).then_some(text)
 }
 
 /// A text without control characters.

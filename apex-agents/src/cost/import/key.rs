@@ -11,16 +11,19 @@ pub(in crate::cost) fn subject(user: u64, route: u64) -> u64 {
 
 /// A user as a number; no user is one too.
 pub(in crate::cost) fn user(record: &Decoded<'_>) -> u64 {
-    record.user.map_or(1, hash)
+    record.user.map_or(1, |user| hash(user.as_bytes()))
 }
 
 /// Provider, model, tier and way as a number.
 pub(in crate::cost) fn route(record: &Decoded<'_>) -> u64 {
-    let provider = mix(hash(record.model), record.provider.map_or(1, hash));
+    let provider = mix(
+        hash(record.model.as_bytes()),
+        record.provider.map_or(1, |name| hash(name.as_bytes())),
+    );
     mix(
         provider,
         record.tier.map_or(u64::from(record.batch), |tier| {
-            hash(tier) ^ u64::from(record.batch)
+            hash(tier.as_bytes()) ^ u64::from(record.batch)
         }),
     )
 }

@@ -154,6 +154,7 @@ impl<'a> Import<'a> {
     ///
     /// # Errors
     /// The reader failed.
+    #[inline]
     pub(in crate::cost) fn next(&mut self) -> Result<Option<RowOf<'_>>> {
         self.feed.take(std::mem::take(&mut self.pending));
         let Some(records) = &mut self.records else {
@@ -252,6 +253,19 @@ impl<'a> Import<'a> {
         // The first reason is nearest to the cause.
         self.refused.get_or_insert(Rejection { line: 1, reason });
     }
+}
+
+/// Reads a whole file as an import would and keeps nothing: its rows, and how many of them are usage records.
+///
+/// # Errors
+/// The reader failed.
+pub fn check(reader: impl Read + Send) -> Result<(u64, u64)> {
+    let mut import = Import::open(reader)?;
+    let mut usable = 0;
+    while let Some(row) = import.next()? {
+        usable += u64::from(row.record.is_ok());
+    }
+    Ok((import.rows, usable))
 }
 
 fn source_failed(error: std::io::Error) -> Error {

@@ -19,6 +19,8 @@ pub(super) struct Bar {
     pub(super) class: &'static str,
     /// Where a floating bar begins; zero for one that stands on the axis.
     pub(super) from: Usd,
+    /// What stands beside it in the place of its amount.
+    pub(super) note: Option<String>,
 }
 
 impl Bar {
@@ -29,6 +31,7 @@ impl Bar {
             amount,
             class: "bar",
             from: Usd::ZERO,
+            note: None,
         }
     }
 }
@@ -106,7 +109,7 @@ pub(super) fn rows(id: &str, title: &str, description: &str, bars: &[Bar]) -> St
             ROW - 8.0,
             x + width + 8.0,
             y + 17.0,
-            html(&dollars(bar.amount)),
+            html(bar.note.as_deref().unwrap_or(&dollars(bar.amount))),
         );
     }
     svg.push_str("</svg>");

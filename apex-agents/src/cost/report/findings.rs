@@ -1,7 +1,7 @@
 //! What the reader must know about the records, in words.
 
 use super::facts::{Facts, NO_DAY, Notes, OTHER_MODELS, OTHER_USERS, OUTLIER_RATIO};
-use super::words::{count, dollars, percent};
+use super::words::{count, counted, dollars, percent};
 use super::{Example, Finding, Severity};
 use apex_core::money::Usd;
 use std::cmp::Reverse;
@@ -114,8 +114,9 @@ fn refused(facts: &Facts) -> Option<Finding> {
             "file_refused",
             Severity::Critical,
             format!(
-                "{count} of {} files could not be read, or not to the end",
-                facts.sources.len()
+                "{} of {} could not be read, or not to the end",
+                count,
+                counted(facts.sources.len() as u64, "file", "files")
             ),
             "What is behind the line named is not in this report.".to_owned(),
         )
@@ -158,7 +159,7 @@ fn copies(facts: &Facts) -> Option<Finding> {
         ..finding(
             "duplicate_rows",
             Severity::Warning,
-            format!("{} rows are copies of earlier ones and were left out", notes.copies),
+            counted(notes.copies, "row is a copy of an earlier one and was left out", "rows are copies of earlier ones and were left out"),
             "They have the same request id and the same figures as an earlier row: the export wrote them twice."
                 .to_owned(),
         )
@@ -173,7 +174,7 @@ fn twins(facts: &Facts) -> Option<Finding> {
         ..finding(
             "identical_rows",
             Severity::Warning,
-            format!("{} rows equal an earlier row in every column, and are counted", notes.twins),
+            counted(notes.twins, "row equals an earlier one in every column, and is counted", "rows equal earlier ones in every column, and are counted"),
             "Without request ids nobody can tell a row that was exported twice from two equal requests. Export the \
              request id to be sure."
                 .to_owned(),
@@ -189,7 +190,7 @@ fn free(facts: &Facts) -> Option<Finding> {
         ..finding(
             "recorded_as_free",
             if notes.free_worth > Usd::ZERO { Severity::Warning } else { Severity::Info },
-            format!("{} requests are recorded with a cost of $0", count(notes.free)),
+            counted(notes.free, "request is recorded with a cost of $0", "requests are recorded with a cost of $0"),
             format!(
                 "{} of them have a price; at list price they cost ${}. A free tier is one reason, a tool that did not \
                  know the price another.",
@@ -340,8 +341,8 @@ fn spikes(facts: &Facts) -> Option<Finding> {
             "spend_spike",
             Severity::Info,
             format!(
-                "{} days cost far more than an ordinary day, most of all {day} with {}",
-                found.len(),
+                "{} far more than an ordinary day, most of all {day} with {}",
+                counted(found.len() as u64, "day cost", "days cost"),
                 dollars(*top)
             ),
             format!(
@@ -366,7 +367,7 @@ fn undated(facts: &Facts) -> Option<Finding> {
         ..finding(
             "undated",
             Severity::Info,
-            format!("{count} requests have no time"),
+            counted(count, "request has no time", "requests have no time"),
             "They are priced only where the price never changed, and stand under the day `unknown`.".to_owned(),
         )
     })

@@ -132,8 +132,11 @@ impl Report {
                 }
             } else {
                 Bar {
-                    class: "bar ceiling",
-                    ..Bar::new(format!("{name} (does not count)"), Usd::ZERO)
+                    note: Some(format!(
+                        "does not count (at most {})",
+                        dollars(step.saving_usd.high)
+                    )),
+                    ..Bar::new(name, Usd::ZERO)
                 }
             });
         }

@@ -25,6 +25,15 @@ pub(crate) fn count(number: u64) -> String {
     grouped(&number.to_string())
 }
 
+/// A number with the words that go with one, or with another number.
+pub(super) fn counted(number: u64, one: &str, several: &str) -> String {
+    format!(
+        "{} {}",
+        count(number),
+        if number == 1 { one } else { several }
+    )
+}
+
 fn grouped(digits: &str) -> String {
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (position, digit) in digits.chars().enumerate() {
@@ -98,6 +107,8 @@ mod tests {
             (count(0), count(999), count(72_967_539)),
             ("0".into(), "999".into(), "72,967,539".into())
         );
+        assert_eq!(counted(1, "row is", "rows are"), "1 row is");
+        assert_eq!(counted(1_000, "row is", "rows are"), "1,000 rows are");
         assert_eq!(percent(usd("1"), usd("3")), "33.3%");
         assert_eq!(percent(usd("1"), usd("0")), "0.0%");
     }

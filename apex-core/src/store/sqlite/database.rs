@@ -13,6 +13,7 @@ use crate::run::{Topic, Wakeup};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use std::collections::HashSet;
+use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +48,7 @@ impl Database {
         let path = options.path.as_path();
         check_path(path)?;
         let failed = |error| classify(&error, "sqlite.open", path);
+        make_private(path);
         let mut connection = connect(path).map_err(failed)?;
         // Nothing is written before it is known to be ours.
         check_ours(&connection, path)?;
@@ -110,6 +112,16 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
+}
+
+/// Makes a new file one that only this process's user can read; SQLite gives its other files the same rights. What
+/// is there already keeps its rights, and what goes wrong here SQLite will say.
+fn make_private(path: &Path) {
+    let mut new = OpenOptions::new();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut new, 0o600);
+    let made = new.write(true).create_new(true).open(path);
+    tracing::debug!(path = %path.display(), new = made.is_ok(), "a database is opened");
 }
 
 fn configure(connection: &Connection, synchronous: Synchronous) -> rusqlite::Result<()> {
