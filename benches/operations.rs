@@ -23,7 +23,9 @@ use tokio::runtime::Runtime;
 const ROUNDS: usize = 5;
 
 /// Name, calls a round, and what carries them out.
-const PATHS: [(&str, usize, fn(usize)); 4] = [
+type Measured = (&'static str, usize, fn(usize));
+
+const PATHS: [Measured; 4] = [
     ("bare_call", 1_000_000, bare),
     ("policy_call", 200_000, through_policy),
     ("breaker_refusal", 200_000, refused),

@@ -541,6 +541,19 @@ fn variables_and_folders_are_checked_by_name() {
 }
 
 #[test]
+fn a_rule_is_not_judged_on_a_field_that_is_faulty_already() {
+    assert_eq!(only(&variables([("APEX_A_HIGH", "0")])).key, "a.low");
+    let one = variables([("APEX_A_LOW", "few"), ("APEX_A_HIGH", "0")]);
+    assert_eq!(only(&one).code, FaultCode::Type);
+    let unread = variables([("APEX_A_HIGH", "0")]).toml_file("/nowhere/apex.toml");
+    assert_eq!(
+        only(&unread).code,
+        FaultCode::Unreadable,
+        "what the file says of low is unknown"
+    );
+}
+
+#[test]
 fn two_configurations_in_one_process_share_nothing() {
     let pairs = [
         ("APEX_A_COUNT", "4"),

@@ -1,6 +1,6 @@
 //! One error for every crate and every language.
 //!
-//! An [`Error`] says what kind of thing went wrong ([`Kind`], with its row in the [catalogue]), during which
+//! An [`Error`] says what kind of thing went wrong ([`Kind`], with its row in the [catalogue](page)), during which
 //! operation, with what context, why (its source), and whether the write it belongs to was applied ([`Outcome`]):
 //! what a caller must know before it tries again. `Display` is one line for people; `Debug` is a report for logs.
 //! Neither may carry a secret: whoever adds context keeps credentials out.
