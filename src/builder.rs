@@ -151,9 +151,8 @@ impl Builder {
         let registry = if self.own_agents {
             self.registry
         } else {
-            let catalogue = self
-                .catalogue
-                .map_or_else(|| Catalogue::embedded().map(Arc::new), Ok)?;
+            let catalogue =
+                self.catalogue.map_or_else(|| Catalogue::embedded().map(Arc::new), Ok)?;
             agents::team(catalogue, self.analysis).with(self.registry)
         };
         let stores = match (self.stores, self.database) {
@@ -170,10 +169,7 @@ impl Builder {
                 sqlite::open(&options, Arc::clone(&clock))?
             }
             _ => memory::open(
-                memory::MemoryOptions {
-                    runs: self.runs,
-                    files: self.files,
-                },
+                memory::MemoryOptions { runs: self.runs, files: self.files },
                 Arc::clone(&clock),
             ),
         };
@@ -185,13 +181,8 @@ impl Builder {
             self.auth,
         );
         let live = Live::default();
-        let engine = Engine::new(
-            stores.clone(),
-            live.clone(),
-            Arc::clone(&clock),
-            registry,
-            self.engine,
-        )?;
+        let engine =
+            Engine::new(stores.clone(), live.clone(), Arc::clone(&clock), registry, self.engine)?;
         let service = TransportService::new(Transport {
             stores: stores.clone(),
             auth: auth.clone(),

@@ -8,15 +8,9 @@ use std::time::Instant;
 
 fn main() {
     // Cargo itself passes `--bench`.
-    let rows = std::env::args()
-        .skip(1)
-        .find_map(|a| a.parse::<usize>().ok())
-        .unwrap_or(100_000);
+    let rows = std::env::args().skip(1).find_map(|a| a.parse::<usize>().ok()).unwrap_or(100_000);
     let sample = sample::csv();
-    let header = sample
-        .iter()
-        .position(|b| *b == b'\n')
-        .map_or(0, |end| end + 1);
+    let header = sample.iter().position(|b| *b == b'\n').map_or(0, |end| end + 1);
     let (head, body) = sample.split_at(header);
     let mut file = head.to_vec();
     for line in body.split_inclusive(|b| *b == b'\n').cycle().take(rows) {

@@ -25,9 +25,7 @@ use std::time::{Duration, Instant};
 type Path = (&'static str, fn(u64));
 
 const PATHS: &[Path] = &[
-    ("decode_subscribe", |count| {
-        decoded(&subscribe(RunId::new(&SystemClock)), count)
-    }),
+    ("decode_subscribe", |count| decoded(&subscribe(RunId::new(&SystemClock)), count)),
     ("decode_message_2k", |count| decoded(&message(), count)),
     ("encode_pong", |count| {
         let pong = ServerFrame::Pong(Pong { id: 7.into(), n: 7 });
@@ -57,10 +55,7 @@ const PATHS: &[Path] = &[
         let key = followed(&mut connection);
         let event = thought(0);
         for seq in 1..=count {
-            let event = Recorded {
-                seq,
-                ..event.clone()
-            };
+            let event = Recorded { seq, ..event.clone() };
             let brought = Brought::Run(Delivery::Events(vec![event]));
             connection.handle(Input::Brought(key, brought), moment(Duration::ZERO));
             black_box(connection.next_outgoing().unwrap());
@@ -70,10 +65,7 @@ const PATHS: &[Path] = &[
 
 fn main() {
     // Cargo itself passes `--bench`.
-    let words: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|word| word != "--bench")
-        .collect();
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["gate", path, count] => path_of(path)(count.parse().unwrap()),
@@ -139,10 +131,7 @@ fn thought(seq: u64) -> Recorded {
 }
 
 fn moment(elapsed: Duration) -> Moment {
-    Moment {
-        elapsed,
-        at: Timestamp::from_millis(1_763_805_600_000),
-    }
+    Moment { elapsed, at: Timestamp::from_millis(1_763_805_600_000) }
 }
 
 fn welcomed() -> Connection {
@@ -164,14 +153,10 @@ fn welcomed() -> Connection {
 }
 
 fn followed(connection: &mut Connection) -> apex_transport::connection::StreamKey {
-    let subscribe = format!(
-        r#"{{"frame":"subscribe","id":12,"run":"{}"}}"#,
-        RunId::new(&SystemClock)
-    );
+    let subscribe =
+        format!(r#"{{"frame":"subscribe","id":12,"run":"{}"}}"#, RunId::new(&SystemClock));
     connection.handle(Input::Text(&subscribe), moment(Duration::ZERO));
-    let Some(Action::Follow(key, ..)) = connection.next_action() else {
-        panic!("not followed")
-    };
+    let Some(Action::Follow(key, ..)) = connection.next_action() else { panic!("not followed") };
     let opened = Opened {
         epoch: Epoch::new(&SystemClock),
         head: 0,

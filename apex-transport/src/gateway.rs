@@ -48,14 +48,7 @@ impl Gateway {
     /// `config_invalid`.
     pub(crate) fn new(transport: Transport) -> Result<Self> {
         transport.config.validate()?;
-        let Transport {
-            stores,
-            auth,
-            runner,
-            live,
-            clock,
-            config,
-        } = transport;
+        let Transport { stores, auth, runner, live, clock, config } = transport;
         Ok(Self {
             stores,
             auth,
@@ -116,15 +109,13 @@ fn count(way: Option<Way>, refused: Option<&Error>) {
 
 /// Gives up on a store that does not answer: nobody is let in by default.
 async fn within<T>(longest: Duration, verify: impl Future<Output = Result<T>>) -> Result<T> {
-    in_time(longest, verify)
-        .await
-        .map_err(|error| match error.kind() {
-            Kind::DeadlineExceeded => Error::new(
-                Kind::Unavailable,
-                "auth.verify",
-                "the credential could not be verified in time; try again",
-            )
-            .with_retry_after(Duration::from_secs(1)),
-            _ => error,
-        })
+    in_time(longest, verify).await.map_err(|error| match error.kind() {
+        Kind::DeadlineExceeded => Error::new(
+            Kind::Unavailable,
+            "auth.verify",
+            "the credential could not be verified in time; try again",
+        )
+        .with_retry_after(Duration::from_secs(1)),
+        _ => error,
+    })
 }

@@ -120,11 +120,7 @@ impl Mailbox {
 
 impl Hub {
     pub(crate) fn new(config: HubConfig) -> Self {
-        Self(Arc::new(Inner {
-            config,
-            state: Mutex::new(State::default()),
-            left: Notify::new(),
-        }))
+        Self(Arc::new(Inner { config, state: Mutex::new(State::default()), left: Notify::new() }))
     }
 
     /// How many are connected.
@@ -200,20 +196,12 @@ impl Hub {
             .with_retry_after(COME_BACK));
         }
         let mailbox = Arc::new(Mailbox::default());
-        let taken = Taken {
-            user: None,
-            session: None,
-            mailbox: Arc::clone(&mailbox),
-        };
+        let taken = Taken { user: None, session: None, mailbox: Arc::clone(&mailbox) };
         state.seats.insert(id, taken);
         state.unknown += 1;
         state.admitted += 1;
         metrics::gauge!("apex_connections").increment(1.0);
-        Ok(Seat {
-            hub: self.clone(),
-            id,
-            mailbox,
-        })
+        Ok(Seat { hub: self.clone(), id, mailbox })
     }
 }
 
@@ -237,23 +225,14 @@ impl Seat {
     /// Says whose connection it is; again, by which login the same user goes on.
     pub(crate) fn identify(&self, principal: &Principal) -> Result<()> {
         let mut state = self.hub.0.state.lock();
-        if principal
-            .session()
-            .is_some_and(|session| state.revoked.contains(session))
-        {
+        if principal.session().is_some_and(|session| state.revoked.contains(session)) {
             return Err(Error::new(
                 Kind::Unauthenticated,
                 OPERATION,
                 "the login has ended; log in again",
             ));
         }
-        let State {
-            seats,
-            users,
-            unknown,
-            refused,
-            ..
-        } = &mut *state;
+        let State { seats, users, unknown, refused, .. } = &mut *state;
         let Some(taken) = seats.get_mut(&self.id) else {
             return Err(Error::internal(OPERATION, "a connection lost its place"));
         };
@@ -317,12 +296,7 @@ mod tests {
     use std::task::Waker;
 
     fn hub() -> Hub {
-        Hub::new(HubConfig {
-            connections: 4,
-            unknown: 2,
-            per_user: 2,
-            ..HubConfig::default()
-        })
+        Hub::new(HubConfig { connections: 4, unknown: 2, per_user: 2, ..HubConfig::default() })
     }
 
     fn admit(hub: &Hub) -> Result<Seat> {
@@ -362,10 +336,7 @@ mod tests {
             })
             .collect();
         let third = admit(&hub).unwrap();
-        assert_eq!(
-            third.identify(&ada).unwrap_err().kind(),
-            Kind::TooManyConnections
-        );
+        assert_eq!(third.identify(&ada).unwrap_err().kind(), Kind::TooManyConnections);
         drop(seats);
         third.identify(&ada).unwrap();
         drop(third);

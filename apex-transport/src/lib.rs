@@ -7,10 +7,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(
     not(feature = "websocket"),
-    allow(
-        dead_code,
-        reason = "connections need a kind of socket to be made over"
-    )
+    allow(dead_code, reason = "connections need a kind of socket to be made over")
 )]
 
 mod call;

@@ -134,13 +134,7 @@ impl Auth {
         clock: Arc<dyn Clock>,
         config: AuthConfig,
     ) -> Self {
-        Self {
-            tickets,
-            sessions,
-            users,
-            clock,
-            config,
-        }
+        Self { tickets, sessions, users, clock, config }
     }
 
     /// Lets anyone in under any name: for a developer's machine, and refused elsewhere as if it did not exist.
@@ -196,9 +190,7 @@ impl Auth {
             expires_at,
             credential_expires_at: entry.expires_at,
         };
-        self.tickets
-            .issue(record, now, self.config.unused_tickets)
-            .await?;
+        self.tickets.issue(record, now, self.config.unused_tickets).await?;
         Ok(Ticket { ticket, expires_at })
     }
 
@@ -223,9 +215,8 @@ impl Auth {
     /// # Errors
     /// `not_found` for an entry without a login, or one that has ended.
     pub async fn log_out(&self, principal: &Principal) -> Result<()> {
-        let session = principal
-            .session()
-            .ok_or_else(|| Error::not_found("auth.log_out", "session"))?;
+        let session =
+            principal.session().ok_or_else(|| Error::not_found("auth.log_out", "session"))?;
         self.sessions.end(principal, session).await
     }
 
@@ -242,19 +233,12 @@ impl Auth {
         let principal = Principal::from_session(record.user, record.scopes, record.session);
         let expires_at = record.expires_at;
         self.sessions.create(record).await?;
-        Ok(Login {
-            token,
-            principal,
-            expires_at,
-        })
+        Ok(Login { token, principal, expires_at })
     }
 
     async fn by_token(&self, token: &Secret<String>, presented: &Presented) -> Result<Entry> {
-        let session = self
-            .sessions
-            .find(&TokenHash::of(token.reveal()))
-            .await?
-            .ok_or_else(refused)?;
+        let session =
+            self.sessions.find(&TokenHash::of(token.reveal())).await?.ok_or_else(refused)?;
         if session.expires_at <= self.clock.now() {
             return Err(Error::new(
                 Kind::TokenExpired,
@@ -272,11 +256,8 @@ impl Auth {
 
     async fn by_ticket(&self, ticket: &Secret<String>, presented: &Presented) -> Result<Entry> {
         // Taken out first, checked afterwards: a ticket that fails a check is burnt.
-        let record = self
-            .tickets
-            .redeem(&TokenHash::of(ticket.reveal()))
-            .await?
-            .ok_or_else(refused)?;
+        let record =
+            self.tickets.redeem(&TokenHash::of(ticket.reveal())).await?.ok_or_else(refused)?;
         let now = self.clock.now();
         let origin_fits = record.origin.is_none() || record.origin == presented.origin;
         if record.expires_at <= now || record.audience != DEFAULT_AUDIENCE || !origin_fits {
@@ -287,11 +268,7 @@ impl Auth {
             Some(session) => Principal::from_session(record.user, record.scopes, session),
             None => Principal::vouched(record.user, record.scopes),
         };
-        Ok(Entry {
-            principal,
-            way: presented.way,
-            expires_at: record.credential_expires_at,
-        })
+        Ok(Entry { principal, way: presented.way, expires_at: record.credential_expires_at })
     }
 
     async fn check_user(&self, user: UserId) -> Result<()> {

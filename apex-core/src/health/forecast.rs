@@ -55,10 +55,8 @@ pub fn interval(points: &[f64], season: Option<usize>, ahead: usize) -> Option<I
     let season = season.filter(|season| repeats(points, *season));
     let mut best: Option<(f64, Vec<f64>, f64)> = None;
     let looks = looks(points, season, ahead);
-    for ((way, errors), expected) in Way::ALL
-        .into_iter()
-        .zip(errors(points, season, tried))
-        .zip(looks)
+    for ((way, errors), expected) in
+        Way::ALL.into_iter().zip(errors(points, season, tried)).zip(looks)
     {
         if errors.len() < LEAST_ORIGINS {
             return None;
@@ -71,11 +69,7 @@ pub fn interval(points: &[f64], season: Option<usize>, ahead: usize) -> Option<I
     }
     let (_, errors, expected) = best?;
     let radius = radius(&errors) * (ahead as f64 / tried as f64);
-    Some(Interval {
-        low: expected - radius,
-        expected,
-        high: expected + radius,
-    })
+    Some(Interval { low: expected - radius, expected, high: expected + radius })
 }
 
 /// The distance within which 80% of the errors stay, widened where the tried beginnings overlap so much that they
@@ -99,10 +93,8 @@ pub fn reached(points: &[f64], season: Option<usize>, limit: f64) -> Option<Reac
         return None;
     }
     let season = season.filter(|season| repeats(points, *season));
-    let plain = season.map_or_else(
-        || points.to_vec(),
-        |season| without(points, &profile(points, season)),
-    );
+    let plain =
+        season.map_or_else(|| points.to_vec(), |season| without(points, &profile(points, season)));
     if trend(&plain) < SIGNIFICANT {
         return None;
     }
@@ -112,10 +104,7 @@ pub fn reached(points: &[f64], season: Option<usize>, limit: f64) -> Option<Reac
         return None;
     }
     let last = points.last().copied().unwrap_or_default();
-    let mut crossings = [Crossing {
-        before: (0, last),
-        at: None,
-    }; 3];
+    let mut crossings = [Crossing { before: (0, last), at: None }; 3];
     let mut ahead = 1;
     while ahead <= furthest {
         let Some(interval) = interval(points, season, ahead) else {
@@ -147,11 +136,7 @@ impl Crossing {
     fn see(&mut self, ahead: usize, value: f64, limit: f64) {
         if self.at.is_none() && value >= limit {
             let (from, low) = self.before;
-            let part = if value > low {
-                (limit - low) / (value - low)
-            } else {
-                1.0
-            };
+            let part = if value > low { (limit - low) / (value - low) } else { 1.0 };
             let steps = ((ahead - from) as f64 * part.clamp(0.0, 1.0)).ceil();
             self.at = Some((from + steps as usize).max(1));
         }
@@ -182,11 +167,8 @@ impl Way {
 
     /// The value ahead of points without a season.
     fn look(self, points: &[f64], ahead: usize) -> f64 {
-        let recent = |most: usize| {
-            points
-                .get(points.len().saturating_sub(most)..)
-                .unwrap_or(points)
-        };
+        let recent =
+            |most: usize| points.get(points.len().saturating_sub(most)..).unwrap_or(points);
         let last = points.last().copied().unwrap_or_default();
         match self {
             Self::Level => mean(recent(points.len() / 4)),
@@ -194,11 +176,8 @@ impl Way {
             Self::Drift => {
                 let recent = recent((points.len() / 4).max(12));
                 let (slope, _) = line(recent);
-                mean(
-                    recent
-                        .get(recent.len().saturating_sub(3)..)
-                        .unwrap_or(recent),
-                ) + slope * (ahead as f64 + 1.0)
+                mean(recent.get(recent.len().saturating_sub(3)..).unwrap_or(recent))
+                    + slope * (ahead as f64 + 1.0)
             }
             Self::Line => {
                 let (slope, start) = line(points);
@@ -249,17 +228,11 @@ fn profile(points: &[f64], season: usize) -> Vec<f64> {
             *count += 1;
         }
     }
-    sums.into_iter()
-        .map(|(sum, count)| if count == 0 { 0.0 } else { sum / count as f64 })
-        .collect()
+    sums.into_iter().map(|(sum, count)| if count == 0 { 0.0 } else { sum / count as f64 }).collect()
 }
 
 fn without(points: &[f64], profile: &[f64]) -> Vec<f64> {
-    points
-        .iter()
-        .zip(profile.iter().cycle())
-        .map(|(point, phase)| point - phase)
-        .collect()
+    points.iter().zip(profile.iter().cycle()).map(|(point, phase)| point - phase).collect()
 }
 
 /// Whether a season shows: points a season apart resemble each other more than they resemble chance.
@@ -268,11 +241,8 @@ fn repeats(points: &[f64], season: usize) -> bool {
         return false;
     }
     let (slope, start) = line(points);
-    let rest: Vec<f64> = points
-        .iter()
-        .enumerate()
-        .map(|(i, p)| p - (start + slope * i as f64))
-        .collect();
+    let rest: Vec<f64> =
+        points.iter().enumerate().map(|(i, p)| p - (start + slope * i as f64)).collect();
     correlation(&rest, season) > 0.3 && correlation(&rest, season) > correlation(&rest, season / 2)
 }
 
@@ -300,11 +270,8 @@ fn trend(points: &[f64]) -> f64 {
         }
     }
     let (slope, start) = line(&thinned);
-    let rest: Vec<f64> = thinned
-        .iter()
-        .enumerate()
-        .map(|(i, p)| p - (start + slope * i as f64))
-        .collect();
+    let rest: Vec<f64> =
+        thinned.iter().enumerate().map(|(i, p)| p - (start + slope * i as f64)).collect();
     let follow: f64 = (1..thinned.len() / 4)
         .map(|lag| correlation(&rest, lag))
         .take_while(|correlation| *correlation > 0.1)

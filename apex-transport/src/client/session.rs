@@ -33,11 +33,7 @@ const REST: Duration = Duration::from_secs(1);
 
 /// What the handles of a client ask.
 pub(super) enum Command {
-    Call(
-        Box<Call>,
-        oneshot::Sender<Result<ServerFrame>>,
-        Option<Sink>,
-    ),
+    Call(Box<Call>, oneshot::Sender<Result<ServerFrame>>, Option<Sink>),
     Follow(RunId, Position, Sink),
     /// The reader of a run has read all that there is.
     CaughtUp(RunId),
@@ -102,9 +98,8 @@ impl Session {
         commands: mpsc::Receiver<Command>,
     ) -> Result<Self> {
         let place = Place::parse(&options.url)?;
-        let (socket, welcome, way) = walk(&place, &*options.tickets, None)
-            .await
-            .map_err(Refused::into_error)?;
+        let (socket, welcome, way) =
+            walk(&place, &*options.tickets, None).await.map_err(Refused::into_error)?;
         Ok(Self {
             place,
             tickets: options.tickets,
@@ -190,10 +185,7 @@ impl Session {
                 Err(Refused::Never(error)) => return Err(error),
                 Err(Refused::NextWay(error)) if !error.is_retryable() => return Err(error),
                 Err(Refused::NextWay(error) | Refused::Later(error)) => {
-                    pause = self
-                        .backoff
-                        .pause()
-                        .max(error.retry_after().unwrap_or_default());
+                    pause = self.backoff.pause().max(error.retry_after().unwrap_or_default());
                 }
             }
         }
@@ -207,11 +199,8 @@ impl Session {
         for run in runs {
             self.subscribe(run).await?;
         }
-        let calls: Vec<(u64, Call)> = self
-            .asked
-            .iter()
-            .map(|(id, asked)| (*id, asked.call.clone()))
-            .collect();
+        let calls: Vec<(u64, Call)> =
+            self.asked.iter().map(|(id, asked)| (*id, asked.call.clone())).collect();
         for (id, call) in calls {
             self.send(id, call).await?;
         }
@@ -222,21 +211,13 @@ impl Session {
         match command {
             Command::Call(call, answer, follow) => {
                 let id = self.next_id();
-                let asked = Asked {
-                    call: (*call).clone(),
-                    answer,
-                    follow,
-                };
+                let asked = Asked { call: (*call).clone(), answer, follow };
                 self.asked.insert(id, asked);
                 self.send(id, *call).await
             }
             Command::Follow(run, position, sink) => {
-                let followed = Followed {
-                    applied: Applied::from(position),
-                    sink,
-                    id: 0,
-                    paused: Paused::No,
-                };
+                let followed =
+                    Followed { applied: Applied::from(position), sink, id: 0, paused: Paused::No };
                 self.followed.insert(run, followed);
                 self.subscribe(run).await
             }
@@ -259,8 +240,7 @@ impl Session {
         };
         (followed.id, followed.paused) = (id, Paused::No);
         let since = followed.applied.since();
-        self.send(id, Call::Subscribe(Subscribe::new(run, since)))
-            .await
+        self.send(id, Call::Subscribe(Subscribe::new(run, since))).await
     }
 
     async fn leave(&mut self, run: RunId) -> Result<(), Lost> {
@@ -492,10 +472,7 @@ impl Session {
     }
 
     async fn send(&mut self, id: u64, call: Call) -> Result<(), Lost> {
-        let frame = ClientFrame {
-            id: FrameId::Number(id),
-            call,
-        };
+        let frame = ClientFrame { id: FrameId::Number(id), call };
         match tokio::time::timeout(SEND, send(&mut self.socket, &frame)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Lost),

@@ -80,15 +80,8 @@ pub(super) async fn ticket(call: &Call, body: RequestBody) -> Result<Response<Re
         ));
     }
     let origin = call.guarded.origin.as_deref();
-    let issued = call
-        .gateway
-        .auth
-        .issue_ticket(&entry, audience, origin)
-        .await?;
-    let body = TicketBody {
-        ticket: issued.ticket.reveal(),
-        expires_at: issued.expires_at,
-    };
+    let issued = call.gateway.auth.issue_ticket(&entry, audience, origin).await?;
+    let body = TicketBody { ticket: issued.ticket.reveal(), expires_at: issued.expires_at };
     Ok(reply::json(StatusCode::CREATED, &body))
 }
 
@@ -124,9 +117,7 @@ pub(super) async fn sessions(call: &Call) -> Result<Response<ResponseBody>> {
 /// `DELETE /auth/sessions/{id}`.
 pub(super) async fn end_session(call: &Call, id: &str) -> Result<Response<ResponseBody>> {
     let entry = call.entry().await?;
-    let session = id
-        .parse()
-        .map_err(|_| Error::not_found(OPERATION, "session"))?;
+    let session = id.parse().map_err(|_| Error::not_found(OPERATION, "session"))?;
     let sessions = &call.gateway.stores.sessions;
     sessions.end(&entry.principal, session).await?;
     call.gateway.hub.revoke(session);

@@ -110,17 +110,12 @@ async fn no_credential_is_traced_or_told() {
     for headers in [
         vec![("authorization", bad.as_str())],
         vec![("cookie", cookie.as_str())],
-        vec![
-            ("authorization", bad.as_str()),
-            ("authorization", auth.as_str()),
-        ],
+        vec![("authorization", bad.as_str()), ("authorization", auth.as_str())],
     ] {
         told.push_str(&wire.get("/threads", &headers).await.text());
     }
     let body = format!(r#"{{"audience":{{"{canary}":1}}}}"#);
-    let answer = wire
-        .post("/auth/ticket", &[("authorization", &auth)], &body)
-        .await;
+    let answer = wire.post("/auth/ticket", &[("authorization", &auth)], &body).await;
     told.push_str(&answer.text());
 
     let protocol = format!("apex.v1, apex.ticket.{canary}");
@@ -129,14 +124,8 @@ async fn no_credential_is_traced_or_told() {
         (format!("/ws?token={canary}"), vec![]),
         (format!("/ws?ticket={ticket}"), vec![]),
         (format!("/ws?ticket={ticket}"), vec![]),
-        (
-            "/ws".to_owned(),
-            vec![("sec-websocket-protocol", protocol.as_str())],
-        ),
-        (
-            "/ws".to_owned(),
-            vec![("cookie", cookie.as_str()), ("origin", PAGE)],
-        ),
+        ("/ws".to_owned(), vec![("sec-websocket-protocol", protocol.as_str())]),
+        ("/ws".to_owned(), vec![("cookie", cookie.as_str()), ("origin", PAGE)]),
     ] {
         match Socket::open(wire.address, &path, &headers).await {
             Ok(mut socket) => {
@@ -155,14 +144,11 @@ async fn no_credential_is_traced_or_told() {
         socket.text(frame.to_string()).await;
         told.push_str(&socket.frame().await.to_string());
     }
-    socket
-        .say(json!({"frame": "hello", "ticket": canary}))
-        .await;
+    socket.say(json!({"frame": "hello", "ticket": canary})).await;
     told.push_str(&socket.closed().await.1);
     let mut socket = wire.unknown().await;
     socket.call(json!({"frame": "hello", "token": token})).await;
-    wire.post("/auth/logout", &[("authorization", &auth)], "")
-        .await;
+    wire.post("/auth/logout", &[("authorization", &auth)], "").await;
     told.push_str(&socket.closed().await.1);
 
     let traced = kept.0.lock().unwrap().clone();

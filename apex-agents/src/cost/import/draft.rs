@@ -110,11 +110,7 @@ impl Draft {
         if start == end {
             return b"";
         }
-        let base = if self.scratched {
-            self.scratch.as_slice()
-        } else {
-            file
-        };
+        let base = if self.scratched { self.scratch.as_slice() } else { file };
         base.get(start..end).unwrap_or_default().trim_ascii()
     }
 
@@ -220,11 +216,7 @@ fn tokens(field: Field, text: &[u8]) -> Result<Option<u64>, String> {
         digits &= digit < 10;
         value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
     }
-    if digits {
-        Ok(Some(value))
-    } else {
-        loose_tokens(field, text)
-    }
+    if digits { Ok(Some(value)) } else { loose_tokens(field, text) }
 }
 
 /// A count that is not written as plain digits.
@@ -305,14 +297,8 @@ fn text(field: Field, text: &[u8]) -> Result<Option<&str>, String> {
         ));
     }
     // Looking at all of a short text is faster than stopping at the first.
-    if text.iter().fold(false, |found, byte| {
-        found | (*byte < 0x20) | (*byte == 0x7f)
-    }) {
-        return Err(format!(
-            "{} {} has a control character in it",
-            field.name(),
-            shown(text)
-        ));
+    if text.iter().fold(false, |found, byte| found | (*byte < 0x20) | (*byte == 0x7f)) {
+        return Err(format!("{} {} has a control character in it", field.name(), shown(text)));
     }
     match std::str::from_utf8(text) {
         Ok(text) => Ok((!is_nothing(text.as_bytes()) || field == Field::Model).then_some(text)),
@@ -332,11 +318,7 @@ fn status(text: &[u8], fault: &[u8]) -> UsageStatus {
         return UsageStatus::Unknown;
     }
     if let [class @ b'1'..=b'5', b'0'..=b'9', b'0'..=b'9'] = text {
-        return if *class < b'4' {
-            UsageStatus::Ok
-        } else {
-            UsageStatus::Error
-        };
+        return if *class < b'4' { UsageStatus::Ok } else { UsageStatus::Error };
     }
     const FAILED: [&[u8]; 8] = [
         b"error",
@@ -348,15 +330,8 @@ fn status(text: &[u8], fault: &[u8]) -> UsageStatus {
         b"cancelled",
         b"aborted",
     ];
-    const WORKED: [&[u8]; 7] = [
-        b"ok",
-        b"success",
-        b"succeeded",
-        b"completed",
-        b"default",
-        b"info",
-        b"debug",
-    ];
+    const WORKED: [&[u8]; 7] =
+        [b"ok", b"success", b"succeeded", b"completed", b"default", b"info", b"debug"];
     if FAILED.iter().any(|word| text.eq_ignore_ascii_case(word)) {
         UsageStatus::Error
     } else if WORKED.iter().any(|word| text.eq_ignore_ascii_case(word)) {
@@ -371,11 +346,7 @@ mod tests {
     use super::*;
 
     fn alias(field: Field, style: Style) -> Alias {
-        Alias {
-            field,
-            style,
-            rank: 0,
-        }
+        Alias { field, style, rank: 0 }
     }
 
     fn draft(parts: &[(Field, Style, &str)]) -> Draft {
@@ -387,10 +358,7 @@ mod tests {
     }
 
     fn refused(field: Field, text: &str) -> String {
-        let base = [
-            (Field::Input, Style::Within, "5"),
-            (Field::Output, Style::Within, "5"),
-        ];
+        let base = [(Field::Input, Style::Within, "5"), (Field::Output, Style::Within, "5")];
         let mut parts: Vec<_> = base.into_iter().filter(|(f, ..)| *f != field).collect();
         parts.push((field, Style::Within, text));
         draft(&parts).decode(b"").unwrap_err()
@@ -425,31 +393,15 @@ mod tests {
     fn faults_say_what_is_wrong() {
         for (field, text, expected) in [
             (Field::Input, "-5", "input_tokens \"-5\" is negative"),
-            (
-                Field::Input,
-                "lots",
-                "input_tokens \"lots\" is not a number",
-            ),
+            (Field::Input, "lots", "input_tokens \"lots\" is not a number"),
             (Field::Output, "1.5", "not a plausible number"),
             (Field::Output, "99999999999", "not a plausible number"),
-            (
-                Field::Cached,
-                "6",
-                "6 cached and 0 cache-writing tokens but only 5 input",
-            ),
-            (
-                Field::Reasoning,
-                "6",
-                "6 reasoning tokens but only 5 output",
-            ),
+            (Field::Cached, "6", "6 cached and 0 cache-writing tokens but only 5 input"),
+            (Field::Reasoning, "6", "6 reasoning tokens but only 5 output"),
             (Field::Cost, "-0.5", "is negative"),
             (Field::Cost, "free", "is not an amount"),
             (Field::Cost, "2e9", "implausible"),
-            (
-                Field::Time,
-                "1970-01-01",
-                "implausible time 1970-01-01T00:00:00.000Z",
-            ),
+            (Field::Time, "1970-01-01", "implausible time 1970-01-01T00:00:00.000Z"),
             (Field::Batch, "maybe", "neither true nor false"),
             (Field::User, "a\u{0}b", "control character"),
         ] {
@@ -457,12 +409,7 @@ mod tests {
             assert!(reason.contains(expected), "{reason}");
         }
         assert!(refused(Field::Model, &"m".repeat(600)).contains("longer than 512"));
-        assert!(
-            draft(&[])
-                .decode(b"")
-                .unwrap_err()
-                .contains("no token counts")
-        );
+        assert!(draft(&[]).decode(b"").unwrap_err().contains("no token counts"));
     }
 
     #[test]
@@ -489,11 +436,7 @@ mod tests {
             ("", "overloaded_error", UsageStatus::Error),
             ("odd", "", UsageStatus::Unknown),
         ] {
-            assert_eq!(
-                status(text.as_bytes(), fault.as_bytes()),
-                expected,
-                "{text} {fault}"
-            );
+            assert_eq!(status(text.as_bytes(), fault.as_bytes()), expected, "{text} {fault}");
         }
     }
 }

@@ -118,9 +118,7 @@ impl Table {
 
     #[inline]
     fn warm(&self, key: u64) -> u64 {
-        self.slot(key)
-            .and_then(|slot| self.slots.get(slot))
-            .map_or(0, |(found, _)| *found)
+        self.slot(key).and_then(|slot| self.slots.get(slot)).map_or(0, |(found, _)| *found)
     }
 
     fn grow(&mut self) {
@@ -153,10 +151,7 @@ pub(in crate::cost) fn hash(text: &[u8]) -> u64 {
 pub(in crate::cost) fn mix(hash: u64, value: u64) -> u64 {
     let product =
         u128::from(hash ^ 0x9e37_79b9_7f4a_7c15) * u128::from(value ^ 0xd6e8_feb8_6659_fd93);
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "folding both halves is the point"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "folding both halves is the point")]
     let folded = (product >> 64) as u64 ^ product as u64;
     folded.rotate_left(29) ^ hash
 }

@@ -60,18 +60,12 @@ impl Batch {
 impl Rule for Batch {
     fn apply(&mut self, call: &Call<'_>, left: &mut Readings) {
         let burst = self.in_burst(call);
-        let Some(price) = call
-            .batch
-            .and_then(|rates| rates.cost(&call.row.tokens).ok())
-        else {
+        let Some(price) = call.batch.and_then(|rates| rates.cost(&call.row.tokens).ok()) else {
             return;
         };
         let move_over = |left: &mut Left| {
             if left.cost > price && left.cost > Usd::ZERO {
-                *left = Left {
-                    cost: price,
-                    batched: true,
-                };
+                *left = Left { cost: price, batched: true };
             }
         };
         move_over(&mut left.high);
@@ -82,11 +76,7 @@ impl Rule for Batch {
 }
 
 fn recommend(effect: &Effect) -> Recommendation {
-    let advice = if effect.expected_requests > 0 {
-        Advice::Try
-    } else {
-        Advice::DoNot
-    };
+    let advice = if effect.expected_requests > 0 { Advice::Try } else { Advice::DoNot };
     Recommendation {
         lever: LEVER.name.to_owned(),
         title: match advice {

@@ -13,10 +13,7 @@ pub(super) const LEVER: Lever = Lever {
     name: "cheaper_model",
     in_headline: false,
     rule: |catalogue| {
-        Box::new(Cheaper {
-            catalogue: Arc::clone(catalogue),
-            candidates: Vec::new(),
-        })
+        Box::new(Cheaper { catalogue: Arc::clone(catalogue), candidates: Vec::new() })
     },
     recommend,
     act,
@@ -99,20 +96,14 @@ impl Rule for Cheaper {
         let catalogue = &self.catalogue;
         let candidate = candidate.get_or_insert_with(|| {
             let sibling = sibling(name.model)?;
-            Some(catalogue.schedule(&Route {
-                model: &sibling,
-                ..name
-            }))
+            Some(catalogue.schedule(&Route { model: &sibling, ..name }))
         });
         let Some(schedule) = candidate else { return };
         let Some(price) = price(schedule, call.row.at, &call.row.tokens, left.high.batched) else {
             return;
         };
         if price < left.high.cost {
-            left.high = Left {
-                cost: price,
-                ..left.high
-            };
+            left.high = Left { cost: price, ..left.high };
         }
     }
 }
@@ -171,13 +162,7 @@ mod tests {
             sibling("openrouter/anthropic/claude-3.7-sonnet").as_deref(),
             Some("openrouter/anthropic/claude-3.5-haiku")
         );
-        for small in [
-            "gpt-4o-mini",
-            "o3-mini",
-            "gemini-2.5-flash-lite",
-            "unknown",
-            "",
-        ] {
+        for small in ["gpt-4o-mini", "o3-mini", "gemini-2.5-flash-lite", "unknown", ""] {
             assert_eq!(sibling(small), None, "{small}");
         }
     }
@@ -185,20 +170,12 @@ mod tests {
     #[test]
     fn every_sibling_is_in_the_catalogue_and_cheaper_than_what_it_replaces() {
         let catalogue = Catalogue::embedded().unwrap();
-        let tokens = Tokens {
-            input: 1_000,
-            output: 1_000,
-            ..Tokens::default()
-        };
+        let tokens = Tokens { input: 1_000, output: 1_000, ..Tokens::default() };
         let at = Some("2026-11-01T00:00:00Z".parse().unwrap());
         let cost = |model: &str| {
             let provider = model.starts_with("claude-3.").then_some("anthropic");
             price(
-                &catalogue.schedule(&Route {
-                    model,
-                    provider,
-                    ..Route::default()
-                }),
+                &catalogue.schedule(&Route { model, provider, ..Route::default() }),
                 at,
                 &tokens,
                 false,

@@ -6,13 +6,8 @@ use apex_core::money::Usd;
 use apex_core::usage::UsageStatus;
 
 /// The lever.
-pub(super) const LEVER: Lever = Lever {
-    name: "failed_calls",
-    in_headline: true,
-    rule: |_| Box::new(Failed),
-    recommend,
-    act,
-};
+pub(super) const LEVER: Lever =
+    Lever { name: "failed_calls", in_headline: true, rule: |_| Box::new(Failed), recommend, act };
 
 #[derive(Debug)]
 struct Failed;

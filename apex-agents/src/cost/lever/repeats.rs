@@ -38,9 +38,7 @@ struct Repeats {
 
 impl Rule for Repeats {
     fn warm(&self, row: &Row) -> u64 {
-        self.slots
-            .get(slot(row.question))
-            .map_or(0, |place| place.0)
+        self.slots.get(slot(row.question)).map_or(0, |place| place.0)
     }
 
     fn apply(&mut self, call: &Call<'_>, left: &mut Readings) {

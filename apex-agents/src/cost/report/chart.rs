@@ -26,13 +26,7 @@ pub(super) struct Bar {
 impl Bar {
     /// A bar on the axis.
     pub(super) fn new(label: impl Into<String>, amount: Usd) -> Self {
-        Self {
-            label: label.into(),
-            amount,
-            class: "bar",
-            from: Usd::ZERO,
-            note: None,
-        }
+        Self { label: label.into(), amount, class: "bar", from: Usd::ZERO, note: None }
     }
 }
 
@@ -86,11 +80,7 @@ pub(super) fn columns(id: &str, title: &str, description: &str, bars: &[Bar]) ->
 /// Lying bars one below the other, with their amounts, for a ranking or a waterfall.
 pub(super) fn rows(id: &str, title: &str, description: &str, bars: &[Bar]) -> String {
     const AMOUNT: f64 = 100.0;
-    let most = bars
-        .iter()
-        .map(|b| b.from + b.amount)
-        .max()
-        .unwrap_or_default();
+    let most = bars.iter().map(|b| b.from + b.amount).max().unwrap_or_default();
     let room = WIDTH - LABEL - AMOUNT;
     let mut svg = open(id, title, description, ROW * count(bars.len()) + 8.0);
     for (number, bar) in bars.iter().enumerate() {
@@ -135,11 +125,7 @@ fn clipped(text: &str, most: usize) -> String {
 }
 
 fn part(amount: Usd, whole: Usd) -> f64 {
-    if whole <= Usd::ZERO {
-        0.0
-    } else {
-        (amount.to_f64() / whole.to_f64()).clamp(0.0, 1.0)
-    }
+    if whole <= Usd::ZERO { 0.0 } else { (amount.to_f64() / whole.to_f64()).clamp(0.0, 1.0) }
 }
 
 fn count(number: usize) -> f64 {
@@ -152,10 +138,7 @@ mod tests {
 
     #[test]
     fn charts_have_words_and_escape_names() {
-        let bars = [
-            Bar::new("<script>", "3".parse().unwrap()),
-            Bar::new("b", Usd::ZERO),
-        ];
+        let bars = [Bar::new("<script>", "3".parse().unwrap()), Bar::new("b", Usd::ZERO)];
         for svg in [
             columns("x", "T & T", "D", &bars),
             rows("x", "T & T", "D", &bars),

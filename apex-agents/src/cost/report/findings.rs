@@ -44,11 +44,8 @@ fn outliers(facts: &Facts) -> Option<Finding> {
     let worst = notes.outlier_rows.first()?;
     let excess = notes.outlier_recorded - notes.outlier_priced;
     let recorded = facts.totals.recorded_cost_usd.unwrap_or(Usd::ZERO);
-    let severity = if exceeds(excess, recorded, 10) {
-        Severity::Critical
-    } else {
-        Severity::Warning
-    };
+    let severity =
+        if exceeds(excess, recorded, 10) { Severity::Critical } else { Severity::Warning };
     let title = format!(
         "{} recorded with a cost far beyond the price: {} for {} tokens of {} that cost about {}",
         if notes.outliers == 1 {
@@ -95,12 +92,7 @@ fn outliers(facts: &Facts) -> Option<Finding> {
 }
 
 fn refused(facts: &Facts) -> Option<Finding> {
-    let refused = || {
-        facts
-            .sources
-            .iter()
-            .filter_map(|s| Some((s, s.refused.as_ref()?)))
-    };
+    let refused = || facts.sources.iter().filter_map(|s| Some((s, s.refused.as_ref()?)));
     let count = refused().count();
     (count > 0).then(|| Finding {
         examples: refused()
@@ -124,9 +116,10 @@ fn refused(facts: &Facts) -> Option<Finding> {
 }
 
 fn rejected(facts: &Facts) -> Option<Finding> {
-    let (rows, rejected) = facts.sources.iter().fold((0, 0), |(rows, rejected), s| {
-        (rows + s.rows, rejected + s.rejected_rows)
-    });
+    let (rows, rejected) = facts
+        .sources
+        .iter()
+        .fold((0, 0), |(rows, rejected), s| (rows + s.rows, rejected + s.rejected_rows));
     let faulty = rejected - facts.notes.copies;
     (faulty > 0).then(|| Finding {
         requests: faulty,
@@ -213,11 +206,8 @@ fn unpriced(facts: &Facts) -> Option<Finding> {
             format!("{requests} requests ({tokens} tokens): {reason}")
         })
         .collect();
-    let mut models: Vec<_> = facts
-        .by_model
-        .iter()
-        .filter(|m| m.totals.unpriced_requests > 0)
-        .collect();
+    let mut models: Vec<_> =
+        facts.by_model.iter().filter(|m| m.totals.unpriced_requests > 0).collect();
     models.sort_by(|a, b| {
         b.totals
             .unpriced_requests
@@ -230,42 +220,25 @@ fn unpriced(facts: &Facts) -> Option<Finding> {
         .map(|m| format!("{} ({})", m.model, m.totals.unpriced_requests))
         .collect();
     let more = models.len().saturating_sub(named.len());
-    let more = if more > 0 {
-        format!(" and {more} more")
-    } else {
-        String::new()
-    };
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let many = unpriced.saturating_mul(20) > facts.totals.requests;
     Some(Finding {
         requests: unpriced,
         ..finding(
             "unpriced",
-            if many {
-                Severity::Warning
-            } else {
-                Severity::Info
-            },
+            if many { Severity::Warning } else { Severity::Info },
             format!(
                 "{} of {} requests have no price and are in no priced sum",
                 count(unpriced),
                 count(facts.totals.requests)
             ),
-            format!(
-                "{}. Models: {}{more}.",
-                reasons.join("; "),
-                named.join(", ")
-            ),
+            format!("{}. Models: {}{more}.", reasons.join("; "), named.join(", ")),
         )
     })
 }
 
 fn compared(facts: &Facts) -> Option<Finding> {
-    let Notes {
-        compared,
-        compared_recorded,
-        compared_priced,
-        ..
-    } = facts.notes;
+    let Notes { compared, compared_recorded, compared_priced, .. } = facts.notes;
     if compared == 0 {
         return None;
     }
@@ -279,11 +252,7 @@ fn compared(facts: &Facts) -> Option<Finding> {
             "Recorded costs are {} ({}) {} than list prices",
             dollars(difference.abs()),
             percent(difference.abs(), compared_priced),
-            if difference < Usd::ZERO {
-                "lower"
-            } else {
-                "higher"
-            }
+            if difference < Usd::ZERO { "lower" } else { "higher" }
         )
     };
     Some(Finding {
@@ -291,11 +260,7 @@ fn compared(facts: &Facts) -> Option<Finding> {
         amount_usd: Some(difference),
         ..finding(
             "recorded_against_priced",
-            if far {
-                Severity::Warning
-            } else {
-                Severity::Info
-            },
+            if far { Severity::Warning } else { Severity::Info },
             title,
             format!(
                 "{compared} requests have both a cost above zero and a price: recorded ${compared_recorded}, priced \
@@ -325,14 +290,8 @@ fn spikes(facts: &Facts) -> Option<Finding> {
     deviations.sort();
     let spread = middle(&deviations).ratio(14_826, 10_000);
     let dollar = Usd::from_units(10_i128.pow(24));
-    let limit = (median + spread.ratio(6, 1))
-        .max(median.ratio(3, 1))
-        .max(median + dollar);
-    let found: Vec<_> = days
-        .iter()
-        .rev()
-        .filter(|(spend, _)| *spend > limit)
-        .collect();
+    let limit = (median + spread.ratio(6, 1)).max(median.ratio(3, 1)).max(median + dollar);
+    let found: Vec<_> = days.iter().rev().filter(|(spend, _)| *spend > limit).collect();
     let excess: Usd = found.iter().map(|(spend, _)| *spend - median).sum();
     let (top, day) = found.first()?;
     Some(Finding {
@@ -376,10 +335,7 @@ fn undated(facts: &Facts) -> Option<Finding> {
 fn missing(facts: &Facts) -> Option<Finding> {
     const WANTED: [(&str, &str); 5] = [
         ("model", "nothing can be priced"),
-        (
-            "timestamp",
-            "prices of the day and spend by day are unknown",
-        ),
+        ("timestamp", "prices of the day and spend by day are unknown"),
         ("user", "spend by user is unknown"),
         ("cached_tokens", "cached input is priced in full"),
         ("cost_usd", "nothing can be compared with what was billed"),
@@ -392,10 +348,7 @@ fn missing(facts: &Facts) -> Option<Finding> {
             WANTED
                 .iter()
                 .filter(|(field, _)| {
-                    !source
-                        .columns
-                        .iter()
-                        .any(|c| c.split('=').next() == Some(*field))
+                    !source.columns.iter().any(|c| c.split('=').next() == Some(*field))
                 })
                 .map(|(field, effect)| format!("{} has no {field}: {effect}", source.file))
         })
@@ -412,16 +365,8 @@ fn missing(facts: &Facts) -> Option<Finding> {
 }
 
 fn limits(facts: &Facts) -> Option<Finding> {
-    let users = facts
-        .by_user
-        .iter()
-        .find(|u| u.user == OTHER_USERS)
-        .map(|u| u.totals.requests);
-    let models = facts
-        .by_model
-        .iter()
-        .find(|m| m.model == OTHER_MODELS)
-        .map(|m| m.totals.requests);
+    let users = facts.by_user.iter().find(|u| u.user == OTHER_USERS).map(|u| u.totals.requests);
+    let models = facts.by_model.iter().find(|m| m.model == OTHER_MODELS).map(|m| m.totals.requests);
     let mut parts = Vec::new();
     if let Some(requests) = users {
         parts.push(format!(

@@ -7,11 +7,8 @@ pub(crate) fn dollars(amount: Usd) -> String {
     let small = amount.abs() < Usd::from_units(10_i128.pow(24)) && !amount.is_zero();
     let text = amount.abs().rounded(if small { 4 } else { 2 });
     let (whole, fraction) = text.split_once('.').unwrap_or((text.as_str(), "00"));
-    let sign = if amount < Usd::ZERO && text.bytes().any(|b| matches!(b, b'1'..=b'9')) {
-        "-"
-    } else {
-        ""
-    };
+    let sign =
+        if amount < Usd::ZERO && text.bytes().any(|b| matches!(b, b'1'..=b'9')) { "-" } else { "" };
     format!("{sign}${}.{fraction}", grouped(whole))
 }
 
@@ -27,11 +24,7 @@ pub(crate) fn count(number: u64) -> String {
 
 /// A number with the words that go with one, or with another number.
 pub(super) fn counted(number: u64, one: &str, several: &str) -> String {
-    format!(
-        "{} {}",
-        count(number),
-        if number == 1 { one } else { several }
-    )
+    format!("{} {}", count(number), if number == 1 { one } else { several })
 }
 
 fn grouped(digits: &str) -> String {

@@ -13,9 +13,7 @@ use std::path::Path;
 pub(super) fn check(connection: &Connection, path: &Path, environment: Environment) -> Result<()> {
     let failed = |error| classify(&error, "sqlite.open", path);
     let has_mark = "SELECT count(*) FROM pragma_table_info('store') WHERE name = 'environment'";
-    let columns: i64 = connection
-        .query_row(has_mark, [], |row| row.get(0))
-        .map_err(failed)?;
+    let columns: i64 = connection.query_row(has_mark, [], |row| row.get(0)).map_err(failed)?;
     if columns == 0 {
         return Ok(());
     }

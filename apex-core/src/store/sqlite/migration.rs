@@ -8,10 +8,8 @@ use std::path::Path;
 const APPLICATION: i64 = 0x4150_4558;
 
 /// The steps from an empty file to what this version needs; only ever added to.
-const MIGRATIONS: &[&str] = &[
-    include_str!("migrations/0001_stores.sql"),
-    include_str!("migrations/0002_environment.sql"),
-];
+const MIGRATIONS: &[&str] =
+    &[include_str!("migrations/0001_stores.sql"), include_str!("migrations/0002_environment.sql")];
 
 /// Brings the file to this version's schema.
 ///
@@ -23,9 +21,8 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path, new_epoch: Epoch
     if pragma(connection, "user_version").map_err(failed)? == latest {
         return Ok(());
     }
-    let transaction = connection
-        .transaction_with_behavior(TransactionBehavior::Immediate)
-        .map_err(failed)?;
+    let transaction =
+        connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
     // Another process may have been here in the meantime.
     let version = pragma(&transaction, "user_version").map_err(failed)?;
     if version > latest {
@@ -43,16 +40,11 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path, new_epoch: Epoch
     }
     if version == 0 {
         transaction
-            .execute(
-                "INSERT INTO store (one, inbox_epoch) VALUES (1, ?1)",
-                [new_epoch.as_bytes()],
-            )
+            .execute("INSERT INTO store (one, inbox_epoch) VALUES (1, ?1)", [new_epoch.as_bytes()])
             .map_err(failed)?;
     }
     for (name, value) in [("application_id", APPLICATION), ("user_version", latest)] {
-        transaction
-            .pragma_update(None, name, value)
-            .map_err(failed)?;
+        transaction.pragma_update(None, name, value).map_err(failed)?;
     }
     transaction.commit().map_err(failed)
 }
@@ -75,10 +67,7 @@ pub(super) fn check_ours(connection: &Connection, path: &Path) -> Result<()> {
     if application == APPLICATION || (application == 0 && tables == 0) {
         return Ok(());
     }
-    Err(refused(
-        path,
-        "the file is the database of another program; give another path",
-    ))
+    Err(refused(path, "the file is the database of another program; give another path"))
 }
 
 fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {

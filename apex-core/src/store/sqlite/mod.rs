@@ -97,10 +97,7 @@ impl Synchronous {
 pub fn open(options: &SqliteOptions, clock: Arc<dyn Clock>) -> Result<Stores> {
     let node = NodeId::new(&*clock);
     let wakeup: Arc<dyn Wakeup> = Arc::new(LocalWakeup::default());
-    let folder = options
-        .files_folder
-        .clone()
-        .unwrap_or_else(|| beside(&options.path, "files"));
+    let folder = options.files_folder.clone().unwrap_or_else(|| beside(&options.path, "files"));
     let blobs = Arc::new(Blobs::new(folder, Arc::clone(&clock)));
     let database = Database::open(options, &blobs, node, &*clock, Arc::clone(&wakeup))?;
     let database = Arc::new(database);
@@ -119,10 +116,7 @@ pub fn open(options: &SqliteOptions, clock: Arc<dyn Clock>) -> Result<Stores> {
             clock,
             options.files,
         )),
-        artifacts: Arc::new(artifact::SqliteArtifactStore::new(
-            Arc::clone(&database),
-            blobs,
-        )),
+        artifacts: Arc::new(artifact::SqliteArtifactStore::new(Arc::clone(&database), blobs)),
         tickets: Arc::new(ticket::SqliteTicketStore::new(Arc::clone(&database))),
         sessions: Arc::new(session::SqliteSessionStore::new(Arc::clone(&database))),
         users: Arc::new(user::SqliteUserStore::new(database)),

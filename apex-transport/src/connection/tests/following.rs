@@ -9,32 +9,19 @@ fn the_sender_of_a_message_follows_its_run_from_the_start() {
     let message = json!({"frame": "message", "id": 5, "request_id": request_id, "text": "hi"});
     say(&mut connection, message, 0.0);
     assert!(matches!(actions(&mut connection)[..], [Action::Start(..)]));
-    let accepted = Accepted {
-        request_id,
-        thread: ThreadId::new(&SystemClock),
-        run: run_id(),
-    };
+    let accepted = Accepted { request_id, thread: ThreadId::new(&SystemClock), run: run_id() };
     connection.handle(Input::Started(5.into(), Ok(accepted)), at(0.1));
     let [Action::Follow(key, _, stream, position)] = actions(&mut connection)[..] else {
         panic!("not followed")
     };
-    assert_eq!(
-        (stream, position),
-        (Stream::Run(accepted.run), Position::default())
-    );
+    assert_eq!((stream, position), (Stream::Run(accepted.run), Position::default()));
     connection.handle(Input::Opened(key, Ok(opened(true))), at(0.1));
     let events = Delivery::Events(vec![recorded(1), recorded(2)]);
     connection.handle(Input::Brought(key, Brought::Run(events)), at(0.1));
     let sent = frames(&mut connection);
     assert_eq!(sent.len(), 3, "{sent:?}");
-    assert_eq!(
-        (&sent[0]["frame"], &sent[0]["id"]),
-        (&json!("accepted"), &json!(5))
-    );
-    assert_eq!(
-        (&sent[2]["frame"], &sent[2]["seq"]),
-        (&json!("event"), &json!(2))
-    );
+    assert_eq!((&sent[0]["frame"], &sent[0]["id"]), (&json!("accepted"), &json!(5)));
+    assert_eq!((&sent[2]["frame"], &sent[2]["seq"]), (&json!("event"), &json!(2)));
 }
 
 #[test]
@@ -43,9 +30,7 @@ fn a_reset_is_the_answer_where_the_rest_is_gone() {
     let (run, epoch) = (run_id(), Epoch::from_bytes([9; 16]));
     let subscribe = json!({"frame": "subscribe", "id": 1, "run": run, "epoch": epoch, "after": 3});
     say(&mut connection, subscribe, 0.0);
-    let [Action::Follow(key, ..)] = actions(&mut connection)[..] else {
-        panic!("not followed")
-    };
+    let [Action::Follow(key, ..)] = actions(&mut connection)[..] else { panic!("not followed") };
     connection.handle(Input::Opened(key, Ok(opened(false))), at(0.0));
     assert!(!connection.has_outgoing());
     let reset = || {
@@ -85,11 +70,7 @@ fn following_again_replaces_and_what_was_left_brings_nothing() {
     let mut connection = welcomed();
     let run = run_id();
     let first = follow(&mut connection, run);
-    say(
-        &mut connection,
-        json!({"frame": "subscribe", "id": 2, "run": run}),
-        0.0,
-    );
+    say(&mut connection, json!({"frame": "subscribe", "id": 2, "run": run}), 0.0);
     let [Action::Leave(left), Action::Follow(second, ..)] = actions(&mut connection)[..] else {
         panic!("not replaced")
     };
@@ -98,20 +79,10 @@ fn following_again_replaces_and_what_was_left_brings_nothing() {
     connection.handle(Input::Brought(first, events()), at(0.0));
     assert!(!connection.has_outgoing());
     // One that is overtaken before its answer is told so.
-    say(
-        &mut connection,
-        json!({"frame": "unsubscribe", "id": 3, "run": run}),
-        0.0,
-    );
+    say(&mut connection, json!({"frame": "unsubscribe", "id": 3, "run": run}), 0.0);
     let sent = frames(&mut connection);
-    assert_eq!(
-        (&sent[0]["id"], &sent[0]["code"]),
-        (&json!(2), &json!("conflict"))
-    );
-    assert_eq!(
-        (&sent[1]["id"], &sent[1]["frame"]),
-        (&json!(3), &json!("ok"))
-    );
+    assert_eq!((&sent[0]["id"], &sent[0]["code"]), (&json!(2), &json!("conflict")));
+    assert_eq!((&sent[1]["id"], &sent[1]["frame"]), (&json!(3), &json!("ok")));
     connection.handle(Input::Opened(second, Ok(opened(true))), at(0.0));
     assert!(!connection.has_outgoing());
     assert_eq!(connection.streams(), 0);
@@ -151,10 +122,7 @@ fn a_stream_that_breaks_off_says_so_under_the_id_that_asked_for_it() {
     let gone = Error::not_found("test", "run");
     connection.handle(Input::Brought(key, Brought::Broken(gone)), at(0.0));
     let error = &frames(&mut connection)[0];
-    assert_eq!(
-        (&error["id"], &error["code"]),
-        (&json!(1), &json!("not_found"))
-    );
+    assert_eq!((&error["id"], &error["code"]), (&json!(1), &json!("not_found")));
     assert_eq!(connection.streams(), 0);
 }
 
@@ -167,10 +135,7 @@ fn a_client_that_does_not_read_is_not_read_for_and_then_closed() {
         let page = (0..10)
             .map(|_| {
                 seq += 1;
-                Recorded {
-                    json: Bytes::from(vec![b'x'; 4_096]),
-                    ..recorded(seq)
-                }
+                Recorded { json: Bytes::from(vec![b'x'; 4_096]), ..recorded(seq) }
             })
             .collect();
         let events = Brought::Run(Delivery::Events(page));
@@ -187,10 +152,7 @@ fn a_client_that_does_not_read_is_not_read_for_and_then_closed() {
 fn reading_again_in_time_goes_on_where_it_stopped() {
     let mut connection = welcomed();
     let key = follow(&mut connection, run_id());
-    let event = |seq| Recorded {
-        json: Bytes::from(vec![b'x'; 300_000]),
-        ..recorded(seq)
-    };
+    let event = |seq| Recorded { json: Bytes::from(vec![b'x'; 300_000]), ..recorded(seq) };
     let one = |seq| Brought::Run(Delivery::Events(vec![event(seq)]));
     connection.handle(Input::Brought(key, one(1)), at(1.0));
     assert!(!connection.may_deliver());
@@ -212,21 +174,10 @@ fn volatile_events_wait_their_turn() {
         epoch: Epoch::from_bytes([7; 16]),
         seq: None,
         at: Timestamp::from_millis(START),
-        event: Event::Progress {
-            step: StepId(1),
-            done: 3,
-            total: None,
-            unit: "rows".into(),
-        },
+        event: Event::Progress { step: StepId(1), done: 3, total: None, unit: "rows".into() },
     };
     let shown = Recorded::encode(&progress).unwrap();
-    connection.handle(
-        Input::Brought(key, Brought::Run(Delivery::Live(shown))),
-        at(0.0),
-    );
+    connection.handle(Input::Brought(key, Brought::Run(Delivery::Live(shown))), at(0.0));
     let event = &frames(&mut connection)[0];
-    assert_eq!(
-        (&event["frame"], &event["data"]["done"]),
-        (&json!("event"), &json!(3))
-    );
+    assert_eq!((&event["frame"], &event["data"]["done"]), (&json!("event"), &json!(3)));
 }

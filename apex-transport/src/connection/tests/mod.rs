@@ -15,10 +15,7 @@ const LIFE: Duration = Duration::from_secs(3_600);
 
 fn at(seconds: f64) -> Moment {
     let elapsed = Duration::from_secs_f64(seconds);
-    Moment {
-        elapsed,
-        at: Timestamp::from_millis(START).plus(elapsed),
-    }
+    Moment { elapsed, at: Timestamp::from_millis(START).plus(elapsed) }
 }
 
 fn entry(scopes: Scopes) -> Entry {
@@ -77,11 +74,7 @@ fn run_id() -> RunId {
 }
 
 fn recorded(seq: u64) -> Recorded {
-    Recorded {
-        seq,
-        terminal: false,
-        json: Bytes::from(format!(r#"{{"seq":{seq}}}"#)),
-    }
+    Recorded { seq, terminal: false, json: Bytes::from(format!(r#"{{"seq":{seq}}}"#)) }
 }
 
 fn opened(recovered: bool) -> Opened {
@@ -96,14 +89,8 @@ fn opened(recovered: bool) -> Opened {
 
 /// Subscribes and answers, so that the stream is open at 0.
 fn follow(connection: &mut Connection, run: RunId) -> StreamKey {
-    say(
-        connection,
-        json!({"frame": "subscribe", "id": 1, "run": run}),
-        0.0,
-    );
-    let [Action::Follow(key, ..)] = actions(connection)[..] else {
-        panic!("not followed")
-    };
+    say(connection, json!({"frame": "subscribe", "id": 1, "run": run}), 0.0);
+    let [Action::Follow(key, ..)] = actions(connection)[..] else { panic!("not followed") };
     connection.handle(Input::Opened(key, Ok(opened(true))), at(0.0));
     assert_eq!(frames(connection)[0]["frame"], "subscribed");
     key
@@ -123,11 +110,7 @@ fn whoever_says_nothing_is_closed_after_five_seconds() {
 #[test]
 fn before_hello_nothing_else_is_answered_and_frames_are_small() {
     let mut connection = connection_with(None);
-    say(
-        &mut connection,
-        json!({"frame": "ping", "id": 1, "n": 1}),
-        0.0,
-    );
+    say(&mut connection, json!({"frame": "ping", "id": 1, "n": 1}), 0.0);
     assert_eq!(frames(&mut connection)[0]["code"], "unauthenticated");
     let long = json!({"frame": "hello", "id": 1, "token": "x".repeat(12 * 1024)});
     say(&mut connection, long, 0.0);
@@ -138,11 +121,7 @@ fn before_hello_nothing_else_is_answered_and_frames_are_small() {
 #[test]
 fn hello_lets_in_and_nothing_is_read_meanwhile() {
     let mut connection = connection_with(None);
-    say(
-        &mut connection,
-        json!({"frame": "hello", "id": "h", "ticket": "t"}),
-        0.0,
-    );
+    say(&mut connection, json!({"frame": "hello", "id": "h", "ticket": "t"}), 0.0);
     let [Action::Authenticate(id, Credential::Ticket(_))] = &actions(&mut connection)[..] else {
         panic!("not asked")
     };
@@ -172,11 +151,7 @@ fn a_bad_hello_is_closed_with_a_code_that_tells_why() {
         (Kind::Internal, 1011),
     ] {
         let mut connection = connection_with(None);
-        say(
-            &mut connection,
-            json!({"frame": "hello", "id": 1, "ticket": "t"}),
-            0.0,
-        );
+        say(&mut connection, json!({"frame": "hello", "id": 1, "ticket": "t"}), 0.0);
         let error = Error::new(kind, "test", "secret detail");
         connection.handle(Input::Entered(1.into(), Err(error)), at(1.0));
         let close = &frames(&mut connection)[0];
@@ -192,11 +167,7 @@ fn a_second_hello_extends_but_never_for_another_user() {
     let mut connection = welcomed();
     let mut longer = connection.entry().unwrap().clone();
     longer.expires_at = longer.expires_at.plus(LIFE);
-    say(
-        &mut connection,
-        json!({"frame": "hello", "id": 2, "token": "t"}),
-        1.0,
-    );
+    say(&mut connection, json!({"frame": "hello", "id": 2, "token": "t"}), 1.0);
     assert_eq!(actions(&mut connection).len(), 1);
     connection.handle(Input::Entered(2.into(), Ok(longer)), at(1.0));
     assert_eq!(frames(&mut connection)[0]["frame"], "welcome");
@@ -224,10 +195,7 @@ fn the_end_of_the_credential_is_told_and_then_comes() {
     connection.handle(Input::Tick, at(3_540.0));
     let expiring = answers(&mut connection);
     assert_eq!(expiring[0]["frame"], "expiring");
-    assert_eq!(
-        expiring[0]["at"],
-        json!(Timestamp::from_millis(START).plus(LIFE))
-    );
+    assert_eq!(expiring[0]["at"], json!(Timestamp::from_millis(START).plus(LIFE)));
     for seconds in [3_560.0, 3_580.0] {
         connection.handle(Input::Alive, at(seconds));
         assert!(answers(&mut connection).is_empty());
@@ -240,10 +208,7 @@ fn the_end_of_the_credential_is_told_and_then_comes() {
 fn two_pings_without_a_sign_of_life_end_it() {
     let mut connection = welcomed();
     for seconds in [20.0, 40.0] {
-        assert_eq!(
-            connection.deadline(at(seconds - 1.0)),
-            Some(Duration::from_secs_f64(seconds))
-        );
+        assert_eq!(connection.deadline(at(seconds - 1.0)), Some(Duration::from_secs_f64(seconds)));
         connection.handle(Input::Tick, at(seconds));
         assert_eq!(frames(&mut connection), [json!("ping")]);
     }
@@ -261,10 +226,7 @@ fn the_tenth_bad_frame_in_a_minute_ends_it_and_single_ones_are_answered() {
     // The first of them is older than a minute now.
     connection.handle(Input::Text("nonsense"), at(60.5));
     let answers = frames(&mut connection);
-    assert!(
-        answers.iter().all(|frame| frame["close"].is_null()),
-        "{answers:?}"
-    );
+    assert!(answers.iter().all(|frame| frame["close"].is_null()), "{answers:?}");
     connection.handle(Input::Text("nonsense"), at(60.6));
     let answers = frames(&mut connection);
     assert_eq!(answers.last().unwrap()["close"], 4400);
@@ -274,21 +236,14 @@ fn the_tenth_bad_frame_in_a_minute_ends_it_and_single_ones_are_answered() {
 fn too_many_frames_are_refused_one_by_one() {
     let mut connection = welcomed();
     for n in 0..50 {
-        say(
-            &mut connection,
-            json!({"frame": "ping", "id": n, "n": n}),
-            1.0,
-        );
+        say(&mut connection, json!({"frame": "ping", "id": n, "n": n}), 1.0);
     }
     let answers = frames(&mut connection);
     let pongs = answers.iter().filter(|a| a["frame"] == "pong").count();
     assert_eq!((pongs, answers.len()), (40, 50));
     let refused = &answers[45];
     assert_eq!(refused["code"], "rate_limited");
-    assert_eq!(
-        (&refused["id"], &refused["retry_after_ms"]),
-        (&json!(45), &json!(50))
-    );
+    assert_eq!((&refused["id"], &refused["retry_after_ms"]), (&json!(45), &json!(50)));
     assert!(refused["correlation"].is_string());
 }
 
@@ -296,33 +251,18 @@ fn too_many_frames_are_refused_one_by_one() {
 fn every_call_needs_its_scope() {
     let run = run_id();
     let calls = [
-        (
-            Scope::Run,
-            json!({"frame": "message", "id": 1, "request_id": run, "text": "x"}),
-        ),
+        (Scope::Run, json!({"frame": "message", "id": 1, "request_id": run, "text": "x"})),
         (
             Scope::Run,
             json!({"frame": "decide", "id": 1, "run": run, "approval": run, "digest": "d", "decision": "deny"}),
         ),
-        (
-            Scope::Read,
-            json!({"frame": "subscribe", "id": 1, "run": run}),
-        ),
+        (Scope::Read, json!({"frame": "subscribe", "id": 1, "run": run})),
         (Scope::Read, json!({"frame": "inbox", "id": 1})),
-        (
-            Scope::Cancel,
-            json!({"frame": "cancel", "id": 1, "run": run}),
-        ),
-        (
-            Scope::Cancel,
-            json!({"frame": "stop", "id": 1, "run": run, "step": "s1"}),
-        ),
+        (Scope::Cancel, json!({"frame": "cancel", "id": 1, "run": run})),
+        (Scope::Cancel, json!({"frame": "stop", "id": 1, "run": run, "step": "s1"})),
     ];
     for (needed, call) in calls {
-        let others: Scopes = Scopes::USER
-            .iter()
-            .filter(|scope| *scope != needed)
-            .collect();
+        let others: Scopes = Scopes::USER.iter().filter(|scope| *scope != needed).collect();
         let mut connection = connection_with(Some(entry(others)));
         frames(&mut connection);
         say(&mut connection, call.clone(), 0.0);
@@ -337,10 +277,7 @@ fn every_call_needs_its_scope() {
 #[test]
 fn draining_is_told_once_and_takes_no_new_messages() {
     let mut connection = welcomed();
-    let draining = Draining {
-        after_ms: 1_000,
-        jitter_ms: 500,
-    };
+    let draining = Draining { after_ms: 1_000, jitter_ms: 500 };
     connection.handle(Input::Drain(draining), at(1.0));
     connection.handle(Input::Drain(draining), at(1.5));
     let sent = frames(&mut connection);
@@ -366,11 +303,7 @@ fn a_client_that_does_not_even_take_the_close_is_dropped() {
 #[test]
 fn a_defect_says_nothing_but_where_to_look() {
     let mut connection = welcomed();
-    say(
-        &mut connection,
-        json!({"frame": "cancel", "id": 1, "run": run_id()}),
-        0.0,
-    );
+    say(&mut connection, json!({"frame": "cancel", "id": 1, "run": run_id()}), 0.0);
     let defect = Error::internal("test", "table secrets");
     connection.handle(Input::Done(1.into(), Err(defect)), at(0.0));
     let error = &frames(&mut connection)[0];
