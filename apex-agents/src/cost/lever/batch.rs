@@ -1,6 +1,7 @@
 //! Batch interfaces: half the price for an answer within a day.
 
 use super::{Call, Effect, Left, Lever, Readings, Rule};
+use crate::cost::report::words::{count, dollars};
 use crate::cost::report::{Action, Advice, Effort, EvidenceLevel, Recommendation};
 use apex_core::clock::Timestamp;
 use apex_core::money::Usd;
@@ -95,9 +96,9 @@ fn recommend(effect: &Effect) -> Recommendation {
         saving_usd: effect.saving,
         evidence_level: EvidenceLevel::Estimated,
         evidence: format!(
-            "{} requests come in bursts that no person types (${}). If every answer could wait a day, {} requests would \
-             save ${}: an upper limit. No column says which answers may wait, so nothing is certain.",
-            effect.expected_requests, effect.saving.expected, effect.high_requests, effect.saving.high
+            "{} requests come in bursts that no person types ({}). If every answer could wait a day, {} requests would \
+             save {}: an upper limit. No column says which answers may wait, so nothing is certain.",
+            count(effect.expected_requests), dollars(effect.saving.expected), count(effect.high_requests), dollars(effect.saving.high)
         ),
         risk: "Answers come within 24 hours instead of seconds, and a batch can expire; the model is the same.".to_owned(),
         verify: "Send one job through the batch interface, compare answers and bill, and measure when it came back."

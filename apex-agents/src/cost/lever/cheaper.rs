@@ -3,6 +3,7 @@
 
 use super::{Call, Effect, Left, Lever, Readings, Rule};
 use crate::cost::price::{Catalogue, Route, Schedule, Tokens};
+use crate::cost::report::words::{count, dollars};
 use crate::cost::report::{Action, Advice, Effort, EvidenceLevel, Recommendation};
 use apex_core::clock::Timestamp;
 use apex_core::money::Usd;
@@ -124,9 +125,9 @@ fn recommend(effect: &Effect) -> Recommendation {
         saving_usd: effect.saving,
         evidence_level: EvidenceLevel::Ceiling,
         evidence: format!(
-            "If the sibling answered all {} requests with the same number of tokens, they would cost ${} less. The \
+            "If the sibling answered all {} requests with the same number of tokens, they would cost {} less. The \
              records hold no evidence of quality, so nothing of it counts.",
-            effect.high_requests, effect.saving.high
+            count(effect.high_requests), dollars(effect.saving.high)
         ),
         risk: "High: answers can be worse without anyone noticing, and a weaker model often needs more tokens or more \
                attempts."

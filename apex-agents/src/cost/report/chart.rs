@@ -108,7 +108,7 @@ pub(super) fn rows(id: &str, title: &str, description: &str, bars: &[Bar]) -> St
 
 fn open(id: &str, title: &str, description: &str, height: f64) -> String {
     format!(
-        r#"<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="{id}-title {id}-desc" xmlns="http://www.w3.org/2000/svg"><title id="{id}-title">{}</title><desc id="{id}-desc">{}</desc>"#,
+        r#"<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="{id}-title {id}-desc"><title id="{id}-title">{}</title><desc id="{id}-desc">{}</desc>"#,
         html(title),
         html(description),
     )

@@ -59,18 +59,19 @@ fn outliers(facts: &Facts) -> Option<Finding> {
         dollars(worst.priced),
     );
     let evidence = format!(
-        "{} of the recorded ${recorded} stand on {} with a recorded cost of ${} that at list price {} ${}; a record \
+        "{} of the recorded {} stand on {} with a recorded cost of {} that at list price {} {}; a record \
          counts as such from {OUTLIER_RATIO} times its price on. Totals of recorded costs include it; savings do not, \
          they are computed from prices.",
         percent(excess, recorded),
+        dollars(recorded),
         if notes.outliers == 1 {
             "one record".to_owned()
         } else {
             format!("{} records", notes.outliers)
         },
-        notes.outlier_recorded,
+        dollars(notes.outlier_recorded),
         if notes.outliers == 1 { "is" } else { "are" },
-        notes.outlier_priced,
+        dollars(notes.outlier_priced),
     );
     Some(Finding {
         requests: notes.outliers,
@@ -185,9 +186,10 @@ fn free(facts: &Facts) -> Option<Finding> {
             if notes.free_worth > Usd::ZERO { Severity::Warning } else { Severity::Info },
             counted(notes.free, "request is recorded with a cost of $0", "requests are recorded with a cost of $0"),
             format!(
-                "{} of them have a price; at list price they cost ${}. A free tier is one reason, a tool that did not \
+                "{} of them have a price; at list price they cost {}. A free tier is one reason, a tool that did not \
                  know the price another.",
-                notes.free_priced, notes.free_worth
+                count(notes.free_priced),
+                dollars(notes.free_worth)
             ),
         )
     })
@@ -263,9 +265,11 @@ fn compared(facts: &Facts) -> Option<Finding> {
             if far { Severity::Warning } else { Severity::Info },
             title,
             format!(
-                "{compared} requests have both a cost above zero and a price: recorded ${compared_recorded}, priced \
-                 ${compared_priced}. Cached input that the records do not tell, discounts and rounding are the usual \
-                 reasons."
+                "{} requests have both a cost above zero and a price: recorded {}, priced {}. Cached input that the records do not tell, discounts and rounding are the usual \
+                 reasons.",
+                count(compared),
+                dollars(compared_recorded),
+                dollars(compared_priced)
             ),
         )
     })
@@ -305,9 +309,11 @@ fn spikes(facts: &Facts) -> Option<Finding> {
                 dollars(*top)
             ),
             format!(
-                "The median of {} days is ${median}, its median deviation ${}; above ${limit} are: {}.",
+                "The median of {} days is {}, its median deviation {}; above {} are: {}.",
                 days.len(),
-                middle(&deviations),
+                dollars(median),
+                dollars(middle(&deviations)),
+                dollars(limit),
                 found
                     .iter()
                     .take(8)
