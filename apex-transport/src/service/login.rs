@@ -5,6 +5,7 @@ use super::body::RequestBody;
 use super::reply::{self, ResponseBody};
 use crate::handshake::SESSION_COOKIE;
 use apex_core::clock::Timestamp;
+use apex_core::config::Environment;
 use apex_core::error::{Error, Kind, Result};
 use apex_core::id::SessionId;
 use http::header::{HeaderValue, SET_COOKIE};
@@ -54,6 +55,10 @@ struct SessionsBody {
 /// `POST /auth/dev`: open in development only.
 pub(super) async fn development(call: &Call, body: RequestBody) -> Result<Response<ResponseBody>> {
     let gateway = &call.gateway;
+    // Elsewhere the route does not exist, whatever it is sent.
+    if gateway.auth.environment() != Environment::Development {
+        return Err(Error::not_found("auth.development_login", "route"));
+    }
     let body: DevelopmentLogin = call.json(body).await?;
     let login = gateway.auth.development_login(&body.user).await?;
     let token = login.token.reveal();
