@@ -105,26 +105,45 @@ impl Draft {
     }
 
     #[inline]
-    fn text<'a>(&'a self, field: Field, file: &'a [u8]) -> &'a [u8] {
+    fn raw<'a>(&self, field: Field, base: &Base<'a>) -> &'a [u8] {
         let (start, end) = self.spans.get(field as usize).copied().unwrap_or_default();
         if start == end {
             return b"";
         }
-        let base = if self.scratched {
-            self.scratch.as_slice()
-        } else {
-            file
-        };
-        base.get(start..end).unwrap_or_default().trim_ascii()
+        base.bytes.get(start..end).unwrap_or_default().trim_ascii()
     }
 
-    /// Decodes the record whose texts stand in `file`.
+    /// A name: text without control characters.
+    #[inline]
+    fn name_of<'a>(&self, field: Field, base: &Base<'a>) -> Result<Option<&'a str>, String> {
+        let (start, end) = self.spans.get(field as usize).copied().unwrap_or_default();
+        match base
+            .plain
+            .and_then(|plain| plain.get(start..end))
+            .map(str::trim_ascii)
+        {
+            Some(name) if name.len() <= LONGEST_TEXT => {
+                let kept =
+                    !name.is_empty() && (field == Field::Model || !is_nothing(name.as_bytes()));
+                Ok(kept.then_some(name))
+            }
+            _ => text(field, self.raw(field, base)),
+        }
+    }
+
+    /// Decodes the record whose bytes are `record`.
     ///
     /// # Errors
     /// Why it is no usage record.
     #[inline]
-    pub(super) fn decode<'a>(&'a self, file: &'a [u8]) -> Result<Decoded<'a>, String> {
-        let raw = |field| self.text(field, file);
+    pub(super) fn decode<'a>(&'a self, record: &'a [u8]) -> Result<Decoded<'a>, String> {
+        let base = Base::new(if self.scratched {
+            &self.scratch
+        } else {
+            record
+        });
+        let raw = |field| self.raw(field, &base);
+        let name = |field| self.name_of(field, &base);
         let number = |field| tokens(field, raw(field));
         let (input, output) = (number(Field::Input)?, number(Field::Output)?);
         let status = status(raw(Field::Status), raw(Field::Fault));
@@ -151,14 +170,14 @@ impl Draft {
                 "has {reasoning} reasoning tokens but only {output} output tokens"
             ));
         }
-        let tier = text(Field::Tier, raw(Field::Tier))?;
+        let tier = name(Field::Tier)?;
         Ok(Decoded {
             at: moment(&self.days, raw(Field::Time))?,
             request: some(raw(Field::Request)),
-            user: text(Field::User, raw(Field::User))?,
+            user: name(Field::User)?,
             session: some(raw(Field::Session)),
-            provider: text(Field::Provider, raw(Field::Provider))?,
-            model: text(Field::Model, raw(Field::Model))?.unwrap_or_default(),
+            provider: name(Field::Provider)?,
+            model: name(Field::Model)?.unwrap_or_default(),
             content: some(raw(Field::Content)),
             status,
             batch: flag(raw(Field::Batch))?
@@ -186,6 +205,31 @@ impl Draft {
                 .any(|field| self.style(field) == Some(Style::Apart)),
             _ => false,
         }
+    }
+}
+
+/// The bytes in which a record's texts stand.
+struct Base<'a> {
+    bytes: &'a [u8],
+    /// All of them as text, where they are without control characters: then none of its parts has to be looked at.
+    plain: Option<&'a str>,
+}
+
+impl<'a> Base<'a> {
+    #[inline]
+    fn new(bytes: &'a [u8]) -> Self {
+        let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        // Looking at all of a short text is faster than stopping at the first.
+        let control = line.iter().fold(false, |found, byte| {
+            found | (*byte < 0x20) | (*byte == 0x7f)
+        });
+        let plain = if control {
+            None
+        } else {
+            std::str::from_utf8(line).ok()
+        };
+        Self { bytes, plain }
     }
 }
 
@@ -292,7 +336,8 @@ fn some(text: &[u8]) -> Option<&[u8]> {
     (!is_nothing(text)).then_some(text)
 }
 
-/// A text without control characters.
+/// A text without control characters, from a record that may hold some.
+#[cold]
 fn text(field: Field, text: &[u8]) -> Result<Option<&str>, String> {
     if text.is_empty() {
         return Ok(None);
@@ -304,10 +349,7 @@ fn text(field: Field, text: &[u8]) -> Result<Option<&str>, String> {
             shown(text)
         ));
     }
-    // Looking at all of a short text is faster than stopping at the first.
-    if text.iter().fold(false, |found, byte| {
-        found | (*byte < 0x20) | (*byte == 0x7f)
-    }) {
+    if text.iter().any(u8::is_ascii_control) {
         return Err(format!(
             "{} {} has a control character in it",
             field.name(),
