@@ -116,18 +116,15 @@ impl Draft {
     /// A name: text without control characters.
     #[inline]
     fn name_of<'a>(&self, field: Field, base: &Base<'a>) -> Result<Option<&'a str>, String> {
-        let (start, end) = self.spans.get(field as usize).copied().unwrap_or_default();
-        match base
-            .plain
-            .and_then(|plain| plain.get(start..end))
-            .map(str::trim_ascii)
-        {
-            Some(name) if name.len() <= LONGEST_TEXT => {
-                let kept =
-                    !name.is_empty() && (field == Field::Model || !is_nothing(name.as_bytes()));
-                Ok(kept.then_some(name))
+        let bytes = self.raw(field, base);
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        match std::str::from_utf8(bytes) {
+            Ok(name) if base.plain && bytes.len() <= LONGEST_TEXT => {
+                Ok((field == Field::Model || !is_nothing(bytes)).then_some(name))
             }
-            _ => text(field, self.raw(field, base)),
+            _ => text(field, bytes),
         }
     }
 
@@ -211,8 +208,8 @@ impl Draft {
 /// The bytes in which a record's texts stand.
 struct Base<'a> {
     bytes: &'a [u8],
-    /// All of them as text, where they are without control characters: then none of its parts has to be looked at.
-    plain: Option<&'a str>,
+    /// Whether there is no control character in them, so that none of the parts has to be searched for one.
+    plain: bool,
 }
 
 impl<'a> Base<'a> {
@@ -224,12 +221,10 @@ impl<'a> Base<'a> {
         let control = line.iter().fold(false, |found, byte| {
             found | (*byte < 0x20) | (*byte == 0x7f)
         });
-        let plain = if control {
-            None
-        } else {
-            std::str::from_utf8(line).ok()
-        };
-        Self { bytes, plain }
+        Self {
+            bytes,
+            plain: !control,
+        }
     }
 }
 
