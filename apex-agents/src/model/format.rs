@@ -105,8 +105,8 @@ impl StreamDecoder {
     /// Takes the next bytes. Whether they show that the model is at work: pings do not.
     ///
     /// # Errors
-    /// What the provider says in the middle of the stream, or that this is not its format. The decoder is of no use
-    /// afterwards.
+    /// What the provider says in the middle of the stream, or that this is not its format. The pieces before it are
+    /// left for [`next`](Self::next); the decoder is of no further use.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<bool> {
         let Self { sse, format, draft } = self;
         let mut at_work = false;

@@ -3,9 +3,13 @@
 //! A [`Format`] is a provider's wire format without IO.
 
 mod answer;
+mod chain;
 mod fault;
 mod limits;
+mod metering;
+mod offline;
 mod request;
+mod stream;
 
 #[cfg(feature = "anthropic")]
 mod anthropic;
@@ -15,6 +19,8 @@ mod draft;
 mod format;
 #[cfg(feature = "gemini")]
 mod gemini;
+#[cfg(any(feature = "anthropic", feature = "gemini", feature = "openai"))]
+mod http;
 #[cfg(feature = "openai")]
 mod openai;
 #[cfg(any(feature = "anthropic", feature = "gemini", feature = "openai"))]
@@ -23,11 +29,42 @@ mod refusal;
 mod sse;
 
 pub use answer::{Finish, ModelEvent, ModelResponse, ModelUsage};
+pub use chain::{Abilities, Chain, ChainAnswer, ChainEvent, ChainLink, ChainOptions, ChainStream};
 pub use fault::{FaultReason, ModelFault};
 #[cfg(any(feature = "anthropic", feature = "gemini", feature = "openai"))]
 pub use format::{Format, StreamDecoder};
+#[cfg(any(feature = "anthropic", feature = "gemini", feature = "openai"))]
+pub use http::{HttpOptions, HttpProvider};
 pub use limits::{RateLimit, RateLimits};
+pub use metering::{Attempt, AttemptOutcome, MemoryUsage, Meter, UsageSink};
+pub use offline::Offline;
 pub use request::{
     CacheHint, Effort, Image, Message, ModelRequest, OutputSchema, Part, Reasoning, Role,
     Signature, ToolCall, ToolChoice, ToolResult, ToolSpec,
 };
+pub use stream::{ModelStream, Writer};
+
+use apex_core::error::Result;
+use async_trait::async_trait;
+use std::fmt;
+
+/// A provider of models.
+///
+/// Errors carry a [`ModelFault`] by which a caller can decide what next; see [`ModelFault::of`].
+#[async_trait]
+pub trait ModelProvider: fmt::Debug + Send + Sync {
+    /// Its name, under which prices are looked up.
+    fn name(&self) -> &str;
+
+    /// Asks a model for an answer in one piece.
+    ///
+    /// # Errors
+    /// There is no whole answer.
+    async fn complete(&self, model: &str, request: &ModelRequest) -> Result<ModelResponse>;
+
+    /// Asks a model for an answer piece by piece. Returns when the answer begins.
+    ///
+    /// # Errors
+    /// No answer began; what breaks one later comes from the stream.
+    async fn stream(&self, model: &str, request: &ModelRequest) -> Result<ModelStream>;
+}

@@ -9,7 +9,10 @@
 )]
 
 mod cassette;
+mod chain;
 mod expected;
+mod faults;
 mod recordings;
 mod requests;
+mod server;
 mod slices;

@@ -79,17 +79,11 @@ struct Delta {
 
 #[derive(Debug, Default, Clone, Deserialize)]
 struct Usage {
-    #[serde(default)]
-    input_tokens: Option<u64>,
-    #[serde(default)]
-    cache_creation_input_tokens: Option<u64>,
-    #[serde(default)]
-    cache_read_input_tokens: Option<u64>,
-    #[serde(default)]
-    output_tokens: Option<u64>,
+    #[serde(flatten)]
+    last: Counts,
     #[serde(default)]
     service_tier: Option<String>,
-    /// What was sampled on the way, each billed: the counts above hold the last answer only.
+    /// What was sampled on the way, each billed: the counts beside it hold the last answer only.
     #[serde(default)]
     iterations: Option<Vec<Iteration>>,
 }
@@ -133,36 +127,32 @@ impl Counts {
 impl Usage {
     /// Counts are cumulative: the last one that is there holds.
     fn update(&mut self, later: Self) {
-        let newer = |mine: &mut Option<u64>, other: Option<u64>| *mine = other.or(*mine);
-        newer(&mut self.input_tokens, later.input_tokens);
-        newer(
-            &mut self.cache_creation_input_tokens,
-            later.cache_creation_input_tokens,
-        );
-        newer(
-            &mut self.cache_read_input_tokens,
-            later.cache_read_input_tokens,
-        );
-        newer(&mut self.output_tokens, later.output_tokens);
+        let Counts {
+            input_tokens,
+            cache_creation_input_tokens,
+            cache_read_input_tokens,
+            output_tokens,
+        } = later.last;
+        let last = &mut self.last;
+        for (mine, newer) in [
+            (&mut last.input_tokens, input_tokens),
+            (&mut last.cache_creation_input_tokens, cache_creation_input_tokens),
+            (&mut last.cache_read_input_tokens, cache_read_input_tokens),
+            (&mut last.output_tokens, output_tokens),
+        ] {
+            *mine = newer.or(*mine);
+        }
         self.service_tier = later.service_tier.or(self.service_tier.take());
         self.iterations = later.iterations.or(self.iterations.take());
     }
 
     fn model(&self) -> ModelUsage {
         let iterations = self.iterations.as_deref().unwrap_or_default();
+        let parts = iterations.iter().map(|part| part.usage.tokens());
         let tokens = if iterations.is_empty() {
-            let last = Counts {
-                input_tokens: self.input_tokens,
-                cache_creation_input_tokens: self.cache_creation_input_tokens,
-                cache_read_input_tokens: self.cache_read_input_tokens,
-                output_tokens: self.output_tokens,
-            };
-            last.tokens()
+            self.last.tokens()
         } else {
-            iterations
-                .iter()
-                .map(|iteration| iteration.usage.tokens())
-                .fold(Tokens::default(), sum)
+            parts.fold(Tokens::default(), sum)
         };
         ModelUsage {
             tokens,
