@@ -4,11 +4,7 @@
 //! `cargo bench --bench operations` prints a table. `… --bench operations -- gate PATH COUNT` runs one path so often,
 //! for the instruction counts of `scripts/gate.py`.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a benchmark says what it measured"
-)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark says what it measured")]
 
 use netra_apex::ApexConfig;
 use netra_apex::core::config::{Environment, Loader};
@@ -23,7 +19,9 @@ use tokio::runtime::Runtime;
 const ROUNDS: usize = 5;
 
 /// Name, calls a round, and what carries them out.
-const PATHS: [(&str, usize, fn(usize)); 4] = [
+type Measured = (&'static str, usize, fn(usize));
+
+const PATHS: [Measured; 4] = [
     ("bare_call", 1_000_000, bare),
     ("policy_call", 200_000, through_policy),
     ("breaker_refusal", 200_000, refused),
@@ -32,10 +30,7 @@ const PATHS: [(&str, usize, fn(usize)); 4] = [
 
 fn main() {
     // Cargo itself passes `--bench`.
-    let words: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|word| word != "--bench")
-        .collect();
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     if let [mode, path, count] = words.as_slice()
         && mode == "gate"
     {
@@ -60,10 +55,7 @@ async fn answer(number: usize) -> Result<usize> {
 }
 
 fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap()
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
 }
 
 fn policy() -> Policy {

@@ -42,14 +42,7 @@ impl Apex {
         clock: Arc<dyn Clock>,
         service: TransportService,
     ) -> Self {
-        Self {
-            stores,
-            auth,
-            engine,
-            live,
-            clock,
-            service,
-        }
+        Self { stores, auth, engine, live, clock, service }
     }
 
     /// Vouches for a user whom the host has verified, by the host's own name for them. The account is made at the
@@ -66,11 +59,7 @@ impl Apex {
         };
         let user = self.stores.users.resolve(new).await?;
         if user.disabled {
-            return Err(Error::new(
-                Kind::Forbidden,
-                "apex.user",
-                "this account is disabled",
-            ));
+            return Err(Error::new(Kind::Forbidden, "apex.user", "this account is disabled"));
         }
         Ok(Principal::vouched(user.user, Scopes::USER))
     }
@@ -80,10 +69,7 @@ impl Apex {
     /// # Errors
     /// `too_large` past the limits; what the body says.
     pub async fn upload(&self, principal: &Principal, name: &str, body: Body) -> Result<FileInfo> {
-        self.stores
-            .files
-            .put(principal, FileId::new(&*self.clock), name, body)
-            .await
+        self.stores.files.put(principal, FileId::new(&*self.clock), name, body).await
     }
 
     /// Puts a message on record and starts its run.
@@ -120,10 +106,7 @@ impl Apex {
             Position::default(),
         )
         .await?;
-        Ok(Following {
-            subscription,
-            read: VecDeque::new(),
-        })
+        Ok(Following { subscription, read: VecDeque::new() })
     }
 
     /// Asks a question and waits for the answer.
@@ -137,17 +120,10 @@ impl Apex {
             match envelope.event {
                 Event::RunCompleted { result, .. } => return Ok(result),
                 Event::RunCancelled { .. } => {
-                    return Err(Error::new(
-                        Kind::Cancelled,
-                        "apex.ask",
-                        "the run was cancelled",
-                    ));
+                    return Err(Error::new(Kind::Cancelled, "apex.ask", "the run was cancelled"));
                 }
                 Event::RunFailed { error, .. } => {
-                    let kind = Kind::ALL
-                        .iter()
-                        .find(|kind| kind.row().code == error.code)
-                        .copied();
+                    let kind = Kind::ALL.iter().find(|kind| kind.row().code == error.code).copied();
                     return Err(Error::new(
                         kind.unwrap_or(Kind::Internal),
                         "apex.ask",
@@ -157,10 +133,8 @@ impl Apex {
                 _ => {}
             }
         }
-        Err(
-            Error::internal("apex.ask", "the run's log ended without an end")
-                .with("run", accepted.run),
-        )
+        Err(Error::internal("apex.ask", "the run's log ended without an end")
+            .with("run", accepted.run))
     }
 
     /// Steers runs: cancel, stop a step, decide.

@@ -91,7 +91,8 @@ impl Builder {
         self
     }
 
-    /// Says where this process runs. Only [`Environment::Development`] opens the development login.
+    /// Says where this process runs. Only [`Environment::Development`] opens the development login; a database that
+    /// was made in one environment is refused in every other.
     #[must_use]
     pub fn environment(mut self, environment: Environment) -> Self {
         self.auth.environment = environment;
@@ -150,9 +151,8 @@ impl Builder {
         let registry = if self.own_agents {
             self.registry
         } else {
-            let catalogue = self
-                .catalogue
-                .map_or_else(|| Catalogue::embedded().map(Arc::new), Ok)?;
+            let catalogue =
+                self.catalogue.map_or_else(|| Catalogue::embedded().map(Arc::new), Ok)?;
             agents::team(catalogue, self.analysis).with(self.registry)
         };
         let stores = match (self.stores, self.database) {
@@ -161,6 +161,7 @@ impl Builder {
             (None, Some(path)) => {
                 use apex_core::store::sqlite;
                 let options = sqlite::SqliteOptions {
+                    environment: self.auth.environment,
                     runs: self.runs,
                     files: self.files,
                     ..sqlite::SqliteOptions::new(path)
@@ -168,10 +169,7 @@ impl Builder {
                 sqlite::open(&options, Arc::clone(&clock))?
             }
             _ => memory::open(
-                memory::MemoryOptions {
-                    runs: self.runs,
-                    files: self.files,
-                },
+                memory::MemoryOptions { runs: self.runs, files: self.files },
                 Arc::clone(&clock),
             ),
         };
@@ -183,13 +181,8 @@ impl Builder {
             self.auth,
         );
         let live = Live::default();
-        let engine = Engine::new(
-            stores.clone(),
-            live.clone(),
-            Arc::clone(&clock),
-            registry,
-            self.engine,
-        )?;
+        let engine =
+            Engine::new(stores.clone(), live.clone(), Arc::clone(&clock), registry, self.engine)?;
         let service = TransportService::new(Transport {
             stores: stores.clone(),
             auth: auth.clone(),

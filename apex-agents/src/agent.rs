@@ -58,12 +58,7 @@ impl AgentOutput for RunResult {
 
 impl AgentOutput for String {
     fn then(&self) -> Then {
-        RunResult {
-            status: RunStatus::Answered,
-            text: self.clone(),
-            artifacts: Vec::new(),
-        }
-        .then()
+        RunResult { status: RunStatus::Answered, text: self.clone(), artifacts: Vec::new() }.then()
     }
 }
 
@@ -138,13 +133,7 @@ where
     F: Fn(I, Context) -> W,
     W: Future<Output = Result<O>>,
 {
-    AgentFn {
-        name: name.into(),
-        purpose: purpose.into(),
-        deadline: None,
-        work,
-        types: PhantomData,
-    }
+    AgentFn { name: name.into(), purpose: purpose.into(), deadline: None, work, types: PhantomData }
 }
 
 /// An agent from an async function; [`agent_fn`] makes it.

@@ -70,9 +70,7 @@ pub(crate) struct Asked {
 
 impl Context {
     pub(crate) fn new(inner: Inner) -> Self {
-        Self {
-            inner: Arc::new(inner),
-        }
+        Self { inner: Arc::new(inner) }
     }
 
     /// In whose name the step is done.
@@ -128,24 +126,15 @@ impl Context {
     ) -> Result<T> {
         let tool = tool.into();
         let arguments = serde_json::to_value(arguments).map_err(|error| {
-            Error::new(
-                Kind::BadArguments,
-                "agent.call",
-                "the arguments are not JSON",
-            )
-            .with("tool", &tool)
-            .with_source(error)
+            Error::new(Kind::BadArguments, "agent.call", "the arguments are not JSON")
+                .with("tool", &tool)
+                .with_source(error)
         })?;
-        let ask = Ask::Call {
-            tool: tool.clone(),
-            arguments,
-        };
+        let ask = Ask::Call { tool: tool.clone(), arguments };
         let Reply::Result(stored) = self.ask(ask).await? else {
             return Err(mismatch());
         };
-        let value = stored
-            .load(&*self.inner.artifacts, &self.inner.principal)
-            .await?;
+        let value = stored.load(&*self.inner.artifacts, &self.inner.principal).await?;
         serde_json::from_value(value).map_err(|error| {
             Error::new(
                 Kind::BadOutput,
@@ -198,11 +187,7 @@ impl Context {
 
     async fn ask(&self, ask: Ask) -> Result<Reply> {
         let (reply, answer) = oneshot::channel();
-        let asked = Asked {
-            step: self.inner.step,
-            ask,
-            reply,
-        };
+        let asked = Asked { step: self.inner.step, ask, reply };
         let over = || Error::new(Kind::Cancelled, "agent.ask", "the step has ended");
         self.inner.asks.send(asked).await.map_err(|_| over())?;
         let answer = answer.await.map_err(|_| over())?;

@@ -13,10 +13,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(kind: Kind, message: impl AsRef<str>) -> Self {
-        Self {
-            kind,
-            message: crate::text::clip(message.as_ref(), LONGEST).into_owned(),
-        }
+        Self { kind, message: crate::text::clip(message.as_ref(), LONGEST).into_owned() }
     }
 
     /// The failure of work that panicked, with what it said.

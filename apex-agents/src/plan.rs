@@ -31,12 +31,7 @@ impl PlanStep {
     /// A step that the run cannot do without.
     #[must_use]
     pub fn new(agent: impl Into<String>) -> Self {
-        Self {
-            agent: agent.into(),
-            purpose: String::new(),
-            needs: Vec::new(),
-            optional: false,
-        }
+        Self { agent: agent.into(), purpose: String::new(), needs: Vec::new(), optional: false }
     }
 
     /// Says what the agent is to do here.
@@ -71,9 +66,7 @@ impl Plan {
     ) -> Option<String> {
         if self.steps.is_empty() || self.steps.len() > MOST_STEPS {
             let steps = self.steps.len();
-            return Some(format!(
-                "a plan has 1 to {MOST_STEPS} steps, this one {steps}"
-            ));
+            return Some(format!("a plan has 1 to {MOST_STEPS} steps, this one {steps}"));
         }
         let mut seen = taken.clone();
         for step in &self.steps {
@@ -97,9 +90,7 @@ mod tests {
     use super::*;
 
     fn fault(steps: Vec<PlanStep>) -> Option<String> {
-        let known = ["a", "b"]
-            .map(|name| (name.to_owned(), String::new()))
-            .into();
+        let known = ["a", "b"].map(|name| (name.to_owned(), String::new())).into();
         Plan { steps }.fault(&known, &BTreeSet::new())
     }
 
@@ -107,17 +98,9 @@ mod tests {
     fn a_plan_goes_forward_through_known_agents() {
         let (a, b) = (PlanStep::new("a"), PlanStep::new("b").needs(["a"]));
         assert_eq!(fault(vec![a.clone(), b.clone()]), None);
-        assert!(
-            fault(vec![b, a.clone()])
-                .unwrap()
-                .contains("no earlier step")
-        );
+        assert!(fault(vec![b, a.clone()]).unwrap().contains("no earlier step"));
         assert!(fault(vec![a.clone(), a]).unwrap().contains("two steps"));
-        assert!(
-            fault(vec![PlanStep::new("c")])
-                .unwrap()
-                .contains("no agent c")
-        );
+        assert!(fault(vec![PlanStep::new("c")]).unwrap().contains("no agent c"));
         assert!(fault(Vec::new()).unwrap().contains("1 to 32"));
     }
 }

@@ -69,10 +69,7 @@ impl Registry {
             }
             match Shape::compile(&agent.output_schema()) {
                 Ok(output) => {
-                    if agents
-                        .insert(name.clone(), ReadyAgent { agent, output })
-                        .is_some()
-                    {
+                    if agents.insert(name.clone(), ReadyAgent { agent, output }).is_some() {
                         faults.push(format!("agent {name:?} is there twice; rename one"));
                     }
                 }
@@ -87,10 +84,7 @@ impl Registry {
             }
             match Shape::compile(&tool.arguments_schema()) {
                 Ok(arguments) => {
-                    if tools
-                        .insert(name.clone(), tool::Ready { tool, arguments })
-                        .is_some()
-                    {
+                    if tools.insert(name.clone(), tool::Ready { tool, arguments }).is_some() {
                         faults.push(format!("tool {name:?} is there twice; rename one"));
                     }
                 }
@@ -102,27 +96,14 @@ impl Registry {
         if agents.is_empty() {
             faults.push("there is no agent; add one".to_owned());
         } else if !agents.contains_key(&entry) {
-            faults.push(format!(
-                "runs are to begin with agent {entry:?}, which is not there"
-            ));
+            faults.push(format!("runs are to begin with agent {entry:?}, which is not there"));
         }
         if faults.is_empty() {
             let purpose = |agent: &ReadyAgent| agent.agent.purpose().to_owned();
-            let purposes = agents
-                .iter()
-                .map(|(name, agent)| (name.clone(), purpose(agent)));
-            return Ok(Ready {
-                purposes: Arc::new(purposes.collect()),
-                agents,
-                tools,
-                entry,
-            });
+            let purposes = agents.iter().map(|(name, agent)| (name.clone(), purpose(agent)));
+            return Ok(Ready { purposes: Arc::new(purposes.collect()), agents, tools, entry });
         }
-        Err(Error::new(
-            Kind::Config,
-            "registry.check",
-            faults.join("; "),
-        ))
+        Err(Error::new(Kind::Config, "registry.check", faults.join("; ")))
     }
 }
 
@@ -160,9 +141,7 @@ mod tests {
     use crate::{Context, Request, ToolContext, agent_fn, tool_fn};
 
     fn agent(name: &str) -> impl Agent {
-        agent_fn(name, "Says it.", |ask: Request, _: Context| async move {
-            Ok(ask.text)
-        })
+        agent_fn(name, "Says it.", |ask: Request, _: Context| async move { Ok(ask.text) })
     }
 
     #[test]
@@ -194,11 +173,7 @@ mod tests {
 
     #[test]
     fn the_first_agent_is_the_entry() {
-        let ready = Registry::default()
-            .agent(agent("b"))
-            .agent(agent("a"))
-            .ready()
-            .unwrap();
+        let ready = Registry::default().agent(agent("b")).agent(agent("a")).ready().unwrap();
         assert_eq!(ready.entry, "b");
     }
 }

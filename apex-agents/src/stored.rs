@@ -33,9 +33,8 @@ impl Stored {
         if json.len() <= INLINE {
             return Ok(Self::Inline(value));
         }
-        let info = artifacts
-            .put(principal, run, name, "application/json", Bytes::from(json))
-            .await?;
+        let info =
+            artifacts.put(principal, run, name, "application/json", Bytes::from(json)).await?;
         Ok(Self::Artifact(payload(info)))
     }
 
@@ -68,10 +67,5 @@ impl Stored {
 
 /// The reference to an artifact.
 pub(crate) fn payload(info: ArtifactInfo) -> Payload {
-    Payload {
-        artifact: info.artifact,
-        name: info.name,
-        bytes: info.bytes,
-        sha256: info.sha256,
-    }
+    Payload { artifact: info.artifact, name: info.name, bytes: info.bytes, sha256: info.sha256 }
 }

@@ -7,11 +7,7 @@ use apex_core::error::Result;
 
 /// The agent that runs begin with.
 pub(crate) fn agent() -> impl Agent {
-    agent_fn(
-        "supervisor",
-        "Plans which agents work on the request.",
-        plan,
-    )
+    agent_fn("supervisor", "Plans which agents work on the request.", plan)
 }
 
 async fn plan(request: Request, run: Context) -> Result<Plan> {

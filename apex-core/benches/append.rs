@@ -41,33 +41,15 @@ type Row = (&'static str, usize, fn(usize) -> Duration);
 /// Name, events, and what carries them out and says how long it took.
 const ROWS: &[Row] = &[
     ("memory", 200_000, |events| in_memory(events, 0)),
-    ("memory, 50 readers", 4_000, |events| {
-        in_memory(events, READERS)
-    }),
-    ("sqlite full, 1 writer", 1_000, |events| {
-        in_sqlite(events, 1, Synchronous::Full)
-    }),
-    ("bare full, 1 writer", 1_000, |events| {
-        bare(events, 1, "FULL")
-    }),
-    ("sqlite full, 32 writers", 16_000, |events| {
-        in_sqlite(events, WRITERS, Synchronous::Full)
-    }),
-    ("bare full, 32 in a commit", 16_000, |events| {
-        bare(events, WRITERS, "FULL")
-    }),
-    ("sqlite normal, 1 writer", 10_000, |events| {
-        in_sqlite(events, 1, Synchronous::Normal)
-    }),
-    ("bare normal, 1 writer", 10_000, |events| {
-        bare(events, 1, "NORMAL")
-    }),
-    ("sqlite normal, 32 writers", 32_000, |events| {
-        in_sqlite(events, WRITERS, Synchronous::Normal)
-    }),
-    ("bare normal, 32 in a commit", 32_000, |events| {
-        bare(events, WRITERS, "NORMAL")
-    }),
+    ("memory, 50 readers", 4_000, |events| in_memory(events, READERS)),
+    ("sqlite full, 1 writer", 1_000, |events| in_sqlite(events, 1, Synchronous::Full)),
+    ("bare full, 1 writer", 1_000, |events| bare(events, 1, "FULL")),
+    ("sqlite full, 32 writers", 16_000, |events| in_sqlite(events, WRITERS, Synchronous::Full)),
+    ("bare full, 32 in a commit", 16_000, |events| bare(events, WRITERS, "FULL")),
+    ("sqlite normal, 1 writer", 10_000, |events| in_sqlite(events, 1, Synchronous::Normal)),
+    ("bare normal, 1 writer", 10_000, |events| bare(events, 1, "NORMAL")),
+    ("sqlite normal, 32 writers", 32_000, |events| in_sqlite(events, WRITERS, Synchronous::Normal)),
+    ("bare normal, 32 in a commit", 32_000, |events| bare(events, WRITERS, "NORMAL")),
 ];
 
 /// How often each row is measured; the median counts.
@@ -83,27 +65,19 @@ fn main() {
             println!("no row {name:?}; there are: {}", names.join("; "));
             std::process::exit(2);
         };
-        let events = arguments
-            .next()
-            .map_or(*events, |text| text.parse().unwrap());
+        let events = arguments.next().map_or(*events, |text| text.parse().unwrap());
         run(events);
         return;
     }
-    println!(
-        "{:<28} {:>10} {:>12} {:>8}",
-        "row", "µs/event", "events/s", "of bare"
-    );
+    println!("{:<28} {:>10} {:>12} {:>8}", "row", "µs/event", "events/s", "of bare");
     let mut before = 0.0;
     for (name, events, run) in ROWS {
         let mut times: Vec<Duration> = (0..ROUNDS).map(|_| run(*events)).collect();
         times.sort_unstable();
         let rate = *events as f64 / times[ROUNDS / 2].as_secs_f64();
         // A bare row stands after the one that it is compared with.
-        let share = if name.starts_with("bare") {
-            format!("{:.2}", before / rate)
-        } else {
-            String::new()
-        };
+        let share =
+            if name.starts_with("bare") { format!("{:.2}", before / rate) } else { String::new() };
         println!("{name:<28} {:>10.2} {rate:>12.0} {share:>8}", 1e6 / rate);
         before = rate;
     }
@@ -118,10 +92,7 @@ fn in_sqlite(events: usize, writers: usize, synchronous: Synchronous) -> Duratio
     let folder = tempfile::tempdir().unwrap();
     let options = SqliteOptions {
         synchronous,
-        runs: RunLimits {
-            running: writers,
-            ..RunLimits::default()
-        },
+        runs: RunLimits { running: writers, ..RunLimits::default() },
         ..SqliteOptions::new(folder.path().join("apex.db"))
     };
     let stores = sqlite::open(&options, Arc::new(SystemClock)).unwrap();
@@ -186,16 +157,10 @@ async fn begin(stores: &Stores) -> (Principal, Emitter) {
         agents: Vec::new(),
     };
     stores.runs.start(&principal, new).await.unwrap();
-    let claim = Claim {
-        node: stores.node,
-        max: 1,
-    };
+    let claim = Claim { node: stores.node, max: 1 };
     let claimed = stores.runs.claim(claim).await.unwrap().pop().unwrap();
     let log = Arc::clone(&stores.runs);
-    (
-        principal,
-        Emitter::new(log, clock, Live::default(), claimed.lease),
-    )
+    (principal, Emitter::new(log, clock, Live::default(), claimed.lease))
 }
 
 async fn write(mut emitter: Emitter, events: usize) {
@@ -203,10 +168,7 @@ async fn write(mut emitter: Emitter, events: usize) {
         emitter.append(vec![event()], None, None).await.unwrap();
     }
     let state = Some(RunState::Completed);
-    emitter
-        .append(vec![completed()], None, state)
-        .await
-        .unwrap();
+    emitter.append(vec![completed()], None, state).await.unwrap();
 }
 
 async fn read(mut reader: Subscription) -> u64 {
@@ -281,8 +243,5 @@ fn prepared(path: &Path, runs: usize) -> usize {
 }
 
 fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap()
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
 }

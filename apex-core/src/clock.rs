@@ -17,9 +17,8 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        let since = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
+        let since =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 }
@@ -44,19 +43,13 @@ impl Timestamp {
     /// This moment moved forward; stops at the end of time instead of wrapping.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)),
-        )
+        Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
 
     /// This moment moved back.
     #[must_use]
     pub fn minus(self, duration: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)),
-        )
+        Self(self.0.saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
 
     /// The time from `earlier` to this moment; zero when `earlier` is later.
@@ -119,29 +112,16 @@ mod tests {
     fn timestamps_are_rfc3339_with_milliseconds() {
         let at = Timestamp::from_millis(1_763_805_600_123);
         assert_eq!(at.to_string(), "2025-11-22T10:00:00.123Z");
-        assert_eq!(
-            "2025-11-22T11:00:00.123+01:00"
-                .parse::<Timestamp>()
-                .unwrap(),
-            at
-        );
-        assert_eq!(
-            Timestamp::from_millis(0).to_string(),
-            "1970-01-01T00:00:00.000Z"
-        );
+        assert_eq!("2025-11-22T11:00:00.123+01:00".parse::<Timestamp>().unwrap(), at);
+        assert_eq!(Timestamp::from_millis(0).to_string(), "1970-01-01T00:00:00.000Z");
     }
 
     #[test]
     fn arithmetic_stops_at_the_ends() {
         assert_eq!(
-            Timestamp::from_millis(i64::MAX)
-                .plus(Duration::from_secs(1))
-                .as_millis(),
+            Timestamp::from_millis(i64::MAX).plus(Duration::from_secs(1)).as_millis(),
             i64::MAX
         );
-        assert_eq!(
-            Timestamp::from_millis(5).since(Timestamp::from_millis(9)),
-            Duration::ZERO
-        );
+        assert_eq!(Timestamp::from_millis(5).since(Timestamp::from_millis(9)), Duration::ZERO);
     }
 }

@@ -190,27 +190,15 @@ mod tests {
 
     #[test]
     fn derived_ids_depend_on_every_part_and_on_the_kind() {
-        assert_eq!(
-            ThreadId::derived(&[b"a", b"b"]),
-            ThreadId::derived(&[b"a", b"b"])
-        );
-        assert_ne!(
-            ThreadId::derived(&[b"a", b"b"]),
-            ThreadId::derived(&[b"ab"])
-        );
-        assert_ne!(
-            ThreadId::derived(&[b"a"]).as_bytes(),
-            RunId::derived(&[b"a"]).as_bytes()
-        );
+        assert_eq!(ThreadId::derived(&[b"a", b"b"]), ThreadId::derived(&[b"a", b"b"]));
+        assert_ne!(ThreadId::derived(&[b"a", b"b"]), ThreadId::derived(&[b"ab"]));
+        assert_ne!(ThreadId::derived(&[b"a"]).as_bytes(), RunId::derived(&[b"a"]).as_bytes());
     }
 
     #[test]
     fn counters_are_strings_on_the_wire() {
         assert_eq!(serde_json::to_string(&StepId(3)).unwrap(), "\"s3\"");
-        assert_eq!(
-            serde_json::from_str::<CallId>("\"c12\"").unwrap(),
-            CallId(12)
-        );
+        assert_eq!(serde_json::from_str::<CallId>("\"c12\"").unwrap(), CallId(12));
         assert!(serde_json::from_str::<CallId>("\"s12\"").is_err());
     }
 }

@@ -155,22 +155,13 @@ impl Usd {
         let (whole, rest) = (self.0 / d, self.0 % d);
         let part = rest.saturating_mul(n);
         let rounded = (2 * (part % d) + d * part.signum()) / (2 * d);
-        Self(
-            whole
-                .saturating_mul(n)
-                .saturating_add(part / d)
-                .saturating_add(rounded),
-        )
+        Self(whole.saturating_mul(n).saturating_add(part / d).saturating_add(rounded))
     }
 
     /// The amount times `part / whole`, rounded half away from zero to 10^-24 dollars; zero for a `whole` of zero.
     #[must_use]
     pub fn share(self, part: Self, whole: Self) -> Self {
-        let (amount, n, d) = (
-            self.0.unsigned_abs(),
-            part.0.unsigned_abs(),
-            whole.0.unsigned_abs(),
-        );
+        let (amount, n, d) = (self.0.unsigned_abs(), part.0.unsigned_abs(), whole.0.unsigned_abs());
         if d == 0 {
             return Self::ZERO;
         }
@@ -260,9 +251,7 @@ fn scale(value: i128, power: i64, lossy: bool) -> Result<i128, UsdError> {
     if value == 0 {
         return Ok(0);
     }
-    let factor = usize::try_from(power.unsigned_abs())
-        .ok()
-        .and_then(|p| POWERS.get(p));
+    let factor = usize::try_from(power.unsigned_abs()).ok().and_then(|p| POWERS.get(p));
     match (power >= 0, factor) {
         (true, Some(factor)) => value.checked_mul(*factor).ok_or(UsdError::TooLarge),
         (true, None) => Err(UsdError::TooLarge),
@@ -374,10 +363,7 @@ impl Usage {
             cached_tokens: self.cached_tokens.saturating_add(other.cached_tokens),
             output_tokens: self.output_tokens.saturating_add(other.output_tokens),
             reasoning_tokens: self.reasoning_tokens.saturating_add(other.reasoning_tokens),
-            cost_usd: self
-                .cost_usd
-                .zip(other.cost_usd)
-                .and_then(|(a, b)| a.checked_add(b)),
+            cost_usd: self.cost_usd.zip(other.cost_usd).and_then(|(a, b)| a.checked_add(b)),
         }
     }
 }
@@ -389,28 +375,19 @@ mod tests {
 
     #[test]
     fn texts_of_doubles_are_kept_to_the_last_digit() {
-        for text in [
-            "0.0012425000000000001",
-            "9990.01252875",
-            "0",
-            "-1.5",
-            "10182.700052085997717666516",
-        ] {
+        for text in
+            ["0.0012425000000000001", "9990.01252875", "0", "-1.5", "10182.700052085997717666516"]
+        {
             assert_eq!(text.parse::<Usd>().unwrap().to_string(), text);
         }
-        assert_eq!(
-            "1.105e-05".parse::<Usd>().unwrap().to_string(),
-            "0.00001105"
-        );
+        assert_eq!("1.105e-05".parse::<Usd>().unwrap().to_string(), "0.00001105");
         assert_eq!("2E3".parse::<Usd>().unwrap().to_string(), "2000");
         assert_eq!(".5".parse::<Usd>().unwrap().to_string(), "0.5");
     }
 
     #[test]
     fn what_is_no_amount_is_refused() {
-        for text in [
-            "", "-", ".", "1,5", "NaN", "inf", "1e", "e5", "1.2.3", "0x10", " 1", "--1",
-        ] {
+        for text in ["", "-", ".", "1,5", "NaN", "inf", "1e", "e5", "1.2.3", "0x10", " 1", "--1"] {
             assert_eq!(text.parse::<Usd>(), Err(UsdError::NotANumber), "{text:?}");
         }
         assert_eq!("1e-25".parse::<Usd>(), Err(UsdError::TooFine));
@@ -426,15 +403,9 @@ mod tests {
             lossy("1.23456789012345678901234567890"),
             Ok("1.234567890123456789012345".to_owned())
         );
-        assert_eq!(
-            lossy("1.2345678901234567e-10"),
-            Ok("0.000000000123456789012345".to_owned())
-        );
+        assert_eq!(lossy("1.2345678901234567e-10"), Ok("0.000000000123456789012345".to_owned()));
         assert_eq!(lossy("5e-30"), Ok("0".to_owned()));
-        assert_eq!(
-            lossy("99999999999999999999999999999999999999999"),
-            Err(UsdError::TooLarge)
-        );
+        assert_eq!(lossy("99999999999999999999999999999999999999999"), Err(UsdError::TooLarge));
         assert_eq!(lossy("0.1x"), Err(UsdError::NotANumber));
     }
 
@@ -460,14 +431,8 @@ mod tests {
     fn shares_are_exact_and_round_half_away_from_zero() {
         let usd = |text: &str| text.parse::<Usd>().unwrap();
         assert_eq!(usd("10").share(usd("1"), usd("2")), usd("5"));
-        assert_eq!(
-            usd("0.00001").share(usd("0.00000125"), usd("0.0000025")),
-            usd("0.000005")
-        );
-        assert_eq!(
-            Usd::from_units(-5).share(usd("1"), usd("2")),
-            Usd::from_units(-3)
-        );
+        assert_eq!(usd("0.00001").share(usd("0.00000125"), usd("0.0000025")), usd("0.000005"));
+        assert_eq!(Usd::from_units(-5).share(usd("1"), usd("2")), Usd::from_units(-3));
         assert_eq!(usd("4").share(usd("1"), Usd::ZERO), Usd::ZERO);
         let large = usd("1000000000").share(usd("0.333333333333333333333333"), usd("1"));
         assert_eq!(large.rounded(0), "333333333");
@@ -475,11 +440,7 @@ mod tests {
 
     #[test]
     fn unpriced_use_stays_unpriced() {
-        let unpriced = Usage {
-            input_tokens: 3,
-            cost_usd: None,
-            ..Usage::NONE
-        };
+        let unpriced = Usage { input_tokens: 3, cost_usd: None, ..Usage::NONE };
         assert_eq!(Usage::NONE.plus(unpriced).cost_usd, None);
         assert_eq!(Usage::NONE.plus(Usage::NONE).cost_usd, Some(Usd::ZERO));
     }

@@ -98,9 +98,7 @@ impl<'de> Deserialize<'de> for Scopes {
     fn deserialize<D: serde::Deserializer<'de>>(
         deserializer: D,
     ) -> std::result::Result<Self, D::Error> {
-        Ok(Vec::<Scope>::deserialize(deserializer)?
-            .into_iter()
-            .collect())
+        Ok(Vec::<Scope>::deserialize(deserializer)?.into_iter().collect())
     }
 }
 
@@ -120,20 +118,12 @@ impl Principal {
     /// A principal that the host vouches for: the host, not Apex, has verified who this is.
     #[must_use]
     pub fn vouched(user: UserId, scopes: Scopes) -> Self {
-        Self {
-            user,
-            scopes,
-            session: None,
-        }
+        Self { user, scopes, session: None }
     }
 
     /// A principal that came in by a login.
     pub(crate) fn from_session(user: UserId, scopes: Scopes, session: SessionId) -> Self {
-        Self {
-            user,
-            scopes,
-            session: Some(session),
-        }
+        Self { user, scopes, session: Some(session) }
     }
 
     /// The user.

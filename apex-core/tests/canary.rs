@@ -40,18 +40,8 @@ impl Section for Settings {
     fn check(&self, checks: &mut Checks<'_>) {
         if let Some(key) = &self.key {
             // A careless rule that repeats the secret is caught by the last guard.
-            let problem = format!(
-                "{} is {}",
-                key.reveal(),
-                weakness(key, 64).unwrap_or("fine")
-            );
-            checks.require(
-                &["key"],
-                false,
-                FaultCode::WeakSecret,
-                problem,
-                "make another one",
-            );
+            let problem = format!("{} is {}", key.reveal(), weakness(key, 64).unwrap_or("fine"));
+            checks.require(&["key"], false, FaultCode::WeakSecret, problem, "make another one");
         }
         if let Some(url) = &self.url {
             let password = url.password().map_or("none", |password| password.reveal());
@@ -182,9 +172,7 @@ fn loaders(folder: &Path) -> Vec<Loader> {
         Loader::new().environment([("APEX_EXTRA", CANARY)]),
         Loader::new().environment([("APEX_KEYS", CANARY), ("APEX_KEY_FIL", CANARY)]),
         Loader::new().environment([("APEX_KEY_FILE", &secret)]),
-        Loader::new()
-            .environment([("APEX_KEY", CANARY)])
-            .secret_source(Arc::new(Vault)),
+        Loader::new().environment([("APEX_KEY", CANARY)]).secret_source(Arc::new(Vault)),
         Loader::new().secrets_dir(&secrets).any_secret_mode(),
         Loader::new().secret_source(Arc::new(Vault)),
         Loader::new().preset("key", CANARY),
@@ -234,19 +222,14 @@ fn the_canary_is_nowhere() {
         "something was heard:\n{all}"
     );
     let decoded = "canary/7f3a91-never-shown";
-    let lines: Vec<&str> = all
-        .lines()
-        .filter(|line| line.contains(CANARY) || line.contains(decoded))
-        .collect();
+    let lines: Vec<&str> =
+        all.lines().filter(|line| line.contains(CANARY) || line.contains(decoded)).collect();
     assert!(lines.is_empty(), "{lines:#?}");
 }
 
 /// A reload, and calls that fail until the breaker opens.
 fn run(heard: &Heard, folder: &Path) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
         let path = write(folder, "reload.toml", "count = 1");
         let cache = Cache::<Settings>::load(Loader::new().toml_file(&path)).unwrap();
@@ -254,30 +237,16 @@ fn run(heard: &Heard, folder: &Path) {
         heard.take(format_args!("{:?}", cache.reload().await));
         heard.take(format_args!("{cache:?}"));
 
-        let policy = ResilienceConfig {
-            tries: Some(1),
-            ..ResilienceConfig::default()
-        }
-        .policy("database", Environment::Production);
-        let log = ErrorLog::new(
-            Arc::new(SystemClock),
-            EscalationPolicy::default(),
-            Arc::new(()),
-        );
+        let policy = ResilienceConfig { tries: Some(1), ..ResilienceConfig::default() }
+            .policy("database", Environment::Production);
+        let log = ErrorLog::new(Arc::new(SystemClock), EscalationPolicy::default(), Arc::new(()));
         let url: DatabaseUrl = format!("postgres://u:{CANARY}@h/d").parse().unwrap();
         for _ in 0..30 {
             let call = policy.call(Effect::Read);
-            let down = || {
-                Error::driver(
-                    Failure::Connection,
-                    Phase::BeforeCommit,
-                    "db.connect",
-                    "refused",
-                )
-            };
-            let result = policy
-                .run::<(), _, _>(call, |_| async { Err(down().with("url", &url)) })
-                .await;
+            let down =
+                || Error::driver(Failure::Connection, Phase::BeforeCommit, "db.connect", "refused");
+            let result =
+                policy.run::<(), _, _>(call, |_| async { Err(down().with("url", &url)) }).await;
             log.record(&result.unwrap_err(), None);
         }
         heard.take(serde_json::to_string(&log.groups()).unwrap());

@@ -219,17 +219,11 @@ fn each_source_overrules_the_one_before_and_is_remembered() {
         .secret_source(Arc::new(vault));
     let loaded = good(&loader);
     let settings = &loaded.value;
-    assert_eq!(
-        (settings.a.count, settings.b.count, settings.c.count),
-        (2, 3, 10)
-    );
+    assert_eq!((settings.a.count, settings.b.count, settings.c.count), (2, 3, 10));
     assert_eq!(settings.a.wait, Duration::from_secs(3));
     assert_eq!(settings.a.origins, ["x", "y"]);
     assert_eq!(settings.access.signing_key.as_ref().unwrap().reveal(), KEY);
-    assert_eq!(
-        settings.access.api_key.as_ref().unwrap().reveal(),
-        "from-vault"
-    );
+    assert_eq!(settings.access.api_key.as_ref().unwrap().reveal(), "from-vault");
 
     let origin = |key: &str| loaded.origin(key).unwrap().to_string();
     assert_eq!(origin("a.count"), format!("{}:2", file.display()));
@@ -238,24 +232,14 @@ fn each_source_overrules_the_one_before_and_is_remembered() {
     assert_eq!(loaded.origin("c.count"), Some(&Origin::Default));
     assert_eq!(
         origin("access.signing_key"),
-        secrets
-            .join("apex_access_signing_key")
-            .display()
-            .to_string()
+        secrets.join("apex_access_signing_key").display().to_string()
     );
     assert_eq!(origin("access.api_key"), "secret source vault");
-    let wait = loaded
-        .listed
-        .iter()
-        .find(|entry| entry.key == "a.wait")
-        .unwrap();
+    let wait = loaded.listed.iter().find(|entry| entry.key == "a.wait").unwrap();
     assert_eq!(wait.value, "3s");
     assert_eq!(wait.overrides.len(), 1);
     let text = loaded.to_string();
-    assert!(
-        text.contains("(hidden)") && text.contains("sqlite:x.db"),
-        "{text}"
-    );
+    assert!(text.contains("(hidden)") && text.contains("sqlite:x.db"), "{text}");
     assert!(!text.contains(KEY) && !text.contains("from-vault"));
 }
 
@@ -272,17 +256,11 @@ fn twelve_faults_are_twelve_rows() {
         ("APEX_D_NAME", ""),
         ("APEX_E_CONUT", "4"),
         ("APEX_ACCESS_SIGNING_KEY_FILE", "/nowhere/key"),
-        (
-            "APEX_ACCESS_DATABASE",
-            "postgres://u:canary-7f3a91-never-shown@h/d?sslmode=prefer",
-        ),
+        ("APEX_ACCESS_DATABASE", "postgres://u:canary-7f3a91-never-shown@h/d?sslmode=prefer"),
     ]);
     let report = loader.load::<Settings>().err().unwrap();
-    let rows: Vec<(&str, &str)> = report
-        .faults
-        .iter()
-        .map(|f| (f.key.as_str(), f.code.as_str()))
-        .collect();
+    let rows: Vec<(&str, &str)> =
+        report.faults.iter().map(|f| (f.key.as_str(), f.code.as_str())).collect();
     assert_eq!(
         rows,
         [
@@ -300,10 +278,7 @@ fn twelve_faults_are_twelve_rows() {
             ("limts", "config_unknown_key"),
         ]
     );
-    assert_eq!(
-        report.faults[0].advice,
-        "did you mean `APEX_E_COUNT`? Else remove it"
-    );
+    assert_eq!(report.faults[0].advice, "did you mean `APEX_E_COUNT`? Else remove it");
     assert_eq!(report.faults[1].source, format!("{}:2", file.display()));
     let json = serde_json::to_value(&report).unwrap();
     let row = json["faults"][0].as_object().unwrap();
@@ -317,10 +292,7 @@ fn twelve_faults_are_twelve_rows() {
 fn what_is_allowed_in_development_is_refused_elsewhere() {
     let weak = [
         ("APEX_ACCESS_SIGNING_KEY", "changeme"),
-        (
-            "APEX_ACCESS_DATABASE",
-            "postgres://me:pw-in-plain-text@db.example/apex?sslmode=disable",
-        ),
+        ("APEX_ACCESS_DATABASE", "postgres://me:pw-in-plain-text@db.example/apex?sslmode=disable"),
     ];
     let strict = faults(&Loader::new().environment(weak));
     let codes: Vec<(&str, FaultCode)> = strict.iter().map(|f| (f.key.as_str(), f.code)).collect();
@@ -333,11 +305,7 @@ fn what_is_allowed_in_development_is_refused_elsewhere() {
             ("access.signing_key", FaultCode::WeakSecret),
         ]
     );
-    let loaded = good(
-        &Loader::new()
-            .environment(weak)
-            .preset("environment", "development"),
-    );
+    let loaded = good(&Loader::new().environment(weak).preset("environment", "development"));
     assert_eq!(loaded.environment, Environment::Development);
     assert_eq!(loaded.warnings.len(), 4, "{:?}", loaded.warnings);
 }
@@ -346,60 +314,30 @@ fn what_is_allowed_in_development_is_refused_elsewhere() {
 fn a_bad_file_is_one_row_and_other_sources_are_judged() {
     let folder = folder();
     let big = folder.path().join("big.toml");
-    std::fs::File::create(&big)
-        .unwrap()
-        .set_len(100 << 20)
-        .unwrap();
+    std::fs::File::create(&big).unwrap().set_len(100 << 20).unwrap();
     let cases = [
         (folder.path().to_owned(), "directory", FaultCode::Unreadable),
-        (
-            folder.path().join("none.toml"),
-            "no such file",
-            FaultCode::Unreadable,
-        ),
+        (folder.path().join("none.toml"), "no such file", FaultCode::Unreadable),
         (big, "larger than 1024 KiB", FaultCode::Unreadable),
-        (
-            "/dev/zero".into(),
-            "not a regular file",
-            FaultCode::Unreadable,
-        ),
+        ("/dev/zero".into(), "not a regular file", FaultCode::Unreadable),
         (
             write(folder.path(), "latin", b"a = \"caf\xe9\""),
             "not UTF-8 at byte 8",
             FaultCode::Unreadable,
         ),
         (
-            write(
-                folder.path(),
-                "syntax",
-                format!("[a]\nname = \"{CANARY}\ncount = 1"),
-            ),
+            write(folder.path(), "syntax", format!("[a]\nname = \"{CANARY}\ncount = 1")),
             "not TOML",
             FaultCode::Syntax,
         ),
-        (
-            write(folder.path(), "twice", "[a]\ncount = 1\ncount = 2"),
-            "not TOML",
-            FaultCode::Syntax,
-        ),
-        (
-            write(folder.path(), "scalar", "a = 1"),
-            "table of fields",
-            FaultCode::Type,
-        ),
+        (write(folder.path(), "twice", "[a]\ncount = 1\ncount = 2"), "not TOML", FaultCode::Syntax),
+        (write(folder.path(), "scalar", "a = 1"), "table of fields", FaultCode::Type),
     ];
     for (path, problem, code) in cases {
-        let found = faults(
-            &Loader::new()
-                .toml_file(&path)
-                .environment([("APEX_B_COUNT", "0")]),
-        );
+        let found = faults(&Loader::new().toml_file(&path).environment([("APEX_B_COUNT", "0")]));
         assert_eq!(found.len(), 2, "{}: {found:#?}", path.display());
         let fault = found.iter().find(|fault| fault.key != "b.count").unwrap();
-        assert!(
-            fault.problem.contains(problem) && fault.code == code,
-            "{fault:?}"
-        );
+        assert!(fault.problem.contains(problem) && fault.code == code, "{fault:?}");
         assert!(!format!("{found:?}").contains(CANARY));
     }
     let marked = write(folder.path(), "bom", "\u{feff}[a]\r\ncount = 7\r\n");
@@ -428,18 +366,9 @@ fn secret_files_lose_one_line_end_and_nothing_else() {
         Loader::new().environment([("APEX_ACCESS_API_KEY_FILE", path)])
     };
     for content in ["s3cret", "s3cret\n", "s3cret\r\n"] {
-        assert_eq!(
-            good(&load(content)).value.access.api_key.unwrap().reveal(),
-            "s3cret"
-        );
+        assert_eq!(good(&load(content)).value.access.api_key.unwrap().reveal(), "s3cret");
     }
-    assert!(
-        good(&load("-----BEGIN-----\nx\n-----END-----\n"))
-            .value
-            .access
-            .api_key
-            .is_some()
-    );
+    assert!(good(&load("-----BEGIN-----\nx\n-----END-----\n")).value.access.api_key.is_some());
     assert_eq!(only(&load("s3cret\n\n")).code, FaultCode::Format);
     assert_eq!(only(&load(" s3cret")).code, FaultCode::Format);
     assert_eq!(only(&load("s3\u{7}cret")).code, FaultCode::Format);
@@ -457,46 +386,27 @@ fn a_secret_file_open_to_others_is_refused_unless_the_platform_does_so() {
     private(&path, 0o644);
     let loader = Loader::new().environment([("APEX_ACCESS_SIGNING_KEY_FILE", &path)]);
     assert_eq!(only(&loader).code, FaultCode::SecretMode);
-    assert!(
-        good(&loader.clone().any_secret_mode())
-            .value
-            .access
-            .signing_key
-            .is_some()
-    );
-    assert_eq!(
-        good(&loader.preset("environment", "development"))
-            .warnings
-            .len(),
-        1
-    );
+    assert!(good(&loader.clone().any_secret_mode()).value.access.signing_key.is_some());
+    assert_eq!(good(&loader.preset("environment", "development")).warnings.len(), 1);
 }
 
 #[test]
 fn contradictory_sources_are_refused() {
     let folder = folder();
     let path = write(folder.path(), "key", KEY).display().to_string();
-    let both = variables([
-        ("APEX_ACCESS_SIGNING_KEY", KEY),
-        ("APEX_ACCESS_SIGNING_KEY_FILE", &path),
-    ]);
+    let both =
+        variables([("APEX_ACCESS_SIGNING_KEY", KEY), ("APEX_ACCESS_SIGNING_KEY_FILE", &path)]);
     let fault = only(&both);
     assert_eq!(fault.code, FaultCode::Conflict);
     assert!(
-        fault
-            .source
-            .contains("APEX_ACCESS_SIGNING_KEY and APEX_ACCESS_SIGNING_KEY_FILE"),
+        fault.source.contains("APEX_ACCESS_SIGNING_KEY and APEX_ACCESS_SIGNING_KEY_FILE"),
         "{fault:?}"
     );
 
     let secrets = folder.path().join("secrets");
     std::fs::create_dir(&secrets).unwrap();
     let named = variables([("APEX_ACCESS_SIGNING_KEY_FILE", &path)]).secrets_dir(&secrets);
-    write(
-        &secrets,
-        "apex_access_signing_key",
-        "another-key-altogether",
-    );
+    write(&secrets, "apex_access_signing_key", "another-key-altogether");
     assert_eq!(only(&named).code, FaultCode::Conflict);
     write(&secrets, "apex_access_signing_key", KEY);
     assert!(faults(&named).is_empty());
@@ -505,15 +415,9 @@ fn contradictory_sources_are_refused() {
 #[test]
 fn variables_and_folders_are_checked_by_name() {
     use std::os::unix::ffi::OsStringExt;
-    assert_eq!(
-        only(&variables([("APEX_A_COUNT", "")])).problem,
-        "the variable is set to nothing"
-    );
+    assert_eq!(only(&variables([("APEX_A_COUNT", "")])).problem, "the variable is set to nothing");
     let strange = Loader::new().environment([
-        (
-            "APEX_A_NAME",
-            std::ffi::OsString::from_vec(vec![0xff, 0xfe]),
-        ),
+        ("APEX_A_NAME", std::ffi::OsString::from_vec(vec![0xff, 0xfe])),
         ("X", "y".into()),
     ]);
     assert_eq!(only(&strange).problem, "the variable is not UTF-8");
@@ -522,31 +426,26 @@ fn variables_and_folders_are_checked_by_name() {
     let folder = folder();
     write(folder.path(), "apex_access_singing_key", KEY);
     let fault = only(&Loader::new().secrets_dir(folder.path()));
-    assert!(
-        fault.advice.contains("apex_access_signing_key"),
-        "{fault:?}"
-    );
-    assert_eq!(
-        only(&Loader::new().secrets_dir("/nowhere")).code,
-        FaultCode::Unreadable
-    );
+    assert!(fault.advice.contains("apex_access_signing_key"), "{fault:?}");
+    assert_eq!(only(&Loader::new().secrets_dir("/nowhere")).code, FaultCode::Unreadable);
     let control = only(&variables([("APEX_\u{1b}[31mRED", "1")]));
     assert!(!control.key.contains('\u{1b}'));
     let vault = Vault(BTreeMap::from([("access.api_key", Err("sealed"))]));
-    assert!(
-        only(&Loader::new().secret_source(Arc::new(vault)))
-            .problem
-            .contains("sealed")
-    );
+    assert!(only(&Loader::new().secret_source(Arc::new(vault))).problem.contains("sealed"));
+}
+
+#[test]
+fn a_rule_is_not_judged_on_a_field_that_is_faulty_already() {
+    assert_eq!(only(&variables([("APEX_A_HIGH", "0")])).key, "a.low");
+    let one = variables([("APEX_A_LOW", "few"), ("APEX_A_HIGH", "0")]);
+    assert_eq!(only(&one).code, FaultCode::Type);
+    let unread = variables([("APEX_A_HIGH", "0")]).toml_file("/nowhere/apex.toml");
+    assert_eq!(only(&unread).code, FaultCode::Unreadable, "what the file says of low is unknown");
 }
 
 #[test]
 fn two_configurations_in_one_process_share_nothing() {
-    let pairs = [
-        ("APEX_A_COUNT", "4"),
-        ("BILLING_A_COUNT", "5"),
-        ("BILLING_B_COUNT", "6"),
-    ];
+    let pairs = [("APEX_A_COUNT", "4"), ("BILLING_A_COUNT", "5"), ("BILLING_B_COUNT", "6")];
     let one = good(&Loader::new().environment(pairs));
     let other = good(&Loader::new().prefix("BILLING").environment(pairs));
     assert_eq!((one.value.a.count, one.value.b.count), (4, 10));
@@ -567,10 +466,7 @@ async fn a_reload_that_does_not_pass_changes_nothing_and_one_that_does_is_heard_
     write(folder.path(), "apex.toml", "[a]\ncount = 2\n");
     let before = cache.current();
     assert!(cache.reload().await.unwrap());
-    assert_eq!(
-        (before.value.a.count, cache.current().value.a.count),
-        (1, 2)
-    );
+    assert_eq!((before.value.a.count, cache.current().value.a.count), (1, 2));
     assert!(heard.has_changed().unwrap());
     assert_eq!(heard.borrow_and_update().value.a.count, 2);
 }
@@ -580,16 +476,9 @@ async fn a_reload_that_does_not_pass_changes_nothing_and_one_that_does_is_heard_
 async fn reloads_under_load_are_whole_or_not_at_all() {
     let folder = folder();
     let write = |number: u32| {
-        let (low, high) = if number.is_multiple_of(10) {
-            (number + 1, number)
-        } else {
-            (number, number)
-        };
-        write(
-            folder.path(),
-            "apex.toml",
-            format!("[a]\nlow = {low}\nhigh = {high}\n"),
-        )
+        let (low, high) =
+            if number.is_multiple_of(10) { (number + 1, number) } else { (number, number) };
+        write(folder.path(), "apex.toml", format!("[a]\nlow = {low}\nhigh = {high}\n"))
     };
     let cache = Arc::new(Cache::<Settings>::load(Loader::new().toml_file(write(1))).unwrap());
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -620,10 +509,8 @@ struct Dice(u64);
 
 impl Dice {
     fn below(&mut self, bound: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % bound
     }
 }
@@ -647,10 +534,7 @@ fn plantable() -> Vec<Planted> {
         all.push(Planted::File(section, format!("wait = \"{CANARY}\"")));
         all.push(variable("FLAG", CANARY));
         all.push(Planted::File(section, format!("name = \"{CANARY}\"")));
-        all.push(Planted::File(
-            section,
-            format!("origins = [\"x\", {{ y = \"{CANARY}\" }}]"),
-        ));
+        all.push(Planted::File(section, format!("origins = [\"x\", {{ y = \"{CANARY}\" }}]")));
         all.push(Planted::File(section, "low = 9".into()));
         all.push(variable("HIHG", CANARY));
         all.push(Planted::File(section, format!("unheard_of = \"{CANARY}\"")));
@@ -659,14 +543,8 @@ fn plantable() -> Vec<Planted> {
         "APEX_ACCESS_DATABASE".into(),
         format!("postgres://u:{CANARY}@h:0/d"),
     ));
-    all.push(Planted::Variable(
-        "APEX_ACCESS_SIGNING_KEY".into(),
-        KEY.into(),
-    ));
-    all.push(Planted::Variable(
-        "APEX_ACCESS_API_KEY_FILE".into(),
-        "/nowhere/at/all".into(),
-    ));
+    all.push(Planted::Variable("APEX_ACCESS_SIGNING_KEY".into(), KEY.into()));
+    all.push(Planted::Variable("APEX_ACCESS_API_KEY_FILE".into(), "/nowhere/at/all".into()));
     all.push(Planted::Variable("APEX_ENVIRONMENT".into(), CANARY.into()));
     all
 }
@@ -688,41 +566,23 @@ fn any_number_of_faults_is_that_number_of_rows() {
                 Planted::Variable(name, value) => pairs.push((name, value)),
             }
         }
-        let text: String = sections
-            .iter()
-            .map(|(name, lines)| format!("[{name}]\n{lines}"))
-            .collect();
+        let text: String =
+            sections.iter().map(|(name, lines)| format!("[{name}]\n{lines}")).collect();
         let file = write(folder.path(), "apex.toml", text);
-        let report: Report = Loader::new()
-            .toml_file(&file)
-            .environment(pairs)
-            .load::<Settings>()
-            .err()
-            .unwrap();
+        let report: Report =
+            Loader::new().toml_file(&file).environment(pairs).load::<Settings>().err().unwrap();
         assert_eq!(report.faults.len(), count, "seed {seed}: {report}");
-        let shown = format!(
-            "{report} {report:?} {}",
-            serde_json::to_string(&report).unwrap()
-        );
-        assert!(
-            !shown.contains(CANARY) && !shown.contains(KEY),
-            "seed {seed}"
-        );
+        let shown = format!("{report} {report:?} {}", serde_json::to_string(&report).unwrap());
+        assert!(!shown.contains(CANARY) && !shown.contains(KEY), "seed {seed}");
         let error = Error::from(report);
-        assert!(
-            !format!("{error} {error:?} {:?}", error.report()).contains(CANARY),
-            "seed {seed}"
-        );
+        assert!(!format!("{error} {error:?} {:?}", error.report()).contains(CANARY), "seed {seed}");
     }
 }
 
 #[test]
 fn the_schema_and_the_reference_come_from_the_type() {
     let schema = json_schema::<Settings>();
-    assert_eq!(
-        schema["$defs"]["Access"]["properties"]["signing_key"]["writeOnly"],
-        true
-    );
+    assert_eq!(schema["$defs"]["Access"]["properties"]["signing_key"]["writeOnly"], true);
     let page = reference::<Settings>("APEX");
     let row = page.lines().find(|line| line.contains("`a.wait`")).unwrap();
     assert_eq!(

@@ -17,42 +17,23 @@ fn url(text: &str) -> DatabaseUrl {
 #[test]
 fn each_database_is_read() {
     assert_eq!(url("sqlite:apex.db").database(), "apex.db");
-    assert_eq!(
-        url("sqlite:///var/lib/apex.db").database(),
-        "/var/lib/apex.db"
-    );
+    assert_eq!(url("sqlite:///var/lib/apex.db").database(), "/var/lib/apex.db");
     assert_eq!(url("sqlite::memory:").database(), ":memory:");
     let pg =
         url("postgres://me:p%40ss%2F@db1.example:5433,[2001:db8::1]/apex?application_name=a%20b");
     assert_eq!(pg.password().unwrap().reveal(), "p@ss/");
     assert_eq!(pg.hosts().len(), 2);
-    assert_eq!(
-        pg.hosts()[1],
-        DatabaseHost::Tcp {
-            host: "2001:db8::1".into(),
-            port: 5432
-        }
-    );
-    assert_eq!(
-        pg.tls(),
-        TlsMode::VerifyFull,
-        "remote: verified unless said otherwise"
-    );
+    assert_eq!(pg.hosts()[1], DatabaseHost::Tcp { host: "2001:db8::1".into(), port: 5432 });
+    assert_eq!(pg.tls(), TlsMode::VerifyFull, "remote: verified unless said otherwise");
     assert_eq!(
         pg.to_string(),
         "postgres://me:***@db1.example:5433,[2001:db8::1]:5432/apex?sslmode=verify-full&application_name=a%20b"
     );
     assert_eq!(
         url("redis://localhost").hosts()[0],
-        DatabaseHost::Tcp {
-            host: "localhost".into(),
-            port: 6379
-        }
+        DatabaseHost::Tcp { host: "localhost".into(), port: 6379 }
     );
-    assert_eq!(
-        url("rediss://:x@cache.example/2").tls(),
-        TlsMode::VerifyFull
-    );
+    assert_eq!(url("rediss://:x@cache.example/2").tls(), TlsMode::VerifyFull);
     assert_eq!(
         url("redis://cache.example").tls(),
         TlsMode::Off,

@@ -86,52 +86,28 @@ fn intervals_hold_on_noisy_series() {
         &many(|_, noise| 50.0 + 5.0 * noise.normal()),
         Some(DAY),
     );
-    holds(
-        "rising",
-        &many(|at, noise| at * 0.2 + 5.0 * noise.normal()),
-        None,
-    );
+    holds("rising", &many(|at, noise| at * 0.2 + 5.0 * noise.normal()), None);
 }
 
 #[test]
 fn intervals_hold_on_series_that_follow_themselves() {
-    holds(
-        "swinging back",
-        &walk(many(|_, noise| noise.normal()), 0.8),
-        None,
-    );
-    holds(
-        "random walk",
-        &walk(many(|_, noise| noise.normal()), 1.0),
-        None,
-    );
+    holds("swinging back", &walk(many(|_, noise| noise.normal()), 0.8), None);
+    holds("random walk", &walk(many(|_, noise| noise.normal()), 1.0), None);
 }
 
 #[test]
 fn intervals_hold_on_seasonal_series() {
     let day = |at: f64| 20.0 * (at / DAY as f64 * TAU).sin();
-    holds(
-        "daily",
-        &many(|at, noise| 50.0 + day(at) + 3.0 * noise.normal()),
-        Some(DAY),
-    );
+    holds("daily", &many(|at, noise| 50.0 + day(at) + 3.0 * noise.normal()), Some(DAY));
     holds(
         "daily and rising",
         &many(|at, noise| day(at) + 0.05 * at + 3.0 * noise.normal()),
         Some(DAY),
     );
     let office = |at: f64| {
-        if at as usize % DAY >= DAY / 3 && at as usize % DAY < 2 * DAY / 3 {
-            40.0
-        } else {
-            5.0
-        }
+        if at as usize % DAY >= DAY / 3 && at as usize % DAY < 2 * DAY / 3 { 40.0 } else { 5.0 }
     };
-    holds(
-        "office hours",
-        &many(|at, noise| office(at) + 2.0 * noise.normal()),
-        Some(DAY),
-    );
+    holds("office hours", &many(|at, noise| office(at) + 2.0 * noise.normal()), Some(DAY));
 }
 
 /// This was recorded on a build machine at work, every four seconds: load, memory and disk in use in MB, processes,
@@ -163,10 +139,7 @@ fn where_there_is_no_trend_nothing_is_said() {
             many(|at, noise| 50.0 + 20.0 * (at / DAY as f64 * TAU).sin() + 3.0 * noise.normal()),
         ),
         ("sawtooth", many(|at, noise| at % 37.0 + noise.normal())),
-        (
-            "falling",
-            many(|at, noise| 500.0 - at + 5.0 * noise.normal()),
-        ),
+        ("falling", many(|at, noise| 500.0 - at + 5.0 * noise.normal())),
         ("constant", many(|_, _| 7.0)),
     ];
     for (name, series) in kinds {
@@ -187,12 +160,10 @@ fn a_limit_ahead_is_reached_when_it_is_and_the_interval_holds_it() {
     let (mut held, mut all) = (0, 0);
     for points in many(|at, noise| at * 0.5 + 4.0 * noise.normal()) {
         for (past, limit) in [(120, 90.0), (160, 110.0), (240, 200.0)] {
-            let actual = points
-                .windows(9)
-                .position(|near| near.iter().sum::<f64>() / 9.0 >= limit)
-                .unwrap()
-                + 4
-                - past;
+            let actual =
+                points.windows(9).position(|near| near.iter().sum::<f64>() / 9.0 >= limit).unwrap()
+                    + 4
+                    - past;
             let found = reached(&points[..past], None, limit).unwrap();
             let off = (found.expected as f64 - actual as f64).abs() / actual as f64;
             assert!(off <= 0.25, "{found:?}, was {actual}");

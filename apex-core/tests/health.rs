@@ -39,11 +39,7 @@ struct Database {
 
 impl Database {
     fn new(required: bool) -> Arc<Self> {
-        Arc::new(Self {
-            up: AtomicBool::new(true),
-            required,
-            looks: AtomicU32::new(0),
-        })
+        Arc::new(Self { up: AtomicBool::new(true), required, looks: AtomicU32::new(0) })
     }
 
     fn switch(&self, up: bool) {
@@ -51,11 +47,7 @@ impl Database {
     }
 
     fn call(&self) -> Result<u8> {
-        if self.up.load(Ordering::Relaxed) {
-            Ok(1)
-        } else {
-            Err(down())
-        }
+        if self.up.load(Ordering::Relaxed) { Ok(1) } else { Err(down()) }
     }
 }
 
@@ -86,12 +78,7 @@ impl Clock for Wall {
 }
 
 fn down() -> Error {
-    Error::driver(
-        Failure::Connection,
-        Phase::BeforeCommit,
-        "db.read",
-        "connection refused",
-    )
+    Error::driver(Failure::Connection, Phase::BeforeCommit, "db.read", "connection refused")
 }
 
 fn health() -> Health {
@@ -99,9 +86,7 @@ fn health() -> Health {
 }
 
 fn policy(dependency: &str) -> Policy {
-    ResilienceConfig::default()
-        .policy(dependency, Environment::Production)
-        .with_seed(1)
+    ResilienceConfig::default().policy(dependency, Environment::Production).with_seed(1)
 }
 
 /// Looks once more, past the time for which the last answer is given again.
@@ -117,20 +102,10 @@ async fn the_document_tells_operators_everything_and_strangers_the_status() {
     breaker.force(BreakerState::ForcedOpen);
     let pool = Arc::new(Resource::new("pool", 10.0, Duration::from_secs(60)));
     pool.observe(4.0);
-    let health = health()
-        .with_probe(database)
-        .with_breaker(breaker)
-        .with_resource(pool);
-    health.record_run(RunResult {
-        completed: true,
-        first_event: None,
-        answer: None,
-    });
+    let health = health().with_probe(database).with_breaker(breaker).with_resource(pool);
+    health.record_run(RunResult { completed: true, first_event: None, answer: None });
     let document = health.ready().await;
-    assert_eq!(
-        (document.status, document.status.http()),
-        (Status::Warn, 200)
-    );
+    assert_eq!((document.status, document.status.http()), (Status::Warn, 200));
     let json = serde_json::to_value(&document).unwrap();
     assert_eq!(json["status"], "warn");
     let breaker = &json["checks"]["postgres:breaker"][0];
@@ -138,10 +113,7 @@ async fn the_document_tells_operators_everything_and_strangers_the_status() {
         (&breaker["status"], &breaker["observedValue"]),
         (&"warn".into(), &"forced_open".into())
     );
-    assert_eq!(
-        json["checks"]["postgres:responseTime"][0]["observedUnit"],
-        "ms"
-    );
+    assert_eq!(json["checks"]["postgres:responseTime"][0]["observedUnit"], "ms");
     assert_eq!(json["checks"]["pool:utilization"][0]["observedValue"], 4.0);
     assert!(json["checks"]["completion:serviceLevel"].is_array());
     let public = serde_json::to_string(&document.public()).unwrap();
@@ -165,10 +137,7 @@ async fn one_bad_look_is_a_warning_and_a_storm_of_checks_is_one_look() {
     assert_eq!(look(&health).await.status, Status::Pass);
     health.drain();
     let draining = health.ready().await;
-    assert_eq!(
-        (draining.status, health.live().status),
-        (Status::Fail, Status::Pass)
-    );
+    assert_eq!((draining.status, health.live().status), (Status::Fail, Status::Pass));
 }
 
 /// The certificates are our own, made for this test: they end on 2026-03-01 and 2036-01-01.
@@ -186,11 +155,7 @@ async fn certificates_warn_at_thirty_days_fail_at_three_and_end_the_readiness_at
         let health = Health::new(clock, HealthConfig::default())
             .with_certificate(Arc::new(CertificateFile::new("listener", path)));
         let report = health.report().await;
-        assert_eq!(
-            report.certificates[0].not_after,
-            Some(end),
-            "the earliest of the chain"
-        );
+        assert_eq!(report.certificates[0].not_after, Some(end), "the earliest of the chain");
         assert_eq!(report.certificates[0].status, line, "{days_left} days left");
         assert_eq!(report.status, whole, "{days_left} days left");
     }
@@ -198,12 +163,7 @@ async fn certificates_warn_at_thirty_days_fail_at_three_and_end_the_readiness_at
     health.observe_certificate("postgres db1:5432", b"no certificate");
     let report = health.report().await;
     assert_eq!(report.certificates[0].status, Status::Warn);
-    assert!(
-        report.certificates[0]
-            .problem
-            .as_ref()
-            .is_some_and(|p| p.contains("no certificate"))
-    );
+    assert!(report.certificates[0].problem.as_ref().is_some_and(|p| p.contains("no certificate")));
 }
 
 #[test]
@@ -226,11 +186,7 @@ fn metrics_are_named_once_and_by_the_rules() {
 fn each_row_of_the_table_has_a_test() {
     let own = include_str!("health.rs");
     for mode in MODES {
-        assert!(
-            own.contains(&format!("async fn {}()", mode.name)),
-            "no test named {}",
-            mode.name
-        );
+        assert!(own.contains(&format!("async fn {}()", mode.name)), "no test named {}", mode.name);
     }
 }
 
@@ -247,26 +203,16 @@ async fn required_dependency_down() {
         .with_breaker(Arc::clone(policy.breaker()));
     database.switch(false);
     for _ in 0..20 {
-        let error = policy
-            .run(policy.call(Effect::Once), |_| async { database.call() })
-            .await
-            .unwrap_err();
+        let error =
+            policy.run(policy.call(Effect::Once), |_| async { database.call() }).await.unwrap_err();
         assert_eq!(Some(error.kind()), refused("required_dependency_down"));
         assert_eq!(error.outcome(), Outcome::NotApplied, "nothing was taken");
     }
-    assert_eq!(
-        (look(&health).await.status, health.live().status),
-        (Status::Fail, Status::Pass)
-    );
+    assert_eq!((look(&health).await.status, health.live().status), (Status::Fail, Status::Pass));
     database.switch(true);
     tokio::time::advance(Duration::from_secs(60)).await;
     for _ in 0..3 {
-        assert!(
-            policy
-                .run(policy.call(Effect::Once), |_| async { database.call() })
-                .await
-                .is_ok()
-        );
+        assert!(policy.run(policy.call(Effect::Once), |_| async { database.call() }).await.is_ok());
     }
     assert_eq!(policy.breaker().state(), BreakerState::Closed);
     assert_eq!(look(&health).await.status, Status::Pass);
@@ -279,17 +225,10 @@ async fn optional_dependency_down() {
     let health = health().with_probe(Arc::<Database>::clone(&provider));
     provider.switch(false);
     let ask = || {
-        policy.run_or(
-            policy.call(Effect::Read),
-            |_| async { provider.call() },
-            || async { Ok(0) },
-        )
+        policy.run_or(policy.call(Effect::Read), |_| async { provider.call() }, || async { Ok(0) })
     };
     let answer = ask().await.unwrap();
-    assert_eq!(
-        (answer.value, answer.degraded.unwrap().dependency),
-        (0, "model".to_owned())
-    );
+    assert_eq!((answer.value, answer.degraded.unwrap().dependency), (0, "model".to_owned()));
     assert_eq!(refused("optional_dependency_down"), None);
     for _ in 0..5 {
         assert_eq!(look(&health).await.status, Status::Warn, "it still serves");
@@ -300,11 +239,7 @@ async fn optional_dependency_down() {
 
 #[tokio::test(start_paused = true)]
 async fn dependency_slow() {
-    let config = ResilienceConfig {
-        at_a_time: 2,
-        waiting: 0,
-        ..ResilienceConfig::default()
-    };
+    let config = ResilienceConfig { at_a_time: 2, waiting: 0, ..ResilienceConfig::default() };
     let slow = config.policy("search", Environment::Production);
     let other = policy("postgres");
     let hang = || slow.run::<(), _, _>(slow.call(Effect::Once), |_| std::future::pending());
@@ -317,11 +252,7 @@ async fn dependency_slow() {
             (refused("dependency_slow"), Outcome::Unknown)
         );
     }
-    assert_eq!(
-        three.unwrap_err().kind(),
-        Kind::Unavailable,
-        "no place for a third"
-    );
+    assert_eq!(three.unwrap_err().kind(), Kind::Unavailable, "no place for a third");
     assert_eq!(quick.unwrap(), 1, "others are not touched");
 }
 
@@ -369,26 +300,13 @@ async fn disk_full() {
     let error = policy
         .run::<(), _, _>(policy.call(Effect::Idempotent), |_| async {
             writes.fetch_add(1, Ordering::Relaxed);
-            Err(Error::driver(
-                Failure::of_sqlite(13),
-                Phase::Committing,
-                "run_log.append",
-                "full",
-            ))
+            Err(Error::driver(Failure::of_sqlite(13), Phase::Committing, "run_log.append", "full"))
         })
         .await
         .unwrap_err();
-    assert_eq!(
-        (Some(error.kind()), error.outcome()),
-        (refused("disk_full"), Outcome::NotApplied)
-    );
+    assert_eq!((Some(error.kind()), error.outcome()), (refused("disk_full"), Outcome::NotApplied));
     assert_eq!(writes.load(Ordering::Relaxed), 1, "not tried again");
-    assert!(
-        policy
-            .run(policy.call(Effect::Read), |_| async { Ok(()) })
-            .await
-            .is_ok()
-    );
+    assert!(policy.run(policy.call(Effect::Read), |_| async { Ok(()) }).await.is_ok());
 }
 
 #[derive(Debug)]
@@ -409,22 +327,11 @@ impl BreakerExchange for Gone {
 async fn breaker_exchange_down() {
     let policy = policy("postgres");
     let breakers = [Arc::clone(policy.breaker())];
-    assert!(
-        Breaker::share(&breakers, &Gone, NodeId::new(&SystemClock))
-            .await
-            .is_err()
-    );
+    assert!(Breaker::share(&breakers, &Gone, NodeId::new(&SystemClock)).await.is_err());
     assert_eq!(refused("breaker_exchange_down"), None);
-    assert!(
-        policy
-            .run(policy.call(Effect::Read), |_| async { Ok(()) })
-            .await
-            .is_ok()
-    );
+    assert!(policy.run(policy.call(Effect::Read), |_| async { Ok(()) }).await.is_ok());
     for _ in 0..20 {
-        let _ = policy
-            .run::<(), _, _>(policy.call(Effect::Read), |_| async { Err(down()) })
-            .await;
+        let _ = policy.run::<(), _, _>(policy.call(Effect::Read), |_| async { Err(down()) }).await;
     }
     assert_eq!(policy.breaker().state(), BreakerState::Open);
 }
@@ -506,21 +413,13 @@ async fn wall_clock_jumps() {
     let log = ErrorLog::new(clock, EscalationPolicy::default(), Arc::new(()));
     for jump in [0, 600_000, -1_200_000, 600_000] {
         wall.0.fetch_add(jump, Ordering::Relaxed);
-        assert!(
-            policy
-                .run(policy.call(Effect::Read), |_| async { Ok(()) })
-                .await
-                .is_ok()
-        );
+        assert!(policy.run(policy.call(Effect::Read), |_| async { Ok(()) }).await.is_ok());
         let began = tokio::time::Instant::now();
         let error = policy
             .run::<(), _, _>(policy.call(Effect::Once), |_| std::future::pending())
             .await
             .unwrap_err();
-        assert_eq!(
-            (error.kind(), began.elapsed().as_secs()),
-            (Kind::DeadlineExceeded, 3)
-        );
+        assert_eq!((error.kind(), began.elapsed().as_secs()), (Kind::DeadlineExceeded, 3));
         log.record(&error, None);
         assert_eq!(look(&health).await.status, Status::Pass);
     }

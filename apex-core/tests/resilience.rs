@@ -1,10 +1,6 @@
 //! The whole policy, as a caller meets it, in virtual time.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "helpers of tests may fail like tests"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail like tests")]
 
 use apex_core::clock::SystemClock;
 use apex_core::config::{Environment, Loader};
@@ -29,10 +25,7 @@ fn options() -> PolicyOptions {
 
 /// A breaker that never opens, where the rest is looked at.
 fn lenient() -> BreakerOptions {
-    BreakerOptions {
-        least_calls: u32::MAX,
-        ..BreakerOptions::default()
-    }
+    BreakerOptions { least_calls: u32::MAX, ..BreakerOptions::default() }
 }
 
 fn policy(options: PolicyOptions, breaker: BreakerOptions) -> Policy {
@@ -46,50 +39,22 @@ fn policy(options: PolicyOptions, breaker: BreakerOptions) -> Policy {
 }
 
 fn down() -> Error {
-    Error::driver(
-        Failure::Connection,
-        Phase::BeforeCommit,
-        "db.read",
-        "refused",
-    )
+    Error::driver(Failure::Connection, Phase::BeforeCommit, "db.read", "refused")
 }
 
 #[test]
 fn each_environment_has_its_own_terms() {
     let config = ResilienceConfig::default();
     let here = config.policy_options(Environment::Development);
-    assert_eq!(
-        (here.tries, here.total.as_secs(), here.connect.as_secs()),
-        (3, 5, 2)
-    );
+    assert_eq!((here.tries, here.total.as_secs(), here.connect.as_secs()), (3, 5, 2));
     for environment in [Environment::Staging, Environment::Production] {
         let there = config.policy_options(environment);
-        assert_eq!(
-            (there.tries, there.total.as_secs(), there.connect.as_secs()),
-            (5, 10, 3)
-        );
+        assert_eq!((there.tries, there.total.as_secs(), there.connect.as_secs()), (5, 10, 3));
     }
-    let sleepy = ResilienceConfig {
-        serverless_connector: true,
-        ..config
-    };
-    assert_eq!(
-        sleepy
-            .policy_options(Environment::Production)
-            .connect
-            .as_secs(),
-        30
-    );
-    let pairs = [
-        ("APEX_ATTEMPT", "20s"),
-        ("APEX_BREAKER_OPEN", "2m"),
-        ("APEX_BACKOFF_BASE", "3s"),
-    ];
-    let report = Loader::new()
-        .environment(pairs)
-        .load::<ResilienceConfig>()
-        .err()
-        .unwrap();
+    let sleepy = ResilienceConfig { serverless_connector: true, ..config };
+    assert_eq!(sleepy.policy_options(Environment::Production).connect.as_secs(), 30);
+    let pairs = [("APEX_ATTEMPT", "20s"), ("APEX_BREAKER_OPEN", "2m"), ("APEX_BACKOFF_BASE", "3s")];
+    let report = Loader::new().environment(pairs).load::<ResilienceConfig>().err().unwrap();
     assert_eq!(report.faults.len(), 3, "{report}");
 }
 
@@ -99,11 +64,7 @@ async fn a_call_that_fails_twice_succeeds_and_one_that_must_not_be_repeated_is_n
     let tried = AtomicU32::new(0);
     let answer = policy
         .run(policy.call(Effect::Once), |_| async {
-            if tried.fetch_add(1, Ordering::Relaxed) < 2 {
-                Err(down())
-            } else {
-                Ok(5)
-            }
+            if tried.fetch_add(1, Ordering::Relaxed) < 2 { Err(down()) } else { Ok(5) }
         })
         .await;
     assert_eq!(answer.unwrap(), 5);
@@ -122,37 +83,22 @@ async fn a_call_that_fails_twice_succeeds_and_one_that_must_not_be_repeated_is_n
             })
             .await
             .unwrap_err();
-        assert_eq!(
-            tried.load(Ordering::Relaxed),
-            tries,
-            "{effect:?} {outcome:?}"
-        );
+        assert_eq!(tried.load(Ordering::Relaxed), tries, "{effect:?} {outcome:?}");
         assert_eq!(error.outcome(), outcome);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_write_that_hangs_is_unknown_and_a_read_is_not() {
-    let policy = policy(
-        PolicyOptions {
-            tries: 1,
-            ..options()
-        },
-        lenient(),
-    );
-    for (effect, outcome) in [
-        (Effect::Once, Outcome::Unknown),
-        (Effect::Read, Outcome::NotApplied),
-    ] {
+    let policy = policy(PolicyOptions { tries: 1, ..options() }, lenient());
+    for (effect, outcome) in [(Effect::Once, Outcome::Unknown), (Effect::Read, Outcome::NotApplied)]
+    {
         let began = Instant::now();
         let error = policy
             .run::<(), _, _>(policy.call(effect), |_| std::future::pending())
             .await
             .unwrap_err();
-        assert_eq!(
-            (error.kind(), error.outcome()),
-            (Kind::DeadlineExceeded, outcome)
-        );
+        assert_eq!((error.kind(), error.outcome()), (Kind::DeadlineExceeded, outcome));
         assert_eq!(began.elapsed().as_secs(), 3);
     }
 }
@@ -160,10 +106,7 @@ async fn a_write_that_hangs_is_unknown_and_a_read_is_not() {
 #[tokio::test(start_paused = true)]
 async fn what_must_wake_up_first_gets_the_time_to_connect_and_is_not_slow() {
     for (serverless_connector, woken) in [(true, true), (false, false)] {
-        let config = ResilienceConfig {
-            serverless_connector,
-            ..ResilienceConfig::default()
-        };
+        let config = ResilienceConfig { serverless_connector, ..ResilienceConfig::default() };
         let policy = config.policy("db", Environment::Production);
         for _ in 0..30 {
             let call = policy.call(Effect::Read);
@@ -188,12 +131,7 @@ async fn the_other_side_may_ask_for_a_longer_wait() {
         .run(policy.call(Effect::Read), |_| async {
             match tried.fetch_add(1, Ordering::Relaxed) {
                 0 => Err(down().with_retry_after(Duration::from_secs(4))),
-                1 => Err(Error::driver(
-                    Failure::Capacity,
-                    Phase::BeforeCommit,
-                    "db.read",
-                    "53300",
-                )),
+                1 => Err(Error::driver(Failure::Capacity, Phase::BeforeCommit, "db.read", "53300")),
                 _ => Ok(()),
             }
         })
@@ -225,10 +163,7 @@ async fn only_the_outermost_layer_repeats() {
         assert!(result.is_err());
     }
     let reached = reached.load(Ordering::Relaxed);
-    assert!(
-        reached <= calls * 5,
-        "{reached}: one layer repeats, not three"
-    );
+    assert!(reached <= calls * 5, "{reached}: one layer repeats, not three");
 }
 
 /// A busy service in a total outage: the calls come within the budget's ten seconds.
@@ -251,10 +186,7 @@ async fn in_an_outage_the_budget_keeps_the_load_at_a_fifth_more() {
         assert!(call.await.unwrap().is_err());
     }
     let reached = reached.load(Ordering::Relaxed);
-    assert!(
-        (10_000..=12_300).contains(&reached),
-        "{reached} calls reached it"
-    );
+    assert!((10_000..=12_300).contains(&reached), "{reached} calls reached it");
 }
 
 #[tokio::test(start_paused = true)]
@@ -285,27 +217,14 @@ async fn ten_thousand_callers_at_a_breaker_that_opens_are_refused_at_once() {
         "{reached} calls reached it: one bulkhead full, and what was let in meanwhile"
     );
     assert!(refused >= 10_000 - 128, "{refused} refused");
-    assert!(
-        began.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     assert_eq!(policy.breaker().state(), BreakerState::Open);
-    assert_eq!(
-        (policy.bulkhead().in_use(), policy.bulkhead().waiting()),
-        (0, 0)
-    );
+    assert_eq!((policy.bulkhead().in_use(), policy.bulkhead().waiting()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_breaker_lets_a_few_through_and_closes_when_they_succeed() {
-    let policy = policy(
-        PolicyOptions {
-            tries: 1,
-            ..options()
-        },
-        BreakerOptions::default(),
-    );
+    let policy = policy(PolicyOptions { tries: 1, ..options() }, BreakerOptions::default());
     let fail = || policy.run::<(), _, _>(policy.call(Effect::Read), |_| async { Err(down()) });
     for _ in 0..20 {
         fail().await.unwrap_err();
@@ -313,36 +232,20 @@ async fn a_breaker_lets_a_few_through_and_closes_when_they_succeed() {
     assert_eq!(policy.breaker().state(), BreakerState::Open);
     let status = policy.breaker().status();
     assert!(
-        status
-            .retry_after_ms
-            .is_some_and(|wait| (5_000..=6_000).contains(&wait)),
+        status.retry_after_ms.is_some_and(|wait| (5_000..=6_000).contains(&wait)),
         "{status:?}"
     );
     tokio::time::advance(Duration::from_secs(6)).await;
     for _ in 0..3 {
-        policy
-            .run(policy.call(Effect::Read), |_| async { Ok(()) })
-            .await
-            .unwrap();
+        policy.run(policy.call(Effect::Read), |_| async { Ok(()) }).await.unwrap();
     }
     assert_eq!(policy.breaker().state(), BreakerState::Closed);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_of_the_content_opens_no_breaker_and_has_no_fallback() {
-    let policy = policy(
-        PolicyOptions {
-            tries: 1,
-            ..options()
-        },
-        BreakerOptions::default(),
-    );
-    for kind in [
-        Kind::Forbidden,
-        Kind::Unauthenticated,
-        Kind::BadRequest,
-        Kind::NotFound,
-    ] {
+    let policy = policy(PolicyOptions { tries: 1, ..options() }, BreakerOptions::default());
+    for kind in [Kind::Forbidden, Kind::Unauthenticated, Kind::BadRequest, Kind::NotFound] {
         for _ in 0..50 {
             let result = policy
                 .run_or(
@@ -351,26 +254,16 @@ async fn a_refusal_of_the_content_opens_no_breaker_and_has_no_fallback() {
                     || async { Ok(1) },
                 )
                 .await;
-            assert_eq!(
-                result.unwrap_err().kind(),
-                kind,
-                "who was not let in stays out"
-            );
+            assert_eq!(result.unwrap_err().kind(), kind, "who was not let in stays out");
         }
     }
     assert_eq!(policy.breaker().state(), BreakerState::Closed);
     let answer = policy
-        .run_or(
-            policy.call(Effect::Read),
-            |_| async { Err(down()) },
-            || async { Ok(1) },
-        )
+        .run_or(policy.call(Effect::Read), |_| async { Err(down()) }, || async { Ok(1) })
         .await
         .unwrap();
     assert_eq!(
-        answer
-            .degraded
-            .map(|degraded| (degraded.dependency, degraded.code)),
+        answer.degraded.map(|degraded| (degraded.dependency, degraded.code)),
         Some(("db".into(), "unavailable"))
     );
 }
@@ -392,18 +285,8 @@ fn a_try() -> impl Strategy<Value = Try> {
         1 => Just(Some(Kind::BadRequest)),
     ];
     let outcome = prop_oneof![3 => Just(Outcome::NotApplied), 1 => Just(Outcome::Unknown), 1 => Just(Outcome::Applied)];
-    (
-        0_u64..4_000,
-        kind,
-        outcome,
-        proptest::option::weighted(0.2, 0_u64..5_000),
-    )
-        .prop_map(|(millis, kind, outcome, retry_after)| Try {
-            millis,
-            kind,
-            outcome,
-            retry_after,
-        })
+    (0_u64..4_000, kind, outcome, proptest::option::weighted(0.2, 0_u64..5_000))
+        .prop_map(|(millis, kind, outcome, retry_after)| Try { millis, kind, outcome, retry_after })
 }
 
 proptest! {
@@ -520,24 +403,16 @@ fn call<T>(breaker: &Breaker, result: Result<T>) -> bool {
 #[tokio::test(start_paused = true)]
 async fn nodes_warn_each_other_and_none_can_cut_off_what_answers() {
     let board = Board::default();
-    let nodes: Vec<_> = (0..5)
-        .map(|_| (NodeId::new(&SystemClock), breaker()))
-        .collect();
+    let nodes: Vec<_> = (0..5).map(|_| (NodeId::new(&SystemClock), breaker())).collect();
     for _ in 0..20 {
         call::<()>(&nodes[0].1, Err(down()));
     }
     assert_eq!(nodes[0].1.state(), BreakerState::Open);
     for (node, breaker) in &nodes {
-        Breaker::share(&[Arc::clone(breaker)], &board, *node)
-            .await
-            .unwrap();
+        Breaker::share(&[Arc::clone(breaker)], &board, *node).await.unwrap();
     }
     for (_, breaker) in &nodes[1..] {
-        assert_eq!(
-            breaker.state(),
-            BreakerState::Closed,
-            "a hint opens nothing"
-        );
+        assert_eq!(breaker.state(), BreakerState::Closed, "a hint opens nothing");
         assert_eq!(breaker.status().peers, 1);
         for _ in 0..3 {
             call::<()>(breaker, Err(down()));
@@ -550,16 +425,11 @@ async fn nodes_warn_each_other_and_none_can_cut_off_what_answers() {
     }
     // A node that lies for ever.
     let honest = breaker();
-    let lie = BreakerHint {
-        dependency: "db".into(),
-        node: NodeId::new(&SystemClock),
-        probing: false,
-    };
+    let lie =
+        BreakerHint { dependency: "db".into(), node: NodeId::new(&SystemClock), probing: false };
     for _ in 0..100 {
         board.publish(lie.node, vec![lie.clone()]).await.unwrap();
-        Breaker::share(&[Arc::clone(&honest)], &board, NodeId::new(&SystemClock))
-            .await
-            .unwrap();
+        Breaker::share(&[Arc::clone(&honest)], &board, NodeId::new(&SystemClock)).await.unwrap();
         assert!(call(&honest, Ok(())));
         tokio::time::advance(Duration::from_secs(1)).await;
     }
@@ -577,16 +447,10 @@ async fn probes_take_turns_but_nobody_waits_for_ever() {
     while breaker.state() == BreakerState::Open {
         for node in 0..3_u8 {
             let node = NodeId::derived(&[&[node]]);
-            let hint = BreakerHint {
-                dependency: "db".into(),
-                node,
-                probing: true,
-            };
+            let hint = BreakerHint { dependency: "db".into(), node, probing: true };
             board.publish(node, vec![hint]).await.unwrap();
         }
-        Breaker::share(&[Arc::clone(&breaker)], &board, NodeId::new(&SystemClock))
-            .await
-            .unwrap();
+        Breaker::share(&[Arc::clone(&breaker)], &board, NodeId::new(&SystemClock)).await.unwrap();
         tokio::time::advance(Duration::from_millis(500)).await;
         call(&breaker, Ok(()));
         waited += 500;

@@ -37,12 +37,8 @@ fn panicked() -> Error {
 }
 
 fn too_late() -> Error {
-    Error::new(
-        Kind::DeadlineExceeded,
-        OPERATION,
-        "no answer in time; ask again under the same ids",
-    )
-    .with_outcome(Outcome::Unknown)
+    Error::new(Kind::DeadlineExceeded, OPERATION, "no answer in time; ask again under the same ids")
+        .with_outcome(Outcome::Unknown)
 }
 
 #[cfg(test)]
@@ -77,9 +73,7 @@ mod tests {
         let panics = async { panic!("as asked") };
         let error = in_time::<()>(LONGEST, panics).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Internal);
-        let error = to_the_end::<()>(LONGEST, async { panic!("as asked") })
-            .await
-            .unwrap_err();
+        let error = to_the_end::<()>(LONGEST, async { panic!("as asked") }).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Internal);
         let error = in_time::<()>(LONGEST, std::future::pending()).await;
         assert_eq!(error.unwrap_err().kind(), Kind::DeadlineExceeded);

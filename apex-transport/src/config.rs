@@ -220,64 +220,19 @@ impl ConnectionConfig {
     fn check(&self, faults: &mut Faults) {
         let seconds = Duration::from_secs;
         faults.range("connection.frame_bytes", self.frame_bytes, 4 << 10, 1 << 20);
-        faults.range(
-            "connection.hello_bytes",
-            self.hello_bytes,
-            1 << 10,
-            self.frame_bytes,
-        );
-        faults.time(
-            "connection.hello_within",
-            self.hello_within,
-            seconds(1),
-            seconds(60),
-        );
+        faults.range("connection.hello_bytes", self.hello_bytes, 1 << 10, self.frame_bytes);
+        faults.time("connection.hello_within", self.hello_within, seconds(1), seconds(60));
         faults.range("connection.frames_per_s", self.frames_per_s, 1, 10_000);
-        faults.range(
-            "connection.frames_burst",
-            self.frames_burst,
-            self.frames_per_s,
-            100_000,
-        );
+        faults.range("connection.frames_burst", self.frames_burst, self.frames_per_s, 100_000);
         faults.range("connection.bad_frames", self.bad_frames, 1, 1_000);
         faults.range("connection.subscriptions", self.subscriptions, 1, 10_000);
-        faults.time(
-            "connection.heartbeat",
-            self.heartbeat,
-            seconds(1),
-            seconds(60),
-        );
-        faults.range(
-            "connection.missed_heartbeats",
-            self.missed_heartbeats,
-            1,
-            10,
-        );
-        faults.time(
-            "connection.expiring",
-            self.expiring,
-            Duration::ZERO,
-            seconds(3_600),
-        );
-        faults.range(
-            "connection.outbound_bytes",
-            self.outbound_bytes,
-            16 << 10,
-            16 << 20,
-        );
-        faults.time(
-            "connection.outbound_wait",
-            self.outbound_wait,
-            seconds(1),
-            seconds(300),
-        );
+        faults.time("connection.heartbeat", self.heartbeat, seconds(1), seconds(60));
+        faults.range("connection.missed_heartbeats", self.missed_heartbeats, 1, 10);
+        faults.time("connection.expiring", self.expiring, Duration::ZERO, seconds(3_600));
+        faults.range("connection.outbound_bytes", self.outbound_bytes, 16 << 10, 16 << 20);
+        faults.time("connection.outbound_wait", self.outbound_wait, seconds(1), seconds(300));
         faults.range("connection.calls", self.calls, 1, 1_000);
-        faults.time(
-            "connection.call_within",
-            self.call_within,
-            seconds(1),
-            seconds(600),
-        );
+        faults.time("connection.call_within", self.call_within, seconds(1), seconds(600));
         faults.time(
             "connection.close_within",
             self.close_within,
@@ -292,10 +247,9 @@ impl HubConfig {
         faults.range("hub.connections", self.connections, 1, 1_000_000);
         faults.range("hub.unknown", self.unknown, 1, self.connections);
         faults.range("hub.per_user", self.per_user, 1, 10_000);
-        for (key, value) in [
-            ("hub.drain_after", self.drain_after),
-            ("hub.drain_jitter", self.drain_jitter),
-        ] {
+        for (key, value) in
+            [("hub.drain_after", self.drain_after), ("hub.drain_jitter", self.drain_jitter)]
+        {
             faults.time(key, value, Duration::ZERO, Duration::from_secs(300));
         }
     }
@@ -306,27 +260,12 @@ impl HttpConfig {
         let seconds = Duration::from_secs;
         faults.range("http.body_bytes", self.body_bytes, 1 << 10, 16 << 20);
         faults.time("http.body_idle", self.body_idle, seconds(1), seconds(600));
-        faults.time(
-            "http.headers_within",
-            self.headers_within,
-            seconds(1),
-            seconds(60),
-        );
+        faults.time("http.headers_within", self.headers_within, seconds(1), seconds(60));
         faults.range("http.header_bytes", self.header_bytes, 8 << 10, 64 << 10);
         faults.range("http.headers", self.headers, 16, 256);
         faults.range("http.sockets", self.sockets, 1, 1_000_000);
-        faults.time(
-            "http.auth_within",
-            self.auth_within,
-            Duration::from_millis(100),
-            seconds(60),
-        );
-        faults.time(
-            "http.shutdown_within",
-            self.shutdown_within,
-            Duration::ZERO,
-            seconds(600),
-        );
+        faults.time("http.auth_within", self.auth_within, Duration::from_millis(100), seconds(60));
+        faults.time("http.shutdown_within", self.shutdown_within, Duration::ZERO, seconds(600));
     }
 }
 
@@ -394,10 +333,7 @@ mod tests {
         assert_eq!((limits.frames_per_s, limits.frames_burst), (20, 40));
         assert_eq!((limits.subscriptions, limits.connections), (100, 20));
         assert_eq!((limits.running_runs, limits.queued_runs), (4, 16));
-        assert_eq!(
-            (limits.outbound_bytes, limits.outbound_ms),
-            (262_144, 10_000)
-        );
+        assert_eq!((limits.outbound_bytes, limits.outbound_ms), (262_144, 10_000));
         assert_eq!((limits.unused_tickets, limits.file_bytes), (32, 2 << 30));
     }
 
@@ -413,13 +349,7 @@ mod tests {
         config.http.headers = 0;
         let error = config.validate().unwrap_err();
         assert_eq!(error.kind(), Kind::Config);
-        for part in [
-            "`*`",
-            "prefix",
-            "frame_bytes",
-            "hub.unknown",
-            "http.headers",
-        ] {
+        for part in ["`*`", "prefix", "frame_bytes", "hub.unknown", "http.headers"] {
             assert!(error.message().contains(part), "{part}: {error}");
         }
         assert!(!error.message().contains("ok.example"));
@@ -427,11 +357,7 @@ mod tests {
 
     #[test]
     fn origins_are_exact() {
-        for good in [
-            "https://chat.example.com",
-            "http://127.0.0.1:8000",
-            "http://[::1]:8000",
-        ] {
+        for good in ["https://chat.example.com", "http://127.0.0.1:8000", "http://[::1]:8000"] {
             assert!(is_origin(good), "{good}");
         }
         for bad in [

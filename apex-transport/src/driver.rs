@@ -57,17 +57,9 @@ impl Driver {
         entry: Option<Entry>,
     ) -> Self {
         let opened = Instant::now();
-        let now = Moment {
-            elapsed: Duration::ZERO,
-            at: gateway.now(),
-        };
-        let connection = Connection::new(
-            seat.id(),
-            gateway.config.connection,
-            gateway.limits,
-            entry,
-            now,
-        );
+        let now = Moment { elapsed: Duration::ZERO, at: gateway.now() };
+        let connection =
+            Connection::new(seat.id(), gateway.config.connection, gateway.limits, entry, now);
         Self {
             gateway,
             connection,
@@ -122,18 +114,11 @@ impl Driver {
         }
         progress |= self.poll_timer(cx);
         progress |= self.carry_out_all();
-        if progress {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
+        if progress { Poll::Ready(()) } else { Poll::Pending }
     }
 
     fn now(&self) -> Moment {
-        Moment {
-            elapsed: self.opened.elapsed(),
-            at: self.gateway.now(),
-        }
+        Moment { elapsed: self.opened.elapsed(), at: self.gateway.now() }
     }
 
     fn poll_notice(&mut self, cx: &mut Context<'_>) -> bool {
@@ -220,10 +205,7 @@ impl Driver {
         let longest = gateway.config.connection.call_within;
         let call: BoxFuture<'static, Input<'static>> = match action {
             Action::Authenticate(id, credential) => {
-                let presented = Presented {
-                    way: Way::Hello,
-                    origin: self.origin.clone(),
-                };
+                let presented = Presented { way: Way::Hello, origin: self.origin.clone() };
                 Box::pin(async move {
                     Input::Entered(id, gateway.verify(&credential, &presented).await)
                 })

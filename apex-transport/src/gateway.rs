@@ -3,7 +3,7 @@ use crate::config::TransportConfig;
 use crate::handshake::{Offer, Origins};
 use crate::hub::Hub;
 use crate::protocol::Limits;
-use apex_core::auth::{Auth, Credential, Entry, Presented};
+use apex_core::auth::{Auth, Credential, Entry, Presented, Way};
 use apex_core::clock::{Clock, Timestamp};
 use apex_core::error::{Error, Kind, Result};
 use apex_core::id::ConnectionId;
@@ -48,14 +48,7 @@ impl Gateway {
     /// `config_invalid`.
     pub(crate) fn new(transport: Transport) -> Result<Self> {
         transport.config.validate()?;
-        let Transport {
-            stores,
-            auth,
-            runner,
-            live,
-            clock,
-            config,
-        } = transport;
+        let Transport { stores, auth, runner, live, clock, config } = transport;
         Ok(Self {
             stores,
             auth,
@@ -83,30 +76,46 @@ impl Gateway {
         credential: &Credential,
         presented: &Presented,
     ) -> Result<Entry> {
-        within(
-            self.config.http.auth_within,
-            self.auth.authenticate(credential, presented),
-        )
-        .await
+        let verifying = self.auth.authenticate(credential, presented);
+        let verified = within(self.config.http.auth_within, verifying).await;
+        count(Some(presented.way), verified.as_ref().err());
+        verified
     }
 
     /// Verifies what an upgrade request presents.
     pub(crate) async fn verify_offer(&self, offer: Offer) -> Result<Option<Entry>> {
-        within(self.config.http.auth_within, offer.verify(&self.auth)).await
+        let way = offer.way();
+        let verified = within(self.config.http.auth_within, offer.verify(&self.auth)).await;
+        if way.is_some() || verified.is_err() {
+            count(way, verified.as_ref().err());
+        }
+        verified
     }
+}
+
+/// Counts an attempt to come in, by its way.
+fn count(way: Option<Way>, refused: Option<&Error>) {
+    let way = match way {
+        Some(Way::Bearer) => "bearer",
+        Some(Way::Subprotocol) => "subprotocol",
+        Some(Way::Query) => "query",
+        Some(Way::Cookie) => "cookie",
+        Some(Way::Hello) => "hello",
+        None => "malformed",
+    };
+    let outcome = refused.map_or("in", Error::code);
+    metrics::counter!("apex_entries_total", "way" => way, "outcome" => outcome).increment(1);
 }
 
 /// Gives up on a store that does not answer: nobody is let in by default.
 async fn within<T>(longest: Duration, verify: impl Future<Output = Result<T>>) -> Result<T> {
-    in_time(longest, verify)
-        .await
-        .map_err(|error| match error.kind() {
-            Kind::DeadlineExceeded => Error::new(
-                Kind::Unavailable,
-                "auth.verify",
-                "the credential could not be verified in time; try again",
-            )
-            .with_retry_after(Duration::from_secs(1)),
-            _ => error,
-        })
+    in_time(longest, verify).await.map_err(|error| match error.kind() {
+        Kind::DeadlineExceeded => Error::new(
+            Kind::Unavailable,
+            "auth.verify",
+            "the credential could not be verified in time; try again",
+        )
+        .with_retry_after(Duration::from_secs(1)),
+        _ => error,
+    })
 }

@@ -23,14 +23,8 @@ const MAX_TOKEN: usize = 8 * 1024;
 const MAX_TICKET: usize = 128;
 
 /// Names under which clients put tokens into a query, where none belongs.
-const TOKENS_IN_QUERY: [&str; 6] = [
-    "token",
-    "access_token",
-    "bearer",
-    "jwt",
-    "authorization",
-    "id_token",
-];
+const TOKENS_IN_QUERY: [&str; 6] =
+    ["token", "access_token", "bearer", "jwt", "authorization", "id_token"];
 
 /// The pages that may use the service.
 #[derive(Debug, Clone)]
@@ -85,6 +79,12 @@ impl Offer {
         }
     }
 
+    /// The way that decides; `None` where nothing is presented, or nothing that could be read.
+    pub(crate) fn way(&self) -> Option<Way> {
+        let first = self.credentials.as_ref().ok()?.first();
+        first.map(|(way, _)| *way)
+    }
+
     /// Verifies what was presented. `None` means that the client is to say who it is.
     ///
     /// # Errors
@@ -92,10 +92,7 @@ impl Offer {
     pub(crate) async fn verify(self, auth: &Auth) -> Result<Option<Entry>> {
         let mut entry: Option<Entry> = None;
         for (way, credential) in self.credentials? {
-            let presented = Presented {
-                way,
-                origin: self.origin.clone(),
-            };
+            let presented = Presented { way, origin: self.origin.clone() };
             let verified = auth.authenticate(&credential, &presented).await;
             match (&entry, verified) {
                 (None, verified) => entry = Some(verified?),
@@ -163,10 +160,7 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a st
     if values.next().is_some() {
         return Err(bad("a header with a credential came twice"));
     }
-    value
-        .to_str()
-        .map(Some)
-        .map_err(|_| bad("a header with a credential is not plain text"))
+    value.to_str().map(Some).map_err(|_| bad("a header with a credential is not plain text"))
 }
 
 fn bearer(headers: &HeaderMap) -> Result<Option<Secret<String>>> {
@@ -184,9 +178,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<Secret<String>>> {
 fn cookie(headers: &HeaderMap) -> Result<Option<Secret<String>>> {
     let mut found = None;
     for value in headers.get_all(COOKIE) {
-        let value = value
-            .to_str()
-            .map_err(|_| bad("a cookie is not plain text"))?;
+        let value = value.to_str().map_err(|_| bad("a cookie is not plain text"))?;
         for pair in value.split(';') {
             let Some((name, value)) = pair.trim().split_once('=') else {
                 continue;
@@ -208,14 +200,9 @@ struct Protocols {
 
 impl Protocols {
     fn read(headers: &HeaderMap) -> Result<Self, &'static str> {
-        let mut protocols = Self {
-            offered: false,
-            credential: None,
-        };
+        let mut protocols = Self { offered: false, credential: None };
         for value in headers.get_all(SEC_WEBSOCKET_PROTOCOL) {
-            let value = value
-                .to_str()
-                .map_err(|_| "the subprotocols are not plain text")?;
+            let value = value.to_str().map_err(|_| "the subprotocols are not plain text")?;
             for offer in value.split(',').map(str::trim) {
                 protocols.take(offer)?;
             }
@@ -319,10 +306,7 @@ mod tests {
             ("cookie", "a=b; __Host-apex_session=t"),
             ("origin", PAGE),
         ];
-        assert_eq!(
-            ways(&all, "ticket=t"),
-            [Way::Bearer, Way::Subprotocol, Way::Query]
-        );
+        assert_eq!(ways(&all, "ticket=t"), [Way::Bearer, Way::Subprotocol, Way::Query]);
         assert_eq!(ways(&all[1..], ""), [Way::Subprotocol]);
         assert_eq!(ways(&all[2..], "a=1&ticket=t"), [Way::Query]);
         assert_eq!(ways(&all[2..], ""), [Way::Cookie]);
@@ -349,23 +333,11 @@ mod tests {
             (vec![("authorization", "Bearer a b")], String::new()),
             (vec![("authorization", long.as_str())], String::new()),
             (vec![], "ticket=".into()),
+            (vec![("authorization", "Bearer a"), ("authorization", "Bearer b")], String::new()),
+            (vec![("sec-websocket-protocol", "apex.ticket.t")], String::new()),
+            (vec![("sec-websocket-protocol", "apex.v1, apex.ticket.t=")], String::new()),
             (
-                vec![("authorization", "Bearer a"), ("authorization", "Bearer b")],
-                String::new(),
-            ),
-            (
-                vec![("sec-websocket-protocol", "apex.ticket.t")],
-                String::new(),
-            ),
-            (
-                vec![("sec-websocket-protocol", "apex.v1, apex.ticket.t=")],
-                String::new(),
-            ),
-            (
-                vec![(
-                    "sec-websocket-protocol",
-                    "apex.v1, apex.ticket.a, apex.ticket.b",
-                )],
+                vec![("sec-websocket-protocol", "apex.v1, apex.ticket.a, apex.ticket.b")],
                 String::new(),
             ),
             (
@@ -380,10 +352,7 @@ mod tests {
             (vec![], format!("token={jwt}")),
             (vec![], format!("x=1&Access_Token={jwt}")),
             (
-                vec![
-                    ("origin", PAGE),
-                    ("cookie", "__Host-apex_session=a; __Host-apex_session=b"),
-                ],
+                vec![("origin", PAGE), ("cookie", "__Host-apex_session=a; __Host-apex_session=b")],
                 String::new(),
             ),
         ] {

@@ -13,11 +13,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 const OPERATION: &str = "hub.admit";
 
 /// How long a client that found this node full is told to wait.
 const COME_BACK: Duration = Duration::from_secs(5);
+
+/// How long an ended login is remembered: longer than a ticket that it bought can live and an entry can take.
+const REMEMBERED: Duration = Duration::from_secs(120);
 
 /// Who is connected to this node.
 #[derive(Debug, Clone)]
@@ -55,6 +59,31 @@ struct State {
     admitted: u64,
     refused: u64,
     draining: Option<Draining>,
+    revoked: Revoked,
+}
+
+/// The logins that ended lately: an entry that was verified just before must not slip in just after.
+#[derive(Debug, Default)]
+struct Revoked {
+    at: HashMap<SessionId, Instant>,
+    sweep_at: usize,
+}
+
+impl Revoked {
+    fn add(&mut self, session: SessionId) {
+        let now = Instant::now();
+        // Swept whenever it has doubled: bounded by what ends within the time, at a constant cost for each.
+        if self.at.len() >= self.sweep_at {
+            self.at.retain(|_, at| now.duration_since(*at) < REMEMBERED);
+            self.sweep_at = 2 * self.at.len() + 64;
+        }
+        self.at.insert(session, now);
+    }
+
+    fn contains(&self, session: SessionId) -> bool {
+        let at = self.at.get(&session);
+        at.is_some_and(|at| at.elapsed() < REMEMBERED)
+    }
 }
 
 #[derive(Debug)]
@@ -91,11 +120,7 @@ impl Mailbox {
 
 impl Hub {
     pub(crate) fn new(config: HubConfig) -> Self {
-        Self(Arc::new(Inner {
-            config,
-            state: Mutex::new(State::default()),
-            left: Notify::new(),
-        }))
+        Self(Arc::new(Inner { config, state: Mutex::new(State::default()), left: Notify::new() }))
     }
 
     /// How many are connected.
@@ -126,9 +151,10 @@ impl Hub {
         }
     }
 
-    /// Closes the connections that came by a login which has ended.
+    /// Closes the connections that came by a login which has ended, and keeps out those that are about to.
     pub fn revoke(&self, session: SessionId) {
-        let state = self.0.state.lock();
+        let mut state = self.0.state.lock();
+        state.revoked.add(session);
         for taken in state.seats.values() {
             if taken.session == Some(session) {
                 taken.mailbox.put(Notice::Revoked);
@@ -170,19 +196,12 @@ impl Hub {
             .with_retry_after(COME_BACK));
         }
         let mailbox = Arc::new(Mailbox::default());
-        let taken = Taken {
-            user: None,
-            session: None,
-            mailbox: Arc::clone(&mailbox),
-        };
+        let taken = Taken { user: None, session: None, mailbox: Arc::clone(&mailbox) };
         state.seats.insert(id, taken);
         state.unknown += 1;
         state.admitted += 1;
-        Ok(Seat {
-            hub: self.clone(),
-            id,
-            mailbox,
-        })
+        metrics::gauge!("apex_connections").increment(1.0);
+        Ok(Seat { hub: self.clone(), id, mailbox })
     }
 }
 
@@ -206,13 +225,14 @@ impl Seat {
     /// Says whose connection it is; again, by which login the same user goes on.
     pub(crate) fn identify(&self, principal: &Principal) -> Result<()> {
         let mut state = self.hub.0.state.lock();
-        let State {
-            seats,
-            users,
-            unknown,
-            refused,
-            ..
-        } = &mut *state;
+        if principal.session().is_some_and(|session| state.revoked.contains(session)) {
+            return Err(Error::new(
+                Kind::Unauthenticated,
+                OPERATION,
+                "the login has ended; log in again",
+            ));
+        }
+        let State { seats, users, unknown, refused, .. } = &mut *state;
         let Some(taken) = seats.get_mut(&self.id) else {
             return Err(Error::internal(OPERATION, "a connection lost its place"));
         };
@@ -248,6 +268,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut state = self.hub.0.state.lock();
         if let Some(taken) = state.seats.remove(&self.id) {
+            metrics::gauge!("apex_connections").decrement(1.0);
             match taken.user {
                 Some(user) => release(&mut state.users, user),
                 None => state.unknown -= 1,
@@ -275,12 +296,7 @@ mod tests {
     use std::task::Waker;
 
     fn hub() -> Hub {
-        Hub::new(HubConfig {
-            connections: 4,
-            unknown: 2,
-            per_user: 2,
-            ..HubConfig::default()
-        })
+        Hub::new(HubConfig { connections: 4, unknown: 2, per_user: 2, ..HubConfig::default() })
     }
 
     fn admit(hub: &Hub) -> Result<Seat> {
@@ -320,10 +336,7 @@ mod tests {
             })
             .collect();
         let third = admit(&hub).unwrap();
-        assert_eq!(
-            third.identify(&ada).unwrap_err().kind(),
-            Kind::TooManyConnections
-        );
+        assert_eq!(third.identify(&ada).unwrap_err().kind(), Kind::TooManyConnections);
         drop(seats);
         third.identify(&ada).unwrap();
         drop(third);

@@ -5,6 +5,10 @@
 //! feature `client` has the Rust client.
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
+#![cfg_attr(
+    not(feature = "websocket"),
+    allow(dead_code, reason = "connections need a kind of socket to be made over")
+)]
 
 mod call;
 #[cfg(feature = "client")]

@@ -50,9 +50,8 @@ pub async fn serve(
             accepted = accept(&listener, &room) => accepted,
         };
         let io = TokioIo::new(stream);
-        let connection = http
-            .serve_connection(io, TowerToHyperService::new(service.clone()))
-            .with_upgrades();
+        let connection =
+            http.serve_connection(io, TowerToHyperService::new(service.clone())).with_upgrades();
         let (closing, cut_off) = (closing.clone(), cut_off.clone());
         connections.spawn(async move {
             let mut connection = pin!(connection);
@@ -79,10 +78,7 @@ pub async fn serve(
         connections.wait().await;
         service.hub().emptied().await;
     };
-    if tokio::time::timeout(config.shutdown_within, drained)
-        .await
-        .is_err()
-    {
+    if tokio::time::timeout(config.shutdown_within, drained).await.is_err() {
         tracing::warn!("connections were cut off, since they took longer than the shutdown may");
     }
     Ok(())

@@ -203,8 +203,5 @@ fn message(outgoing: Outgoing) -> Option<Message> {
 }
 
 fn close_frame(code: CloseCode, reason: String) -> CloseFrame {
-    CloseFrame {
-        code: code.code().into(),
-        reason: reason.into(),
-    }
+    CloseFrame { code: code.code().into(), reason: reason.into() }
 }

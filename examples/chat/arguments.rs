@@ -34,11 +34,7 @@ impl Arguments {
             if argument == "--help" || argument == "-h" {
                 return Ok(None);
             }
-            let mut value = || {
-                arguments
-                    .next()
-                    .ok_or_else(|| format!("{argument} needs a value"))
-            };
+            let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
             match argument.as_str() {
                 "--listen" => {
                     let text = value()?;

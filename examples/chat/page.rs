@@ -22,31 +22,15 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/", HTML, include_str!("page/index.html")),
     ("/style.css", CSS, include_str!("page/style.css")),
     ("/api.js", SCRIPT, include_str!("page/api.js")),
-    (
-        "/apex-client.js",
-        SCRIPT,
-        include_str!("page/apex-client.js"),
-    ),
-    (
-        "/apex-reconnect.js",
-        SCRIPT,
-        include_str!("page/apex-reconnect.js"),
-    ),
-    (
-        "/apex-resume.js",
-        SCRIPT,
-        include_str!("page/apex-resume.js"),
-    ),
+    ("/apex-client.js", SCRIPT, include_str!("page/apex-client.js")),
+    ("/apex-reconnect.js", SCRIPT, include_str!("page/apex-reconnect.js")),
+    ("/apex-resume.js", SCRIPT, include_str!("page/apex-resume.js")),
     ("/app.js", SCRIPT, include_str!("page/app.js")),
     ("/composer.js", SCRIPT, include_str!("page/composer.js")),
     ("/dom.js", SCRIPT, include_str!("page/dom.js")),
     ("/format.js", SCRIPT, include_str!("page/format.js")),
     ("/markdown.js", SCRIPT, include_str!("page/markdown.js")),
-    (
-        "/report-view.js",
-        SCRIPT,
-        include_str!("page/report-view.js"),
-    ),
+    ("/report-view.js", SCRIPT, include_str!("page/report-view.js")),
     ("/run-model.js", SCRIPT, include_str!("page/run-model.js")),
     ("/run-view.js", SCRIPT, include_str!("page/run-view.js")),
     ("/threads.js", SCRIPT, include_str!("page/threads.js")),
@@ -54,18 +38,11 @@ const FILES: &[(&str, &str, &str)] = &[
 
 /// The routes of the page, and of the sample that it offers.
 pub(crate) fn routes() -> Router {
-    let sample = Router::new().route(
-        "/sample.csv",
-        get(|| async { (headers(CSV), sample::csv()) }),
-    );
-    FILES
-        .iter()
-        .fold(sample, |router, &(path, media_type, content)| {
-            router.route(
-                path,
-                get(move || async move { (headers(media_type), content) }),
-            )
-        })
+    let sample =
+        Router::new().route("/sample.csv", get(|| async { (headers(CSV), sample::csv()) }));
+    FILES.iter().fold(sample, |router, &(path, media_type, content)| {
+        router.route(path, get(move || async move { (headers(media_type), content) }))
+    })
 }
 
 fn headers(media_type: &'static str) -> [(HeaderName, &'static str); 5] {

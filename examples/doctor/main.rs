@@ -55,19 +55,12 @@ fn resolved(loaded: &Loaded<ApexConfig>, as_json: bool) -> String {
     if as_json {
         json!({ "faults": [], "values": loaded.listed, "warnings": loaded.warnings }).to_string()
     } else {
-        format!(
-            "{loaded}\nThis configuration would start, in {}.",
-            loaded.environment
-        )
+        format!("{loaded}\nThis configuration would start, in {}.", loaded.environment)
     }
 }
 
 fn faulty(report: &Report, as_json: bool) -> String {
-    if as_json {
-        json!(report).to_string()
-    } else {
-        report.to_string()
-    }
+    if as_json { json!(report).to_string() } else { report.to_string() }
 }
 
 fn arguments(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {

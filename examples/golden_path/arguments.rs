@@ -42,9 +42,7 @@ impl Arguments {
             if !known.contains(&word.as_str()) {
                 return Err(format!("{word} is not an option\n\n{USAGE}"));
             }
-            let value = words
-                .next()
-                .ok_or_else(|| format!("{word} needs a value\n\n{USAGE}"))?;
+            let value = words.next().ok_or_else(|| format!("{word} needs a value\n\n{USAGE}"))?;
             match word.as_str() {
                 "--usage" => arguments.usage.push(readable(value)?),
                 "--ask" => arguments.ask = value,
@@ -59,14 +57,13 @@ impl Arguments {
 
 /// The path of a file that can be opened: a mistake here should not cost a run.
 fn readable(path: String) -> Result<PathBuf, String> {
-    let is_file = std::fs::File::open(&path)
-        .and_then(|file| file.metadata())
-        .map(|about| about.is_file());
+    let is_file =
+        std::fs::File::open(&path).and_then(|file| file.metadata()).map(|about| about.is_file());
     match is_file {
         Ok(true) => Ok(path.into()),
-        Ok(false) => Err(format!(
-            "--usage {path}: this is not a file; name a CSV or JSON-lines file"
-        )),
+        Ok(false) => {
+            Err(format!("--usage {path}: this is not a file; name a CSV or JSON-lines file"))
+        }
         Err(error) => Err(format!("--usage {path}: {error}")),
     }
 }

@@ -48,21 +48,13 @@ async fn main() -> ExitCode {
 /// Whether the run completed.
 async fn golden_path(arguments: &Arguments) -> Result<bool> {
     let folder = tempfile::tempdir().map_err(|error| local("a temporary folder", error))?;
-    let database = arguments
-        .database
-        .clone()
-        .unwrap_or_else(|| folder.path().join("apex.db"));
-    let apex = Apex::builder()
-        .database(database)
-        .environment(Environment::Development)
-        .build()
-        .await?;
+    let database = arguments.database.clone().unwrap_or_else(|| folder.path().join("apex.db"));
+    let apex =
+        Apex::builder().database(database).environment(Environment::Development).build().await?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .map_err(|error| local("a loopback port", error))?;
-    let address = listener
-        .local_addr()
-        .map_err(|error| local("a loopback port", error))?;
+    let address = listener.local_addr().map_err(|error| local("a loopback port", error))?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = tokio::spawn({
         let apex = apex.clone();
@@ -72,9 +64,7 @@ async fn golden_path(arguments: &Arguments) -> Result<bool> {
     let completed = ask(arguments, &format!("http://{address}")).await;
     finish_earlier_runs(&apex).await?;
     drop(stop);
-    server
-        .await
-        .map_err(|error| Error::internal("golden_path.server", error.to_string()))??;
+    server.await.map_err(|error| Error::internal("golden_path.server", error.to_string()))??;
     apex.drain(Duration::from_secs(5)).await;
     completed
 }
@@ -89,11 +79,7 @@ async fn ask(arguments: &Arguments, url: &str) -> Result<bool> {
     show.line(&format!("connected with a ticket by {:?}", client.way().await?).to_lowercase());
     show.line(&format!("you ask: {}\n", arguments.ask));
 
-    let mut events = arguments
-        .events
-        .as_deref()
-        .map(EventsFile::create)
-        .transpose()?;
+    let mut events = arguments.events.as_deref().map(EventsFile::create).transpose()?;
     let (accepted, mut updates) = client.ask(&arguments.ask, None, files).await?;
     let mut end = None;
     while let Some(update) = updates.next().await {
@@ -112,10 +98,7 @@ async fn ask(arguments: &Arguments, url: &str) -> Result<bool> {
             Update::Reset(_) => show.line("(a part of the history is no longer kept)"),
         }
     }
-    let Some(Event::RunCompleted {
-        result, degraded, ..
-    }) = end
-    else {
+    let Some(Event::RunCompleted { result, degraded, .. }) = end else {
         return Ok(false);
     };
     show.line(&format!("\n{}", result.text));
@@ -124,10 +107,7 @@ async fn ask(arguments: &Arguments, url: &str) -> Result<bool> {
     }
     if result.status == RunStatus::Answered && !result.artifacts.is_empty() {
         save_report(&api, accepted.run, &arguments.report).await?;
-        show.line(&format!(
-            "\nreport: {}",
-            arguments.report.join("report.html").display()
-        ));
+        show.line(&format!("\nreport: {}", arguments.report.join("report.html").display()));
     }
     Ok(true)
 }
@@ -138,25 +118,16 @@ async fn upload(arguments: &Arguments, api: &Api, show: &mut Show) -> Result<Vec
     if arguments.usage.is_empty() {
         let sample = netra_apex::agents::cost::sample::csv();
         let length = Some(sample.len() as u64);
-        let file = api
-            .upload("sample.csv", length, std::io::Cursor::new(sample), |_| {})
-            .await?;
-        show.line(&format!(
-            "no --usage: using a sample of our own, {} bytes",
-            file.bytes
-        ));
+        let file = api.upload("sample.csv", length, std::io::Cursor::new(sample), |_| {}).await?;
+        show.line(&format!("no --usage: using a sample of our own, {} bytes", file.bytes));
         files.push(file.file);
     }
     for path in &arguments.usage {
         let problem = |error| local(&path.display().to_string(), error);
         let content = tokio::fs::File::open(path).await.map_err(problem)?;
         let length = content.metadata().await.map_err(problem)?.len();
-        let name = path
-            .file_name()
-            .map_or_else(|| "usage".into(), |name| name.to_string_lossy());
-        let file = api
-            .upload(&name, Some(length), content, show::upload_progress(length))
-            .await?;
+        let name = path.file_name().map_or_else(|| "usage".into(), |name| name.to_string_lossy());
+        let file = api.upload(&name, Some(length), content, show::upload_progress(length)).await?;
         show.line(&format!("uploaded {}, {} bytes", file.name, file.bytes));
         files.push(file.file);
     }
@@ -185,14 +156,7 @@ async fn finish_earlier_runs(apex: &Apex) -> Result<()> {
         };
         after = last.seq;
         for entry in &inbox.entries {
-            if apex
-                .stores()
-                .runs
-                .view(&owner, entry.run)
-                .await?
-                .state
-                .is_terminal()
-            {
+            if apex.stores().runs.view(&owner, entry.run).await?.state.is_terminal() {
                 continue;
             }
             println!("run {} of an earlier time goes on", entry.run);
@@ -215,9 +179,7 @@ impl EventsFile {
     fn line(&mut self, event: &impl Serialize) -> Result<()> {
         let mut line = serde_json::to_vec(event).unwrap_or_default();
         line.push(b'\n');
-        self.0
-            .write_all(&line)
-            .map_err(|error| local("--events", error))
+        self.0.write_all(&line).map_err(|error| local("--events", error))
     }
 }
 

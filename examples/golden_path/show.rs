@@ -13,11 +13,7 @@ pub(crate) struct Show {
 
 impl Show {
     pub(crate) fn new() -> Self {
-        Self {
-            began: None,
-            colours: std::io::stdout().is_terminal(),
-            on_progress_line: false,
-        }
+        Self { began: None, colours: std::io::stdout().is_terminal(), on_progress_line: false }
     }
 
     /// Prints one event.
@@ -29,45 +25,18 @@ impl Show {
             Event::RunStarted { state, agents, .. } => {
                 (36, format!("{}, with {}", state.name(), agents.join(", ")))
             }
-            Event::AgentStarted {
-                step,
-                agent,
-                purpose,
-                ..
-            } => (34, format!("{step} {agent}: {purpose}")),
+            Event::AgentStarted { step, agent, purpose, .. } => {
+                (34, format!("{step} {agent}: {purpose}"))
+            }
             Event::AgentThinking { step, agent, note } => (90, format!("{step} {agent}: {note}")),
-            Event::ToolExecuting {
-                step,
-                agent,
-                call,
-                tool,
-                arguments,
-            } => (
-                33,
-                format!(
-                    "{step} {agent}: {call} {tool} {}",
-                    shortened(&arguments.to_string())
-                ),
-            ),
-            Event::ToolCompleted {
-                step,
-                agent,
-                call,
-                tool,
-                outcome,
-                elapsed_ms,
-                summary,
-            } => (
+            Event::ToolExecuting { step, agent, call, tool, arguments } => {
+                (33, format!("{step} {agent}: {call} {tool} {}", shortened(&arguments.to_string())))
+            }
+            Event::ToolCompleted { step, agent, call, tool, outcome, elapsed_ms, summary } => (
                 if *outcome == ToolOutcome::Ok { 33 } else { 31 },
                 format!("{step} {agent}: {call} {tool} {outcome:?} in {elapsed_ms} ms: {summary}"),
             ),
-            Event::AgentCompleted {
-                step,
-                agent,
-                outcome,
-                elapsed_ms,
-                ..
-            } => (
+            Event::AgentCompleted { step, agent, outcome, elapsed_ms, .. } => (
                 if *outcome == AgentOutcome::Ok { 34 } else { 31 },
                 format!("{step} {agent}: {outcome:?} in {elapsed_ms} ms"),
             ),
@@ -81,9 +50,7 @@ impl Show {
             Event::RunCompleted { elapsed_ms, .. } => (32, format!("in {elapsed_ms} ms")),
             Event::RunFailed { error, .. } => (31, format!("{}: {}", error.code, error.message)),
             Event::RunCancelled { .. } => (31, "as you asked".to_owned()),
-            Event::Progress {
-                done, total, unit, ..
-            } => return self.progress(*done, *total, unit),
+            Event::Progress { done, total, unit, .. } => return self.progress(*done, *total, unit),
             _ => (36, String::new()),
         };
         self.end_progress_line();
@@ -100,9 +67,7 @@ impl Show {
         if !self.colours {
             return;
         }
-        let total = total.map_or(String::new(), |total| {
-            format!(" of {}", amount(total, unit))
-        });
+        let total = total.map_or(String::new(), |total| format!(" of {}", amount(total, unit)));
         let name = if unit == "bytes" { "MB" } else { unit };
         print!("\r\x1b[K           … {}{total} {name}", amount(done, unit));
         let _ = std::io::stdout().flush();
@@ -147,11 +112,5 @@ fn amount(number: u64, unit: &str) -> String {
         return format!("{:.1}", number as f64 / 1e6);
     }
     let digits = number.to_string();
-    digits
-        .as_bytes()
-        .rchunks(3)
-        .rev()
-        .map(String::from_utf8_lossy)
-        .collect::<Vec<_>>()
-        .join(",")
+    digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect::<Vec<_>>().join(",")
 }

@@ -22,9 +22,7 @@ impl StoreSection {
     /// The database, or the default one.
     #[must_use]
     pub fn address(&self) -> DatabaseUrl {
-        self.url
-            .clone()
-            .unwrap_or_else(|| DatabaseUrl::sqlite("apex.db"))
+        self.url.clone().unwrap_or_else(|| DatabaseUrl::sqlite("apex.db"))
     }
 }
 
@@ -61,17 +59,8 @@ pub struct AuthSection {
 
 impl Default for AuthSection {
     fn default() -> Self {
-        let AuthConfig {
-            ticket_life,
-            unused_tickets,
-            session_life,
-            ..
-        } = AuthConfig::default();
-        Self {
-            ticket_life,
-            unused_tickets,
-            session_life,
-        }
+        let AuthConfig { ticket_life, unused_tickets, session_life, .. } = AuthConfig::default();
+        Self { ticket_life, unused_tickets, session_life }
     }
 }
 
@@ -175,16 +164,8 @@ pub struct FilesSection {
 
 impl Default for FilesSection {
     fn default() -> Self {
-        let FileLimits {
-            file_bytes,
-            user_bytes,
-            user_files,
-        } = FileLimits::default();
-        Self {
-            file_bytes,
-            user_bytes,
-            user_files,
-        }
+        let FileLimits { file_bytes, user_bytes, user_files } = FileLimits::default();
+        Self { file_bytes, user_bytes, user_files }
     }
 }
 

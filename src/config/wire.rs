@@ -87,10 +87,7 @@ impl Section for ServerSection {
         );
         checks.require(
             &["prefix"],
-            accepted(TransportConfig {
-                prefix: self.prefix.clone(),
-                ..TransportConfig::default()
-            }),
+            accepted(TransportConfig { prefix: self.prefix.clone(), ..TransportConfig::default() }),
             FaultCode::Format,
             "is no path",
             "leave it empty, or begin with / and do not end with it, such as /apex",
@@ -197,13 +194,8 @@ pub struct ConnectionsSection {
 
 impl Default for ConnectionsSection {
     fn default() -> Self {
-        let HubConfig {
-            connections: total,
-            unknown,
-            per_user,
-            drain_after,
-            drain_jitter,
-        } = HubConfig::default();
+        let HubConfig { connections: total, unknown, per_user, drain_after, drain_jitter } =
+            HubConfig::default();
         let ConnectionConfig {
             frame_bytes,
             hello_bytes,
@@ -259,24 +251,10 @@ impl Section for ConnectionsSection {
                 self.frames_burst >= self.frames_per_s,
                 "is less than frames_per_s",
             ),
-            (
-                ["unknown", "total"],
-                self.unknown <= self.total,
-                "is more than total",
-            ),
-            (
-                ["per_user", "total"],
-                self.per_user <= self.total,
-                "is more than total",
-            ),
+            (["unknown", "total"], self.unknown <= self.total, "is more than total"),
+            (["per_user", "total"], self.per_user <= self.total, "is more than total"),
         ] {
-            checks.require(
-                &keys,
-                holds,
-                FaultCode::Conflict,
-                problem,
-                "change one of the two",
-            );
+            checks.require(&keys, holds, FaultCode::Conflict, problem, "change one of the two");
         }
     }
 }

@@ -39,13 +39,7 @@ impl Default for AgentsSection {
             tool_timeout,
             ..
         } = EngineOptions::default();
-        Self {
-            parallel_runs,
-            parallel_work,
-            run_deadline,
-            step_deadline,
-            tool_timeout,
-        }
+        Self { parallel_runs, parallel_work, run_deadline, step_deadline, tool_timeout }
     }
 }
 

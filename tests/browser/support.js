@@ -78,11 +78,12 @@ export function startBrowser({ chat, through } = {}) {
 
 /**
  * A stretch of network between a browser and the chat host. `cut()` breaks every connection at once, `down` refuses
- * new ones, and `trickle` (bytes in a tenth of a second) makes what the host says slow to arrive.
+ * new ones, `trickle` (bytes in a tenth of a second) makes what the host says slow to arrive, and `mangle` (pairs of
+ * words of one length) changes what the browser says, as a proxy does that strips what it does not know.
  */
 export async function startNetwork(to) {
   const port = await freePort();
-  const network = { port, down: false, trickle: null, cuts: 0 };
+  const network = { port, down: false, trickle: null, mangle: [] };
   const pairs = new Set();
   const server = net.createServer((near) => {
     if (network.down) return near.resetAndDestroy();
@@ -96,12 +97,12 @@ export async function startNetwork(to) {
         pairs.delete(pair);
       });
     }
-    near.pipe(far);
+    near.on('data', (chunk) => far.write(mangled(chunk, network.mangle)));
+    near.on('end', () => far.end());
     slowly(far, near, network);
   });
   await new Promise((resolve) => server.listen(port, '127.0.0.1', resolve));
   network.cut = () => {
-    network.cuts += 1;
     for (const pair of pairs) for (const socket of pair) socket.resetAndDestroy();
   };
   network.stop = () => {
@@ -109,6 +110,11 @@ export async function startNetwork(to) {
     return new Promise((resolve) => server.close(resolve));
   };
   return network;
+}
+
+function mangled(chunk, pairs) {
+  if (pairs.length === 0) return chunk;
+  return Buffer.from(pairs.reduce((text, [from, to]) => text.replaceAll(from, to), chunk.toString('latin1')), 'latin1');
 }
 
 function slowly(from, to, network) {

@@ -34,20 +34,14 @@ fn the_doctor_finds_nothing_wrong_with_the_defaults() {
     let output = doctor(&[], &[]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
     let shown = text(&output.stdout);
-    assert!(
-        shown.contains("This configuration would start, in production."),
-        "{shown}"
-    );
+    assert!(shown.contains("This configuration would start, in production."), "{shown}");
 
     let output = doctor(&["--json"], &[("APEX_STORE_URL", "sqlite:/data/a.db")]);
     assert_eq!(output.status.code(), Some(0));
     assert!(faults(&output).is_empty());
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let values = report["values"].as_array().unwrap();
-    let url = values
-        .iter()
-        .find(|value| value["key"] == "store.url")
-        .unwrap();
+    let url = values.iter().find(|value| value["key"] == "store.url").unwrap();
     assert_eq!(
         (&url["source"], &url["value"]),
         (&"APEX_STORE_URL".into(), &"sqlite:/data/a.db".into())
@@ -60,10 +54,7 @@ fn the_doctor_finds_the_twelve_faults_of_its_example_and_shows_no_password() {
     let output = doctor(&[file[0], file[1], "--json"], &[]);
     assert_eq!(output.status.code(), Some(78));
     let faults = faults(&output);
-    let keys: Vec<&str> = faults
-        .iter()
-        .map(|fault| fault["key"].as_str().unwrap())
-        .collect();
+    let keys: Vec<&str> = faults.iter().map(|fault| fault["key"].as_str().unwrap()).collect();
     assert_eq!(
         keys,
         [
@@ -115,23 +106,36 @@ fn what_is_loaded_is_what_is_built() {
         ("APEX_STORE_URL", url.as_str()),
         ("APEX_CONNECTIONS_PER_USER", "7"),
         ("APEX_RUNS_LEASE", "20s"),
-        (
-            "APEX_SERVER_ORIGINS",
-            "http://localhost:3000,https://a.example",
-        ),
+        ("APEX_SERVER_ORIGINS", "http://localhost:3000,https://a.example"),
     ]);
     let config = loader.load::<ApexConfig>().unwrap().value;
     let transport = config.transport();
-    assert_eq!(
-        (transport.hub.per_user, transport.runs.lease.as_secs()),
-        (7, 20)
-    );
+    assert_eq!((transport.hub.per_user, transport.runs.lease.as_secs()), (7, 20));
     assert_eq!(transport.origins.len(), 2);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         config.builder().unwrap().build().await.unwrap();
     });
     assert!(path.exists());
+}
+
+#[test]
+fn a_database_of_one_environment_is_refused_in_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("a.db").display());
+    let build = |environment: &str| {
+        let pairs = [("APEX_ENVIRONMENT", environment), ("APEX_STORE_URL", &url)];
+        let config = Loader::new().environment(pairs).load::<ApexConfig>().unwrap().value;
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async { config.builder().unwrap().build().await.map(drop) })
+    };
+    build("production").unwrap();
+    for other in ["development", "staging"] {
+        let refused = build(other).unwrap_err();
+        assert_eq!(refused.kind(), error::Kind::Config);
+        assert!(refused.to_string().contains("belongs to production"), "{refused}");
+    }
+    build("production").unwrap();
 }
 
 /// The ranges are said here and checked again by the wire: they must agree, so that what loads also builds.
@@ -145,14 +149,8 @@ fn every_bound_of_the_schema_passes_the_wire() {
                 let Some(value) = field.get(bound) else {
                     continue;
                 };
-                let table = if section == "ServerSection" {
-                    "server"
-                } else {
-                    "connections"
-                };
-                let value = value
-                    .as_str()
-                    .map_or_else(|| value.to_string(), str::to_owned);
+                let table = if section == "ServerSection" { "server" } else { "connections" };
+                let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
                 let key = format!("{table}.{name}");
                 let loader = Loader::new().environment([(
                     format!("APEX_{}", key.replace('.', "_").to_uppercase()),
@@ -171,10 +169,7 @@ fn every_bound_of_the_schema_passes_the_wire() {
 #[test]
 fn no_two_fields_have_the_same_variable() {
     let page = ApexConfig::reference();
-    let variables: Vec<&str> = page
-        .split('`')
-        .filter(|word| word.starts_with("APEX_"))
-        .collect();
+    let variables: Vec<&str> = page.split('`').filter(|word| word.starts_with("APEX_")).collect();
     let different: BTreeSet<&&str> = variables.iter().collect();
     assert_eq!(variables.len(), different.len());
     assert!(variables.len() > 70);
@@ -194,10 +189,8 @@ fn with_tables(page: &str) -> String {
         ("degraded modes", degraded::page()),
     ];
     tables.iter().fold(page.to_owned(), |page, (name, table)| {
-        let (begin, end) = (
-            format!("<!-- generated: {name} -->\n"),
-            format!("<!-- end of {name} -->"),
-        );
+        let (begin, end) =
+            (format!("<!-- generated: {name} -->\n"), format!("<!-- end of {name} -->"));
         let (before, rest) = page.split_once(&begin).unwrap();
         let (_, after) = rest.split_once(&end).unwrap();
         format!("{before}{begin}{table}{end}{after}")
@@ -249,9 +242,7 @@ fn every_metric_of_the_ground_floor_is_listed_and_used() {
             }
         }
     }
-    let listed: BTreeSet<String> = health::metric::METRICS
-        .iter()
-        .map(|metric| metric.name.to_owned())
-        .collect();
+    let listed: BTreeSet<String> =
+        health::metric::METRICS.iter().map(|metric| metric.name.to_owned()).collect();
     assert_eq!(used, listed);
 }

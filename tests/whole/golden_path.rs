@@ -19,24 +19,14 @@ fn without_arguments_it_shows_every_kind_of_event_and_a_report_on_the_sample() {
     let folder = tempfile::tempdir().unwrap();
     let (output, report) = run(folder.path(), &[]);
     let shown = text(&output.stdout);
-    for kind in [
-        "agent_started",
-        "agent_thinking",
-        "tool_executing",
-        "tool_completed",
-        "agent_completed",
-    ] {
+    for kind in
+        ["agent_started", "agent_thinking", "tool_executing", "tool_completed", "agent_completed"]
+    {
         assert!(shown.contains(kind), "{kind} is not shown in\n{shown}");
     }
-    for agent in [
-        "supervisor",
-        "triage",
-        "data_helper",
-        "optimizer",
-        "validation",
-        "actions",
-        "reporter",
-    ] {
+    for agent in
+        ["supervisor", "triage", "data_helper", "optimizer", "validation", "actions", "reporter"]
+    {
         assert!(shown.contains(agent), "{agent} is not shown");
     }
     assert_eq!(report["schema"], "apex.report/1");
@@ -51,9 +41,7 @@ fn without_arguments_it_shows_every_kind_of_event_and_a_report_on_the_sample() {
             && !html.contains("src=")
     );
     assert!(
-        std::fs::read_to_string(folder.path().join("report/report.md"))
-            .unwrap()
-            .starts_with("# ")
+        std::fs::read_to_string(folder.path().join("report/report.md")).unwrap().starts_with("# ")
     );
 }
 
@@ -74,10 +62,7 @@ fn the_aider_file_gives_its_known_answers() {
     assert_eq!(report["by_model"].as_array().unwrap().len(), 108);
     assert_eq!(report["by_user"].as_array().unwrap().len(), 6);
     let first = findings(&report)[0].to_string();
-    assert!(
-        first.contains("9990.01") || first.contains("9,990.01"),
-        "{first}"
-    );
+    assert!(first.contains("9990.01") || first.contains("9,990.01"), "{first}");
     assert!(text(&output.stdout).contains("9,990.01"));
 }
 
@@ -100,9 +85,7 @@ fn the_tau2_file_is_priced_to_the_last_digit() {
 fn a_question_without_data_ends_helpfully() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("notes.csv"), "colour,shape\nred,round\n").unwrap();
-    let output = golden_path(folder.path(), &["--usage", "notes.csv"])
-        .output()
-        .unwrap();
+    let output = golden_path(folder.path(), &["--usage", "notes.csv"]).output().unwrap();
     assert_success(&output);
     let events = events(&folder.path().join("events.jsonl"));
     assert_whole_run(&events);
@@ -110,10 +93,7 @@ fn a_question_without_data_ends_helpfully() {
     assert_eq!(result["status"], "insufficient_data");
     let answer = result["text"].as_str().unwrap();
     for source in ["OpenAI", "Anthropic", "Gemini", "LiteLLM", "Langfuse"] {
-        assert!(
-            answer.contains(source),
-            "{source} is not named in\n{answer}"
-        );
+        assert!(answer.contains(source), "{source} is not named in\n{answer}");
     }
 }
 
@@ -128,10 +108,7 @@ fn what_cannot_be_read_is_said_with_line_and_reason() {
     std::fs::write(folder.path().join("usage.csv"), rows).unwrap();
     let (_, report) = run(folder.path(), &["--usage", "usage.csv"]);
     let source = &report["sources"][0];
-    assert_eq!(
-        (&source["rows"], &source["imported"]),
-        (&Value::from(4), &Value::from(2))
-    );
+    assert_eq!((&source["rows"], &source["imported"]), (&Value::from(4), &Value::from(2)));
     let lines: Vec<_> = source["rejected"]
         .as_array()
         .unwrap()
@@ -152,10 +129,6 @@ fn a_careless_command_line_gets_one_clear_line_and_no_run() {
     ] {
         let output = golden_path(folder.path(), &arguments).output().unwrap();
         assert!(!output.status.success(), "{arguments:?}");
-        assert!(
-            text(&output.stderr).contains(says),
-            "{arguments:?}: {}",
-            text(&output.stderr)
-        );
+        assert!(text(&output.stderr).contains(says), "{arguments:?}: {}", text(&output.stderr));
     }
 }

@@ -3,16 +3,12 @@ use crate::support::{assert_success, example, text};
 const SOURCE: &str = include_str!("../../examples/hello.rs");
 
 fn program() -> &'static str {
-    SOURCE
-        .split_once("\n\n")
-        .map_or(SOURCE, |(_, program)| program)
+    SOURCE.split_once("\n\n").map_or(SOURCE, |(_, program)| program)
 }
 
 #[test]
 fn it_greets() {
-    let output = std::process::Command::new(example("hello"))
-        .output()
-        .unwrap();
+    let output = std::process::Command::new(example("hello")).output().unwrap();
     assert_success(&output);
     assert_eq!(text(&output.stdout), "hello!\n");
 }
@@ -20,11 +16,7 @@ fn it_greets() {
 #[test]
 fn a_hello_with_a_tool_of_ones_own_takes_at_most_twelve_lines() {
     assert!(
-        program()
-            .lines()
-            .filter(|line| !line.trim().is_empty())
-            .count()
-            <= 12,
+        program().lines().filter(|line| !line.trim().is_empty()).count() <= 12,
         "{}",
         program()
     );

@@ -38,27 +38,17 @@ fn a_process_killed_at_any_of_fifty_moments_leaves_whole_logs_that_end_once() {
             kill_after(folder.path(), random.below(whole));
             remember(&mut shown, &folder.path().join("events.jsonl"));
         }
-        assert_success(
-            &golden_path(folder.path(), &["--db", "apex.db"])
-                .output()
-                .unwrap(),
-        );
+        assert_success(&golden_path(folder.path(), &["--db", "apex.db"]).output().unwrap());
         remember(&mut shown, &folder.path().join("events.jsonl"));
         let logs = logs(&folder.path().join("apex.db"));
         for log in logs.values() {
             assert_whole_run(log);
             resumed += usize::from(log.iter().any(|event| event["type"] == "run_resumed"));
-            interrupted += usize::from(
-                log.iter()
-                    .any(|event| event["data"]["outcome"] == "interrupted"),
-            );
+            interrupted +=
+                usize::from(log.iter().any(|event| event["data"]["outcome"] == "interrupted"));
         }
         for ((run, seq), event) in &shown {
-            assert_eq!(
-                logs[run].get(*seq as usize - 1),
-                Some(event),
-                "shown, but not on record"
-            );
+            assert_eq!(logs[run].get(*seq as usize - 1), Some(event), "shown, but not on record");
         }
     }
     println!("{resumed} runs were resumed, {interrupted} had an interrupted step or call");
@@ -67,11 +57,7 @@ fn a_process_killed_at_any_of_fifty_moments_leaves_whole_logs_that_end_once() {
 
 fn kill_after(folder: &Path, moment: Duration) {
     let mut command = golden_path(folder, &["--db", "apex.db"]);
-    let mut process = command
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     std::thread::sleep(moment);
     process.kill().unwrap();
     process.wait().unwrap();
@@ -87,10 +73,7 @@ fn remember(shown: &mut BTreeMap<(String, u64), Value>, file: &Path) {
 
 /// Every run's whole log, as the store has it.
 fn logs(database: &Path) -> BTreeMap<String, Vec<Value>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let stores = sqlite::open(&SqliteOptions::new(database), Arc::clone(&clock)).unwrap();
@@ -128,10 +111,8 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, most: Duration) -> Duration {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         most.mul_f64((self.0 >> 11) as f64 / (1_u64 << 53) as f64)
     }
 }

@@ -9,9 +9,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 pub(crate) fn check(name: &str, schema: &Value) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("bindings/schema")
-        .join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("bindings/schema").join(name);
     let generated = serde_json::to_string_pretty(schema).unwrap() + "\n";
     if std::env::var_os("APEX_UPDATE").is_some() {
         std::fs::write(&path, &generated).unwrap();
@@ -46,10 +44,7 @@ fn the_schema_of_the_wire_is_committed() {
 
 #[test]
 fn the_schema_of_reports_is_committed() {
-    check(
-        "report.schema.json",
-        &schemars::schema_for!(Report).to_value(),
-    );
+    check("report.schema.json", &schemars::schema_for!(Report).to_value());
 }
 
 #[test]

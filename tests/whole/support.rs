@@ -51,10 +51,7 @@ pub(crate) fn events(path: &Path) -> Vec<Value> {
     let Ok(bytes) = std::fs::read(path) else {
         return Vec::new();
     };
-    let whole = bytes
-        .iter()
-        .rposition(|byte| *byte == b'\n')
-        .map_or(0, |last| last + 1);
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
     bytes[..whole]
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty())
@@ -79,20 +76,15 @@ pub(crate) fn data(file: &str) -> Option<PathBuf> {
 /// Checks the promises that a run's recorded events make: numbers without holes, `run_started` first, each step
 /// with a thought and in order, each call with its end, exactly one terminal event and nothing after it.
 pub(crate) fn assert_whole_run(events: &[Value]) {
-    let recorded: Vec<&Value> = events
-        .iter()
-        .filter(|event| event.get("seq").is_some())
-        .collect();
+    let recorded: Vec<&Value> = events.iter().filter(|event| event.get("seq").is_some()).collect();
     for (place, event) in recorded.iter().enumerate() {
         assert_eq!(event["seq"], place as u64 + 1, "a hole before {event}");
         assert_eq!(event["epoch"], recorded[0]["epoch"]);
         assert_eq!(event["run"], recorded[0]["run"]);
     }
     assert_eq!(recorded[0]["type"], "run_started");
-    let (mut open_steps, mut open_calls) = (
-        std::collections::HashMap::new(),
-        std::collections::HashSet::new(),
-    );
+    let (mut open_steps, mut open_calls) =
+        (std::collections::HashMap::new(), std::collections::HashSet::new());
     let mut terminals = 0;
     for event in &recorded {
         assert_eq!(terminals, 0, "after the end: {event}");
@@ -115,8 +107,5 @@ pub(crate) fn assert_whole_run(events: &[Value]) {
         }
     }
     assert_eq!(terminals, 1, "{:?}", recorded.last());
-    assert!(
-        open_steps.is_empty() && open_calls.is_empty(),
-        "{open_steps:?} {open_calls:?}"
-    );
+    assert!(open_steps.is_empty() && open_calls.is_empty(), "{open_steps:?} {open_calls:?}");
 }

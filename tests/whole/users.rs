@@ -31,39 +31,24 @@ async fn two_hundred_users_at_once_get_their_own_events_complete_and_nobody_else
         async move { apex.serve(listener, async { drop(stopped.await) }).await }
     });
 
-    let users: Vec<_> = (0..USERS)
-        .map(|number| tokio::spawn(one_user(url.clone(), number)))
-        .collect();
+    let users: Vec<_> =
+        (0..USERS).map(|number| tokio::spawn(one_user(url.clone(), number))).collect();
     let mut seen = BTreeSet::new();
     let mut clients = Vec::new();
     for user in users {
         let (client, run, events) = user.await.unwrap();
         assert_whole_run(&events);
-        assert_eq!(
-            events.last().unwrap()["type"],
-            "run_completed",
-            "{:?}",
-            events.last()
-        );
-        assert!(
-            events.iter().all(|event| event["run"] == run.to_string()),
-            "another's event"
-        );
+        assert_eq!(events.last().unwrap()["type"], "run_completed", "{:?}", events.last());
+        assert!(events.iter().all(|event| event["run"] == run.to_string()), "another's event");
         assert!(seen.insert(run), "a run twice");
         clients.push((client, run));
     }
     for pair in clients.windows(2).take(20) {
         let ((client, _), (_, another)) = (&pair[0], &pair[1]);
-        let mut updates = client
-            .subscribe(*another, Position::default())
-            .await
-            .unwrap();
+        let mut updates = client.subscribe(*another, Position::default()).await.unwrap();
         let error = updates.next().await.unwrap().unwrap_err();
         assert_eq!(error.kind(), Kind::NotFound);
-        assert_eq!(
-            client.cancel(*another).await.unwrap_err().kind(),
-            Kind::NotFound
-        );
+        assert_eq!(client.cancel(*another).await.unwrap_err().kind(), Kind::NotFound);
     }
     drop(clients);
     drop(stop);
@@ -71,24 +56,13 @@ async fn two_hundred_users_at_once_get_their_own_events_complete_and_nobody_else
 }
 
 async fn one_user(url: String, number: usize) -> (Client, RunId, Vec<Value>) {
-    let api = Api::new(&url)
-        .unwrap()
-        .log_in(&format!("user-{number}"))
-        .await
-        .unwrap();
+    let api = Api::new(&url).unwrap().log_in(&format!("user-{number}")).await.unwrap();
     let sample = sample::csv();
     let length = Some(sample.len() as u64);
-    let file = api
-        .upload("sample.csv", length, Cursor::new(sample), |_| {})
-        .await
-        .unwrap();
-    let client = Client::connect(ClientOptions::new(api, Arc::new(SystemClock)))
-        .await
-        .unwrap();
-    let (accepted, mut updates) = client
-        .ask("What could we save?", None, vec![file.file])
-        .await
-        .unwrap();
+    let file = api.upload("sample.csv", length, Cursor::new(sample), |_| {}).await.unwrap();
+    let client = Client::connect(ClientOptions::new(api, Arc::new(SystemClock))).await.unwrap();
+    let (accepted, mut updates) =
+        client.ask("What could we save?", None, vec![file.file]).await.unwrap();
     let mut events = Vec::new();
     while let Some(update) = updates.next().await {
         match update.unwrap() {

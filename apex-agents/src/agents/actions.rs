@@ -40,14 +40,9 @@ async fn run(input: Input, run: Context) -> Result<Actions> {
     run.think(match planned.actions.first() {
         None => format!("Asked was {asked}; nothing has to be done about it."),
         Some(first) => {
-            let saves = first
-                .saving_usd
-                .map(|saving| format!(", worth {}", dollars(saving)));
+            let saves = first.saving_usd.map(|saving| format!(", worth {}", dollars(saving)));
             let (steps, what) = (planned.actions.len(), &first.what);
-            format!(
-                "{steps} steps follow, the first: {what}{}.",
-                saves.unwrap_or_default()
-            )
+            format!("{steps} steps follow, the first: {what}{}.", saves.unwrap_or_default())
         }
     })
     .await?;

@@ -40,11 +40,7 @@ impl AgentOutput for Data {
 }
 
 pub(super) fn agent() -> impl Agent {
-    agent_fn(
-        "data_helper",
-        "Says what is missing in the data and where to get it.",
-        run,
-    )
+    agent_fn("data_helper", "Says what is missing in the data and where to get it.", run)
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -60,9 +56,7 @@ async fn run(input: Input, run: Context) -> Result<Data> {
         )
         .await?;
         let fields = missing_fields(&files);
-        let guide: Guide = run
-            .call("export_guide", json!({ "fields": fields }))
-            .await?;
+        let guide: Guide = run.call("export_guide", json!({ "fields": fields })).await?;
         return Ok(Data {
             files: Vec::new(),
             limits: Vec::new(),
@@ -80,17 +74,10 @@ async fn run(input: Input, run: Context) -> Result<Data> {
         .collect();
     run.think(match limits.as_slice() {
         [] => "Every column that the analysis uses is there.".to_owned(),
-        limits => format!(
-            "The analysis goes on with these limits:\n- {}",
-            limits.join("\n- ")
-        ),
+        limits => format!("The analysis goes on with these limits:\n- {}", limits.join("\n- ")),
     })
     .await?;
-    Ok(Data {
-        files: usable,
-        limits,
-        missing: None,
-    })
+    Ok(Data { files: usable, limits, missing: None })
 }
 
 /// The fields that a file lacks that could be read at all.
@@ -149,11 +136,7 @@ fn told(files: &[LookedAt], guide: &Guide) -> String {
         }
         text.push_str("\n\n");
     }
-    let _ = write!(
-        text,
-        "### What a file needs\n\n{}\n\n### Where to get it\n",
-        guide.needs
-    );
+    let _ = write!(text, "### What a file needs\n\n{}\n\n### Where to get it\n", guide.needs);
     for source in &guide.sources {
         let _ = write!(text, "\n- **{}**: {}", source.name, source.how);
     }
@@ -165,10 +148,7 @@ fn told(files: &[LookedAt], guide: &Guide) -> String {
 fn columns(found: &Inspection, text: &mut String) {
     let (needed, helpful): (Vec<_>, Vec<_>) =
         found.missing.iter().partition(|missing| missing.required);
-    for (missing, lead) in [
-        (needed, "Missing and needed"),
-        (helpful, "Missing and helpful"),
-    ] {
+    for (missing, lead) in [(needed, "Missing and needed"), (helpful, "Missing and helpful")] {
         let told: Vec<String> = missing
             .iter()
             .map(|missing| format!("`{}` ({})", missing.field, missing.needed_for))

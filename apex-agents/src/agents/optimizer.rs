@@ -22,9 +22,7 @@ impl AgentOutput for Analysed {
                 text: format!(
                     "## The data does not suffice\n\nNone of {} rows is a usage record: {}.",
                     count(self.rows),
-                    self.first_rejection
-                        .as_deref()
-                        .unwrap_or("the files are empty")
+                    self.first_rejection.as_deref().unwrap_or("the files are empty")
                 ),
                 artifacts: Vec::new(),
             }),
@@ -34,12 +32,8 @@ impl AgentOutput for Analysed {
 }
 
 pub(super) fn agent() -> impl Agent {
-    agent_fn(
-        "optimizer",
-        "Computes costs, findings and savings from the usage records.",
-        run,
-    )
-    .deadline(PASS)
+    agent_fn("optimizer", "Computes costs, findings and savings from the usage records.", run)
+        .deadline(PASS)
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -57,11 +51,8 @@ async fn run(input: Input, run: Context) -> Result<Analysed> {
     .await?;
     let arguments = json!({ "files": input.data_helper.files });
     let analysed: Analysed = run.call("analyse_usage", arguments).await?;
-    let mut note = format!(
-        "{} of {} rows are usage records.",
-        count(analysed.requests),
-        count(analysed.rows)
-    );
+    let mut note =
+        format!("{} of {} rows are usage records.", count(analysed.requests), count(analysed.rows));
     if let Some(recorded) = analysed.recorded_cost_usd {
         note.push_str(&format!(" Recorded: {}.", dollars(recorded)));
     }

@@ -97,18 +97,9 @@ const TELLING: &[(Topic, &[&str])] = &[
 pub(super) fn topic(text: &str) -> Topic {
     let words: String = text
         .chars()
-        .map(|c| {
-            if c.is_alphanumeric() {
-                c.to_ascii_lowercase()
-            } else {
-                ' '
-            }
-        })
+        .map(|c| if c.is_alphanumeric() { c.to_ascii_lowercase() } else { ' ' })
         .collect();
-    let words = format!(
-        " {} ",
-        words.split_whitespace().collect::<Vec<_>>().join(" ")
-    );
+    let words = format!(" {} ", words.split_whitespace().collect::<Vec<_>>().join(" "));
     TELLING
         .iter()
         .find(|(_, telling)| telling.iter().any(|t| words.contains(&format!(" {t}"))))

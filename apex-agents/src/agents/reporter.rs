@@ -17,11 +17,7 @@ use serde_json::json;
 const NEXT: usize = 3;
 
 pub(super) fn agent() -> impl Agent {
-    agent_fn(
-        "reporter",
-        "Answers the question and writes the report.",
-        run,
-    )
+    agent_fn("reporter", "Answers the question and writes the report.", run)
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -44,13 +40,8 @@ async fn run(input: Input, run: Context) -> Result<RunResult> {
         run.degraded("A forecast was asked for; this team tells what was spent, not what will be.")
             .await?;
     }
-    let next: Vec<String> = input
-        .actions
-        .actions
-        .into_iter()
-        .map(|action| action.what)
-        .take(NEXT)
-        .collect();
+    let next: Vec<String> =
+        input.actions.actions.into_iter().map(|action| action.what).take(NEXT).collect();
     let arguments = json!({
         "report": input.optimizer.report.artifact,
         "asked": asked,

@@ -62,10 +62,7 @@ pub(super) fn guide(fields: &[String]) -> Guide {
         ),
         sources: ORIGINS
             .iter()
-            .map(|(name, how)| Origin {
-                name: (*name).to_owned(),
-                how: (*how).to_owned(),
-            })
+            .map(|(name, how)| Origin { name: (*name).to_owned(), how: (*how).to_owned() })
             .collect(),
     }
 }

@@ -57,18 +57,13 @@ impl AgentOutput for Triage {
 }
 
 pub(super) fn agent() -> impl Agent {
-    agent_fn(
-        "triage",
-        "Reads the question and looks whether the data suffices for it.",
-        run,
-    )
+    agent_fn("triage", "Reads the question and looks whether the data suffices for it.", run)
 }
 
 async fn run(request: Request, run: Context) -> Result<Triage> {
     let asked = topic(&request.text);
     if asked == Topic::Other && request.files.is_empty() {
-        run.think("This is not about what models cost; I say what this team can do.")
-            .await?;
+        run.think("This is not about what models cost; I say what this team can do.").await?;
         return Ok(Triage {
             asked,
             data: Sufficiency::Insufficient,
@@ -77,20 +72,11 @@ async fn run(request: Request, run: Context) -> Result<Triage> {
         });
     }
     // With a file at hand and a question that says little, savings are what people come for.
-    let asked = if asked == Topic::Other {
-        Topic::Savings
-    } else {
-        asked
-    };
-    run.think(format!("The question is {}.", asked.named()))
-        .await?;
+    let asked = if asked == Topic::Other { Topic::Savings } else { asked };
+    run.think(format!("The question is {}.", asked.named())).await?;
     let files = match request.files.is_empty() {
         false => request.files,
-        true => {
-            run.call::<EarlierFiles>("earlier_files", json!({}))
-                .await?
-                .files
-        }
+        true => run.call::<EarlierFiles>("earlier_files", json!({})).await?.files,
     };
     let mut looked = Vec::new();
     for file in files {
@@ -99,12 +85,7 @@ async fn run(request: Request, run: Context) -> Result<Triage> {
     }
     let data = sufficiency(&looked);
     run.think(judged(data, &looked)).await?;
-    Ok(Triage {
-        asked,
-        data,
-        files: looked,
-        answer: None,
-    })
+    Ok(Triage { asked, data, files: looked, answer: None })
 }
 
 fn sufficiency(files: &[LookedAt]) -> Sufficiency {

@@ -32,10 +32,7 @@ pub(super) fn answer(
     next: &[String],
 ) -> String {
     let mut text = String::new();
-    let critical = report
-        .findings
-        .iter()
-        .filter(|finding| finding.severity == Severity::Critical);
+    let critical = report.findings.iter().filter(|finding| finding.severity == Severity::Critical);
     for (finding, lead) in critical.zip(once("First of all").chain(repeat("And"))) {
         let (title, evidence) = (markdown(&finding.title), markdown(&finding.evidence));
         let _ = write!(text, "**{lead}: {title}.** {evidence}\n\n");
@@ -79,20 +76,12 @@ fn spent(report: &Report) -> String {
     }
     match totals.priced_cost_usd {
         Some(priced) => {
-            let _ = write!(
-                text,
-                " At the prices of their days: **{}**",
-                dollars(priced)
-            );
+            let _ = write!(text, " At the prices of their days: **{}**", dollars(priced));
         }
         None => text.push_str(" None of them could be priced"),
     }
     if totals.unpriced_requests > 0 && totals.priced_cost_usd.is_some() {
-        let _ = write!(
-            text,
-            ", without {} that have no price",
-            requests(totals.unpriced_requests)
-        );
+        let _ = write!(text, ", without {} that have no price", requests(totals.unpriced_requests));
     }
     text.push('.');
     text
@@ -126,22 +115,8 @@ fn savings(report: &Report, text: &mut String) {
 }
 
 fn overview(report: &Report, text: &mut String) {
-    list(
-        text,
-        "By model",
-        report
-            .by_model
-            .iter()
-            .map(|row| share(&row.model, &row.totals)),
-    );
-    list(
-        text,
-        "By user",
-        report
-            .by_user
-            .iter()
-            .map(|row| share(&row.user, &row.totals)),
-    );
+    list(text, "By model", report.by_model.iter().map(|row| share(&row.model, &row.totals)));
+    list(text, "By user", report.by_user.iter().map(|row| share(&row.user, &row.totals)));
     let headline = &report.headline;
     if headline.of_priced_cost_usd.is_some() {
         let _ = write!(text, "Could be saved: {}.\n\n", range(&headline.saving_usd));
@@ -187,15 +162,7 @@ fn comparison(report: &Report, text: &mut String) {
 
 fn by_day(report: &Report, text: &mut String) {
     text.push_str("What will be spent is not computed here; this is what was.\n\n");
-    list(
-        text,
-        "The last days",
-        report
-            .by_day
-            .iter()
-            .rev()
-            .map(|row| share(&row.day, &row.totals)),
-    );
+    list(text, "The last days", report.by_day.iter().rev().map(|row| share(&row.day, &row.totals)));
 }
 
 fn requests(number: u64) -> String {
@@ -212,11 +179,7 @@ fn share(name: &str, totals: &Totals) -> String {
         (None, Some(recorded)) => format!("unpriced, recorded {}", dollars(recorded)),
         (None, None) => "unpriced".to_owned(),
     };
-    format!(
-        "{}: {cost} for {}",
-        markdown(name),
-        requests(totals.requests)
-    )
+    format!("{}: {cost} for {}", markdown(name), requests(totals.requests))
 }
 
 fn list(text: &mut String, title: &str, items: impl Iterator<Item = String>) {
@@ -246,10 +209,5 @@ pub(super) fn range(saving: &Saving) -> String {
     if saving.low == saving.high {
         return dollars(saving.expected);
     }
-    format!(
-        "{} ({} to {})",
-        dollars(saving.expected),
-        dollars(saving.low),
-        dollars(saving.high)
-    )
+    format!("{} ({} to {})", dollars(saving.expected), dollars(saving.low), dollars(saving.high))
 }

@@ -26,10 +26,7 @@ pub const ABSURD_COST: &str = "250";
 /// The file's bytes.
 #[must_use]
 pub fn csv() -> Vec<u8> {
-    let mut file = Sample {
-        csv: String::with_capacity(80 << 10),
-        next: 0,
-    };
+    let mut file = Sample { csv: String::with_capacity(80 << 10), next: 0 };
     file.csv.push_str(
         "timestamp,request_id,user,session,provider,model,status,input_tokens,cached_tokens,output_tokens,cost_usd,\
          content_hash\n",
@@ -75,30 +72,10 @@ pub fn csv() -> Vec<u8> {
         }
         match day {
             3 => (0..FAILED).for_each(|n| {
-                file.row(
-                    day,
-                    15,
-                    n,
-                    "ben",
-                    "review",
-                    &SONNET,
-                    "error",
-                    [4_000, 0, 0],
-                    "",
-                )
+                file.row(day, 15, n, "ben", "review", &SONNET, "error", [4_000, 0, 0], "")
             }),
             6 => (0..=REPEATS).for_each(|n| {
-                file.row(
-                    day,
-                    15,
-                    n,
-                    "cleo",
-                    "faq",
-                    &FLASH,
-                    "ok",
-                    [3_000, 0, 200],
-                    "c0ffee",
-                )
+                file.row(day, 15, n, "cleo", "faq", &FLASH, "ok", [3_000, 0, 200], "c0ffee")
             }),
             8 => file.absurd(day),
             10 => (0..BURST).for_each(|n| {
@@ -115,17 +92,7 @@ pub fn csv() -> Vec<u8> {
                 );
             }),
             12 => (0..UNPRICED).for_each(|n| {
-                file.row(
-                    day,
-                    16,
-                    n,
-                    "ana",
-                    "trial",
-                    &IN_HOUSE,
-                    "ok",
-                    [500, 0, 50],
-                    "",
-                )
+                file.row(day, 16, n, "ana", "trial", &IN_HOUSE, "ok", [500, 0, 50], "")
             }),
             14 => file.faults(),
             _ => {}
@@ -141,26 +108,12 @@ struct Model {
     prices: Option<[u64; 3]>,
 }
 
-const GPT_4O: Model = Model {
-    provider: "openai",
-    name: "gpt-4o",
-    prices: Some([250, 125, 1_000]),
-};
-const SONNET: Model = Model {
-    provider: "anthropic",
-    name: "claude-sonnet-4-5",
-    prices: Some([300, 30, 1_500]),
-};
-const FLASH: Model = Model {
-    provider: "google",
-    name: "gemini-2.5-flash",
-    prices: Some([30, 3, 250]),
-};
-const IN_HOUSE: Model = Model {
-    provider: "in-house",
-    name: "llama-4-tuned",
-    prices: None,
-};
+const GPT_4O: Model = Model { provider: "openai", name: "gpt-4o", prices: Some([250, 125, 1_000]) };
+const SONNET: Model =
+    Model { provider: "anthropic", name: "claude-sonnet-4-5", prices: Some([300, 30, 1_500]) };
+const FLASH: Model =
+    Model { provider: "google", name: "gemini-2.5-flash", prices: Some([30, 3, 250]) };
+const IN_HOUSE: Model = Model { provider: "in-house", name: "llama-4-tuned", prices: None };
 
 struct Sample {
     csv: String,
@@ -182,11 +135,8 @@ impl Sample {
         content: &str,
     ) {
         let session = format!("{user}-{topic}-{day}");
-        let content = if content.is_empty() {
-            format!("q{}", self.next)
-        } else {
-            content.to_owned()
-        };
+        let content =
+            if content.is_empty() { format!("q{}", self.next) } else { content.to_owned() };
         self.line(
             day,
             hour * 3_600 + minute * 60,
@@ -227,11 +177,7 @@ impl Sample {
         );
         let (provider, name) = (model.provider, model.name);
         // 2026-10-20 is the first day; the sample ends before the tenth of November does.
-        let (month, date) = if day < 12 {
-            (10, 20 + day)
-        } else {
-            (11, day - 11)
-        };
+        let (month, date) = if day < 12 { (10, 20 + day) } else { (11, day - 11) };
         let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
         let id = self.next;
         self.next += 1;

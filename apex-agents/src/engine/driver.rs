@@ -96,15 +96,10 @@ impl Driver {
             None => State::new(&shared.registry.entry),
             Some(checkpoint) => load(checkpoint)?,
         };
-        let spent = state
-            .began_at
-            .map_or(Duration::ZERO, |began| shared.clock.now().since(began));
+        let spent = state.began_at.map_or(Duration::ZERO, |began| shared.clock.now().since(began));
         let facts = Facts {
             run: claimed.lease.run,
-            request: Request {
-                text: claimed.text.clone(),
-                files: claimed.attachments.clone(),
-            },
+            request: Request { text: claimed.text.clone(), files: claimed.attachments.clone() },
             started_at: claimed.started_at,
             agents: Arc::clone(&shared.registry.purposes),
         };
@@ -112,10 +107,7 @@ impl Driver {
         Ok(Self {
             machine: Machine::new(facts, claimed.attempt, state),
             writer: Writer::new(&shared, &claimed, claimed_at),
-            woken: shared
-                .stores
-                .wakeup
-                .listen(Topic::Signals(claimed.lease.run)),
+            woken: shared.stores.wakeup.listen(Topic::Signals(claimed.lease.run)),
             leaving,
             _stop: work.clone().drop_guard(),
             work,
@@ -178,21 +170,15 @@ impl Driver {
         if let Some(by) = signals.cancelled_by {
             return Some(Input::Cancel(by));
         }
-        let step = signals
-            .stopped
-            .iter()
-            .find(|step| !self.stopped.contains(step))?;
+        let step = signals.stopped.iter().find(|step| !self.stopped.contains(step))?;
         self.stopped.insert(*step);
         Some(Input::Stop(*step))
     }
 
     async fn next(&mut self) -> Next {
         let until_look = self.writer.renew_at() - Instant::now();
-        let deadline = self
-            .agents
-            .values()
-            .map(|agent| agent.deadline)
-            .fold(self.deadline, Instant::min);
+        let deadline =
+            self.agents.values().map(|agent| agent.deadline).fold(self.deadline, Instant::min);
         loop {
             // In this order, so that a flood of asks keeps nobody from stopping the run.
             tokio::select! {
@@ -220,12 +206,7 @@ impl Driver {
             _ => Value::Null,
         };
         self.asking = Some(asked.reply);
-        self.take_in(Input::Asked {
-            step: asked.step,
-            ask: asked.ask,
-            shown,
-        })
-        .await
+        self.take_in(Input::Asked { step: asked.step, ask: asked.ask, shown }).await
     }
 
     async fn past_deadline(&mut self) -> Result<()> {
@@ -263,24 +244,16 @@ impl Driver {
                     self.writer.append(events, checkpoint, transition).await?;
                 }
                 Effect::Note(event) => self.writer.append(vec![event], None, None).await?,
-                Effect::StartAgent {
-                    step,
-                    agent,
-                    handed,
-                } => self.start_agent(step, agent, handed),
+                Effect::StartAgent { step, agent, handed } => self.start_agent(step, agent, handed),
                 Effect::StopAgent(step) => {
                     if let Some(agent) = self.agents.remove(&step) {
                         agent.cancelled.cancel();
                         agent.abort.abort();
                     }
                 }
-                Effect::StartCall {
-                    step,
-                    call,
-                    tool,
-                    arguments,
-                    key,
-                } => self.start_call(step, call, tool, arguments, key),
+                Effect::StartCall { step, call, tool, arguments, key } => {
+                    self.start_call(step, call, tool, arguments, key)
+                }
                 Effect::StopCall(call) => {
                     if let Some(call) = self.calls.remove(&call) {
                         call.cancelled.cancel();
@@ -303,12 +276,7 @@ impl Driver {
     }
 
     fn start_agent(&mut self, step: StepId, agent: String, handed: Vec<(String, Stored)>) {
-        let own = self
-            .shared
-            .registry
-            .agents
-            .get(&agent)
-            .and_then(|ready| ready.agent.deadline());
+        let own = self.shared.registry.agents.get(&agent).and_then(|ready| ready.agent.deadline());
         let limit = own.unwrap_or(self.shared.options.step_deadline);
         let cancelled = self.work.child_token();
         let progress = Progress::new(step, self.shown.0.clone());
@@ -362,11 +330,7 @@ impl Driver {
             let dispatched = shared.dispatcher.dispatch(&tool, arguments, scope).await;
             Ended::Call(call, dispatched)
         });
-        let running = RunningCall {
-            abort,
-            cancelled,
-            answer: self.asking.take(),
-        };
+        let running = RunningCall { abort, cancelled, answer: self.asking.take() };
         self.calls.insert(call, running);
     }
 
@@ -387,13 +351,7 @@ impl Driver {
             Role::User => (self.claimed.started_at, self.claimed.attachments.clone()),
             Role::Assistant => (self.now(), Vec::new()),
         };
-        let message = ThreadMessage {
-            run: self.claimed.lease.run,
-            role,
-            text,
-            attachments,
-            at,
-        };
+        let message = ThreadMessage { run: self.claimed.lease.run, role, text, attachments, at };
         let insist = self.claimed.attempt <= self.shared.options.attempts;
         self.writer.say(&self.claimed, message, insist).await
     }

@@ -43,16 +43,8 @@ pub(super) async fn start(
         at: shared.clock.now(),
     };
     // Should this fail, the run's first step is to say it again.
-    shared
-        .stores
-        .threads
-        .add(principal, started.thread, said)
-        .await?;
-    Ok(Accepted {
-        request_id,
-        thread: started.thread,
-        run: started.run,
-    })
+    shared.stores.threads.add(principal, started.thread, said).await?;
+    Ok(Accepted { request_id, thread: started.thread, run: started.run })
 }
 
 async fn check(shared: &Shared, principal: &Principal, message: &Message) -> Result<()> {
@@ -74,11 +66,7 @@ async fn check(shared: &Shared, principal: &Principal, message: &Message) -> Res
         .with("files", message.attachments.len()));
     }
     if message.text.trim().is_empty() && message.attachments.is_empty() {
-        return Err(Error::new(
-            Kind::BadRequest,
-            OPERATION,
-            "a message needs words or a file",
-        ));
+        return Err(Error::new(Kind::BadRequest, OPERATION, "a message needs words or a file"));
     }
     if let Some(thread) = message.thread {
         shared.stores.threads.thread(principal, thread).await?;

@@ -74,14 +74,7 @@ impl Engine {
             Arc::clone(&options.redact),
             options.tool_timeout,
         );
-        let shared = Shared {
-            stores,
-            live,
-            clock,
-            registry,
-            dispatcher,
-            options,
-        };
+        let shared = Shared { stores, live, clock, registry, dispatcher, options };
         Ok(Arc::new(Self {
             shared: Arc::new(shared),
             running: Arc::default(),
@@ -180,11 +173,7 @@ impl Runner for Engine {
         if runs.view(principal, run).await?.state != RunState::Waiting {
             return Err(Error::not_found("runner.decide", "open approval"));
         }
-        let decide = Signal::Decide {
-            approval,
-            digest: digest.to_owned(),
-            decision,
-        };
+        let decide = Signal::Decide { approval, digest: digest.to_owned(), decision };
         runs.signal(principal, run, decide).await.map(drop)
     }
 }

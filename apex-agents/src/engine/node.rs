@@ -85,11 +85,7 @@ async fn drive(
 /// Ends a run whose saved state cannot be read: what is open is closed as its log tells it.
 async fn refuse(shared: &Shared, claimed: &Claimed, claimed_at: Instant, why: Error) -> Result<()> {
     tracing::error!(run = %claimed.lease.run, error = ?why, "a run cannot be gone on with");
-    let view = shared
-        .stores
-        .runs
-        .view(&claimed.principal, claimed.lease.run)
-        .await?;
+    let view = shared.stores.runs.view(&claimed.principal, claimed.lease.run).await?;
     let mut events = Vec::new();
     let agent_of = |step| {
         let known = view.snapshot.steps.iter().rfind(|view| view.step == step);
@@ -106,12 +102,7 @@ async fn refuse(shared: &Shared, claimed: &Claimed, claimed_at: Instant, why: Er
             summary: "its node was lost before it ended".to_owned(),
         });
     }
-    for open in view
-        .snapshot
-        .steps
-        .iter()
-        .filter(|step| step.outcome.is_none())
-    {
+    for open in view.snapshot.steps.iter().filter(|step| step.outcome.is_none()) {
         events.push(Event::AgentCompleted {
             step: open.step,
             agent: open.agent.clone(),

@@ -55,21 +55,13 @@ impl EngineOptions {
         let zeros = counts
             .into_iter()
             .filter_map(|(key, count)| (count == 0).then_some(key))
-            .chain(
-                times
-                    .into_iter()
-                    .filter_map(|(key, time)| time.is_zero().then_some(key)),
-            );
+            .chain(times.into_iter().filter_map(|(key, time)| time.is_zero().then_some(key)));
         let faults: Vec<String> = zeros
             .map(|key| format!("{key} is zero, and nothing could be done; raise it"))
             .collect();
         if faults.is_empty() {
             return Ok(());
         }
-        Err(Error::new(
-            Kind::Config,
-            "engine.options",
-            faults.join("; "),
-        ))
+        Err(Error::new(Kind::Config, "engine.options", faults.join("; ")))
     }
 }

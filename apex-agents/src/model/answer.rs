@@ -47,10 +47,7 @@ impl ModelResponse {
     /// The answer as a message, for the next request.
     #[must_use]
     pub fn into_message(self) -> Message {
-        Message {
-            role: Role::Assistant,
-            parts: self.parts,
-        }
+        Message { role: Role::Assistant, parts: self.parts }
     }
 }
 

@@ -37,10 +37,7 @@ pub(crate) struct Draft {
 
 impl Draft {
     pub(crate) fn new(provider: &str) -> Self {
-        Self {
-            provider: provider.to_owned(),
-            ..Self::default()
-        }
+        Self { provider: provider.to_owned(), ..Self::default() }
     }
 
     pub(crate) fn next(&mut self) -> Option<ModelEvent> {
@@ -70,10 +67,9 @@ impl Draft {
             Some(Part::Reasoning(reasoning)) if reasoning.signature.is_none() => {
                 reasoning.text.push_str(&piece);
             }
-            _ => self.parts.push(Part::Reasoning(Reasoning {
-                text: piece.clone(),
-                signature: None,
-            })),
+            _ => {
+                self.parts.push(Part::Reasoning(Reasoning { text: piece.clone(), signature: None }))
+            }
         }
         self.events.push_back(ModelEvent::Reasoning(piece));
         Ok(())
@@ -87,10 +83,7 @@ impl Draft {
             Some(Part::Reasoning(reasoning)) if reasoning.signature.is_none() => {
                 reasoning.signature = signature;
             }
-            _ => self.parts.push(Part::Reasoning(Reasoning {
-                text: String::new(),
-                signature,
-            })),
+            _ => self.parts.push(Part::Reasoning(Reasoning { text: String::new(), signature })),
         }
         Ok(())
     }
@@ -179,11 +172,8 @@ impl Draft {
 
     /// An error of this provider's, with what was used by then.
     pub(crate) fn fault(&self, reason: FaultReason, words: &str) -> Error {
-        ModelFault {
-            usage: self.usage.clone(),
-            ..ModelFault::new(&self.provider, reason)
-        }
-        .error(words, None)
+        ModelFault { usage: self.usage.clone(), ..ModelFault::new(&self.provider, reason) }
+            .error(words, None)
     }
 
     pub(crate) fn malformed(&self, error: &serde_json::Error) -> Error {

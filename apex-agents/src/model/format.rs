@@ -84,11 +84,7 @@ impl Format {
             #[cfg(feature = "gemini")]
             Self::Gemini => Box::new(super::gemini::Stream::default()),
         };
-        StreamDecoder {
-            sse: SseDecoder::default(),
-            format,
-            draft: Draft::new(provider),
-        }
+        StreamDecoder { sse: SseDecoder::default(), format, draft: Draft::new(provider) }
     }
 }
 
@@ -124,10 +120,7 @@ impl StreamDecoder {
     }
 
     /// The next piece that is complete; never [`ModelEvent::Done`].
-    #[allow(
-        clippy::should_implement_trait,
-        reason = "more may come after nothing is there"
-    )]
+    #[allow(clippy::should_implement_trait, reason = "more may come after nothing is there")]
     pub fn next(&mut self) -> Option<ModelEvent> {
         self.draft.next()
     }

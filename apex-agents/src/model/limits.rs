@@ -33,17 +33,12 @@ impl RateLimits {
     pub fn read<'a>(header: impl Fn(&str) -> Option<&'a str>, now: Timestamp) -> Self {
         let openai = |what: &str| {
             let find = |field: &str| header(&format!("x-ratelimit-{field}-{what}"));
-            limit(
-                find("limit"),
-                find("remaining"),
-                find("reset").and_then(go_duration),
-            )
+            limit(find("limit"), find("remaining"), find("reset").and_then(go_duration))
         };
         let anthropic = |what: &str| {
             let find = |field: &str| header(&format!("anthropic-ratelimit-{what}-{field}"));
-            let reset = find("reset")
-                .and_then(|at| at.parse::<Timestamp>().ok())
-                .map(|at| at.since(now));
+            let reset =
+                find("reset").and_then(|at| at.parse::<Timestamp>().ok()).map(|at| at.since(now));
             limit(find("limit"), find("remaining"), reset)
         };
         Self {
@@ -57,18 +52,13 @@ impl RateLimits {
     /// How long to stay away because something is used up and it is known when it comes back.
     #[must_use]
     pub fn exhausted_for(&self) -> Option<Duration> {
-        [
-            self.requests,
-            self.tokens,
-            self.input_tokens,
-            self.output_tokens,
-        ]
-        .into_iter()
-        .flatten()
-        .filter(|limit| limit.remaining == 0)
-        .filter_map(|limit| limit.reset)
-        .filter(|reset| !reset.is_zero())
-        .max()
+        [self.requests, self.tokens, self.input_tokens, self.output_tokens]
+            .into_iter()
+            .flatten()
+            .filter(|limit| limit.remaining == 0)
+            .filter_map(|limit| limit.reset)
+            .filter(|reset| !reset.is_zero())
+            .max()
     }
 }
 
@@ -89,11 +79,7 @@ fn limit(
     let limit = limit.and_then(|text| text.parse::<u64>().ok());
     // Azure says -1, or a limit of 0, where there is none.
     let remaining = remaining?.parse::<u64>().ok()?;
-    (limit != Some(0)).then_some(RateLimit {
-        limit,
-        remaining,
-        reset,
-    })
+    (limit != Some(0)).then_some(RateLimit { limit, remaining, reset })
 }
 
 /// `6m0s`, `1h2m3.5s`, `12ms`.
@@ -127,29 +113,16 @@ mod tests {
     fn read(headers: &'static [(&'static str, &'static str)]) -> RateLimits {
         let now = "2026-11-01T00:00:00Z".parse().unwrap();
         RateLimits::read(
-            |name| {
-                headers
-                    .iter()
-                    .find(|(key, _)| *key == name)
-                    .map(|(_, value)| *value)
-            },
+            |name| headers.iter().find(|(key, _)| *key == name).map(|(_, value)| *value),
             now,
         )
     }
 
     #[test]
     fn durations_are_written_as_go_does() {
-        for (text, millis) in [
-            ("6m0s", 360_000),
-            ("12ms", 12),
-            ("1h2m3.5s", 3_723_500),
-            ("0s", 0),
-        ] {
-            assert_eq!(
-                go_duration(text),
-                Some(Duration::from_millis(millis)),
-                "{text}"
-            );
+        for (text, millis) in [("6m0s", 360_000), ("12ms", 12), ("1h2m3.5s", 3_723_500), ("0s", 0)]
+        {
+            assert_eq!(go_duration(text), Some(Duration::from_millis(millis)), "{text}");
         }
         for text in ["6", "m", "6x", "-1s"] {
             assert_eq!(go_duration(text), None, "{text}");
@@ -171,10 +144,7 @@ mod tests {
         let anthropic = read(&[
             ("anthropic-ratelimit-input-tokens-limit", "50000"),
             ("anthropic-ratelimit-input-tokens-remaining", "0"),
-            (
-                "anthropic-ratelimit-input-tokens-reset",
-                "2026-11-01T00:00:30Z",
-            ),
+            ("anthropic-ratelimit-input-tokens-reset", "2026-11-01T00:00:30Z"),
         ]);
         assert_eq!(anthropic.exhausted_for(), Some(Duration::from_secs(30)));
     }

@@ -60,10 +60,7 @@ impl MemoryUsage {
     /// Keeps up to `most` attempts; the oldest go first.
     #[must_use]
     pub fn new(most: usize) -> Self {
-        Self {
-            most,
-            attempts: Mutex::default(),
-        }
+        Self { most, attempts: Mutex::default() }
     }
 
     /// What is kept, oldest first.
@@ -95,11 +92,7 @@ impl Meter {
     /// A meter.
     #[must_use]
     pub fn new(catalogue: Arc<Catalogue>, clock: Arc<dyn Clock>, sink: Arc<dyn UsageSink>) -> Self {
-        Self {
-            catalogue,
-            clock,
-            sink,
-        }
+        Self { catalogue, clock, sink }
     }
 
     /// Tokens and their price at a time; unpriced where the catalogue does not know.
@@ -142,10 +135,7 @@ impl Meter {
                     provider: Some(provider.to_owned()),
                     model: model.to_owned(),
                     // Until it is known what was used.
-                    tokens: Usage {
-                        cost_usd: None,
-                        ..Usage::NONE
-                    },
+                    tokens: Usage { cost_usd: None, ..Usage::NONE },
                     ..UsageRecord::default()
                 },
                 number,
@@ -179,11 +169,8 @@ impl Metered {
         request: Option<&str>,
         usage: Option<&ModelUsage>,
     ) -> Usage {
-        let outcome = if shown {
-            AttemptOutcome::Retracted(reason)
-        } else {
-            AttemptOutcome::Failed(reason)
-        };
+        let outcome =
+            if shown { AttemptOutcome::Retracted(reason) } else { AttemptOutcome::Failed(reason) };
         // A refusal costs nothing; an answer that broke off was paid for, nobody knows how much.
         let paid = shown
             || matches!(

@@ -54,16 +54,9 @@ fn classify(provider: &str, status: u16, body: &Value, usage: Option<ModelUsage>
         Some(Value::Number(number)) => Some(number.to_string()),
         _ => None,
     };
-    let message = text("message")
-        .or_else(|| error.as_str().map(str::to_owned))
-        .unwrap_or_default();
+    let message = text("message").or_else(|| error.as_str().map(str::to_owned)).unwrap_or_default();
     let words = [text("code"), text("type"), text("status")];
-    let named = |list: &[&str]| {
-        words
-            .iter()
-            .flatten()
-            .any(|word| list.contains(&word.as_str()))
-    };
+    let named = |list: &[&str]| words.iter().flatten().any(|word| list.contains(&word.as_str()));
     // Some repeat the status within, which is the true one in a stream.
     let status = if status < 300 {
         ["status_code", "code"]
@@ -103,11 +96,7 @@ fn classify(provider: &str, status: u16, body: &Value, usage: Option<ModelUsage>
     } else if status == 404 || named(&["model_not_found", "not_found_error", "NOT_FOUND"]) {
         FaultReason::UnknownModel
     } else if status == 429
-        || named(&[
-            "rate_limit_error",
-            "rate_limit_exceeded",
-            "RESOURCE_EXHAUSTED",
-        ])
+        || named(&["rate_limit_error", "rate_limit_exceeded", "RESOURCE_EXHAUSTED"])
     {
         FaultReason::RateLimited
     } else if matches!(status, 503 | 529)
@@ -127,25 +116,16 @@ fn classify(provider: &str, status: u16, body: &Value, usage: Option<ModelUsage>
     } else {
         FaultReason::BadRequest
     };
-    let wait = details()
-        .filter_map(|detail| detail.get("retryDelay")?.as_str())
-        .find_map(seconds);
+    let wait = details().filter_map(|detail| detail.get("retryDelay")?.as_str()).find_map(seconds);
     let fault = ModelFault {
         status: Some(status),
         code: words.into_iter().flatten().next(),
-        request: body
-            .get("request_id")
-            .and_then(Value::as_str)
-            .map(str::to_owned),
+        request: body.get("request_id").and_then(Value::as_str).map(str::to_owned),
         usage,
         ..ModelFault::new(provider, reason)
     };
     // What is said about a key may repeat parts of it.
-    let words = if reason == FaultReason::Key {
-        ""
-    } else {
-        &message
-    };
+    let words = if reason == FaultReason::Key { "" } else { &message };
     fault.error(words, wait)
 }
 
@@ -184,11 +164,7 @@ mod tests {
                 json!({"error": {"message": "Your credit balance is too low to access it."}}),
                 FaultReason::Quota,
             ),
-            (
-                200,
-                json!({"error": {"message": "m", "status_code": 400}}),
-                FaultReason::BadRequest,
-            ),
+            (200, json!({"error": {"message": "m", "status_code": 400}}), FaultReason::BadRequest),
             (
                 400,
                 json!({"error": {"code": 400, "status": "INVALID_ARGUMENT",

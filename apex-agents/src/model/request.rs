@@ -31,10 +31,7 @@ impl ModelRequest {
     /// A request with one message of the user's.
     #[must_use]
     pub fn user(text: impl Into<String>) -> Self {
-        Self {
-            messages: vec![Message::user(text)],
-            ..Self::default()
-        }
+        Self { messages: vec![Message::user(text)], ..Self::default() }
     }
 }
 
@@ -60,19 +57,13 @@ impl Message {
     /// A text of the user's.
     #[must_use]
     pub fn user(text: impl Into<String>) -> Self {
-        Self {
-            role: Role::User,
-            parts: vec![Part::Text(text.into())],
-        }
+        Self { role: Role::User, parts: vec![Part::Text(text.into())] }
     }
 
     /// The results of tools.
     #[must_use]
     pub fn results(results: impl IntoIterator<Item = ToolResult>) -> Self {
-        Self {
-            role: Role::User,
-            parts: results.into_iter().map(Part::ToolResult).collect(),
-        }
+        Self { role: Role::User, parts: results.into_iter().map(Part::ToolResult).collect() }
     }
 }
 
@@ -155,13 +146,9 @@ impl ToolCall {
             return Ok(Value::Object(serde_json::Map::new()));
         }
         serde_json::from_str(&self.arguments).map_err(|error| {
-            Error::new(
-                Kind::BadArguments,
-                "model.arguments",
-                "the model's arguments are not JSON",
-            )
-            .with("tool", &self.name)
-            .with_source(error)
+            Error::new(Kind::BadArguments, "model.arguments", "the model's arguments are not JSON")
+                .with("tool", &self.name)
+                .with_source(error)
         })
     }
 }

@@ -84,11 +84,7 @@ impl<T> Written<T> {
         F: Future<Output = Result<()>> + Send + 'static,
     {
         let (sender, items) = mpsc::channel(WAITING);
-        Self {
-            items,
-            work: Some(Box::pin(work(Writer(sender)))),
-            end: None,
-        }
+        Self { items, work: Some(Box::pin(work(Writer(sender)))), end: None }
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T>>> {
@@ -114,8 +110,6 @@ impl<T> Written<T> {
 
 impl<T> fmt::Debug for Written<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Written")
-            .field("ended", &self.work.is_none())
-            .finish_non_exhaustive()
+        f.debug_struct("Written").field("ended", &self.work.is_none()).finish_non_exhaustive()
     }
 }

@@ -50,11 +50,7 @@ pub(crate) struct CallScope {
 
 impl ToolContext {
     pub(crate) fn new(services: Arc<ToolServices>, scope: CallScope) -> Self {
-        Self {
-            services,
-            scope,
-            summary: Arc::default(),
-        }
+        Self { services, scope, summary: Arc::default() }
     }
 
     /// In whose name the call is made.
@@ -119,11 +115,7 @@ impl ToolContext {
             .await
             .map_err(|_| Error::new(Kind::Draining, OPERATION, "this node is shutting down"))?;
         if self.is_cancelled() {
-            return Err(Error::new(
-                Kind::Cancelled,
-                OPERATION,
-                "the call was cancelled",
-            ));
+            return Err(Error::new(Kind::Cancelled, OPERATION, "the call was cancelled"));
         }
         let context = self.clone();
         let done = tokio::task::spawn_blocking(move || {
@@ -193,13 +185,7 @@ impl ToolContext {
     ) -> Result<Payload> {
         self.services
             .artifacts
-            .put(
-                self.principal(),
-                self.run(),
-                name,
-                media_type,
-                content.into(),
-            )
+            .put(self.principal(), self.run(), name, media_type, content.into())
             .await
             .map(payload)
     }
@@ -209,11 +195,7 @@ impl ToolContext {
     /// # Errors
     /// `not_found`.
     pub async fn artifact(&self, artifact: ArtifactId) -> Result<Bytes> {
-        let (_, content) = self
-            .services
-            .artifacts
-            .read(self.principal(), artifact)
-            .await?;
+        let (_, content) = self.services.artifacts.read(self.principal(), artifact).await?;
         Ok(content)
     }
 

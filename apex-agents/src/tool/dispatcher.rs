@@ -50,12 +50,7 @@ impl Dispatcher {
         redact: Arc<dyn Redact>,
         timeout: Duration,
     ) -> Self {
-        Self {
-            tools,
-            services,
-            redact,
-            timeout,
-        }
+        Self { tools, services, redact, timeout }
     }
 
     /// What users may see of a call's arguments.
@@ -88,11 +83,7 @@ impl Dispatcher {
             Err(failure) => failure.message.clone(),
             Ok(stored) => context.take_summary().unwrap_or_else(|| described(stored)),
         };
-        Dispatched {
-            outcome,
-            result,
-            summary: clip(&summary, LONGEST_SUMMARY).into_owned(),
-        }
+        Dispatched { outcome, result, summary: clip(&summary, LONGEST_SUMMARY).into_owned() }
     }
 
     async fn call(
@@ -105,10 +96,7 @@ impl Dispatcher {
             let mut known: Vec<&str> = self.tools.keys().map(String::as_str).collect();
             known.sort_unstable();
             let known = known.join(", ");
-            Failure::new(
-                Kind::BadArguments,
-                format!("there is no tool {tool}; there are: {known}"),
-            )
+            Failure::new(Kind::BadArguments, format!("there is no tool {tool}; there are: {known}"))
         })?;
         if arguments.to_string().len() > MOST_ARGUMENTS {
             return Err(Failure::new(

@@ -185,10 +185,7 @@ impl<T: Tool> AnyTool for Erased<T> {
         let result = self.0.call(arguments, context).await?;
         serde_json::to_value(result).map_err(|error| {
             let name = self.0.name();
-            Failure::new(
-                Kind::BadOutput,
-                format!("what {name} returned is not JSON: {error}"),
-            )
+            Failure::new(Kind::BadOutput, format!("what {name} returned is not JSON: {error}"))
         })
     }
 }

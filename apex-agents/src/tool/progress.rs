@@ -27,11 +27,7 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn new(step: StepId, sender: mpsc::Sender<Shown>) -> Self {
-        Self {
-            step,
-            sender,
-            last: Arc::default(),
-        }
+        Self { step, sender, last: Arc::default() }
     }
 
     pub(crate) fn tell(&self, done: u64, total: Option<u64>, unit: &'static str) {
@@ -44,12 +40,7 @@ impl Progress {
             }
             *last = Some(now);
         }
-        let _ = self.sender.try_send(Shown {
-            step: self.step,
-            done,
-            total,
-            unit,
-        });
+        let _ = self.sender.try_send(Shown { step: self.step, done, total, unit });
     }
 }
 

@@ -64,19 +64,14 @@ fn redact(value: &mut Value) {
 }
 
 fn names_secret(name: &str) -> bool {
-    let plain: String = name
-        .chars()
-        .filter(|c| c.is_alphanumeric())
-        .flat_map(char::to_lowercase)
-        .collect();
+    let plain: String =
+        name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
     // `token` is a credential, `max_tokens` is a number.
     plain.ends_with("token") || NAMES.iter().any(|secret| plain.contains(secret))
 }
 
 fn looks_secret(text: &str) -> bool {
-    BEGINNINGS
-        .iter()
-        .any(|beginning| text.starts_with(beginning))
+    BEGINNINGS.iter().any(|beginning| text.starts_with(beginning))
 }
 
 #[cfg(test)]

@@ -12,9 +12,7 @@ pub(crate) struct Shape(Validator);
 impl Shape {
     /// Compiles a schema; `Err` says what is wrong with it.
     pub(crate) fn compile(schema: &Value) -> Result<Self, String> {
-        jsonschema::validator_for(schema)
-            .map(Self)
-            .map_err(|fault| fault.to_string())
+        jsonschema::validator_for(schema).map(Self).map_err(|fault| fault.to_string())
     }
 
     /// Where a value does not fit and why, without the value itself: it may hold secrets.
@@ -50,10 +48,7 @@ mod tests {
         let shape = Shape::compile(&schema).unwrap();
         assert_eq!(shape.faults(&json!({"a": 1, "b": 2})), None);
         let told = shape.faults(&json!({"b": "hunter2"})).unwrap();
-        assert!(
-            told.contains("at /b:") && told.contains("integer"),
-            "{told}"
-        );
+        assert!(told.contains("at /b:") && told.contains("integer"), "{told}");
         assert!(told.contains("\"a\" is a required property"), "{told}");
         assert!(!told.contains("hunter2"), "{told}");
     }

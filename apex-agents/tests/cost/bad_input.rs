@@ -18,11 +18,7 @@ fn row(number: u64) -> String {
 
 /// The lines and reasons of a table's rejected rows.
 fn rejected(rows: &str) -> Vec<(u64, String)> {
-    read(format!("{HEADER}{rows}"))
-        .rejected
-        .into_iter()
-        .map(|r| (r.line, r.reason))
-        .collect()
+    read(format!("{HEADER}{rows}")).rejected.into_iter().map(|r| (r.line, r.reason)).collect()
 }
 
 fn refused(bytes: impl AsRef<[u8]>) -> String {
@@ -50,34 +46,16 @@ fn quoted_newlines_are_part_of_their_cell_and_lines_are_still_right() {
 fn nonsense_in_a_row_is_refused_with_its_line() {
     let base = row(1);
     let cases = [
-        (
-            "2026-10-01,a,gpt-4o,-10,5,0\n",
-            "input_tokens \"-10\" is negative",
-        ),
-        (
-            "2026-10-01,a,gpt-4o,ten,5,0\n",
-            "input_tokens \"ten\" is not a number",
-        ),
-        (
-            "2026-10-01,a,gpt-4o,10,5,dear\n",
-            "cost_usd \"dear\" is not an amount",
-        ),
-        (
-            "1970-01-01T00:00:00Z,a,gpt-4o,10,5,0\n",
-            "implausible time 1970-01-01",
-        ),
+        ("2026-10-01,a,gpt-4o,-10,5,0\n", "input_tokens \"-10\" is negative"),
+        ("2026-10-01,a,gpt-4o,ten,5,0\n", "input_tokens \"ten\" is not a number"),
+        ("2026-10-01,a,gpt-4o,10,5,dear\n", "cost_usd \"dear\" is not an amount"),
+        ("1970-01-01T00:00:00Z,a,gpt-4o,10,5,0\n", "implausible time 1970-01-01"),
         ("0,a,gpt-4o,10,5,0\n", "implausible time 1970-01-01"),
         ("soon,a,gpt-4o,10,5,0\n", "is not a time"),
-        (
-            "2026-10-01,a,gpt-4o,10\n",
-            "has 4 columns where the header has 6",
-        ),
-        (
-            "2026-10-01,a,gpt-4o,10,5,0,7\n",
-            "has 7 columns where the header has 6",
-        ),
+        ("2026-10-01,a,gpt-4o,10\n", "has 4 columns where the header has 6"),
+        ("2026-10-01,a,gpt-4o,10,5,0,7\n", "has 7 columns where the header has 6"),
         ("2026-10-01,a,gpt-4o,,,0\n", "has no token counts"),
-        ("2026-10-01,a\0b,gpt-4o,10,5,0\n", "control character"),
+        ("2026-10-01,a,gpt\0-4o,10,5,0\n", "control character"),
     ];
     for (bad, expected) in cases {
         let found = rejected(&format!("{base}{bad}{}", row(3)));
@@ -105,12 +83,7 @@ fn the_same_row_twice_is_a_copy_with_an_id_and_a_finding_without() {
     let anonymous = "model,input_tokens,output_tokens\ngpt-4o,10,5\ngpt-4o,10,5\n";
     let report = verified("twins", anonymous.as_bytes());
     assert_eq!(report.totals.requests, 2);
-    assert!(
-        report
-            .findings
-            .iter()
-            .any(|f| f.kind == "identical_rows" && f.requests == 1)
-    );
+    assert!(report.findings.iter().any(|f| f.kind == "identical_rows" && f.requests == 1));
 }
 
 #[test]
@@ -134,21 +107,10 @@ fn two_hundred_columns() {
 #[test]
 fn a_missing_column_is_told() {
     let report = verified("x", b"prompt_tokens,completion_tokens\n10,5\n");
-    assert_eq!(
-        (report.totals.requests, report.totals.unpriced_requests),
-        (1, 1)
-    );
+    assert_eq!((report.totals.requests, report.totals.unpriced_requests), (1, 1));
     assert_eq!(report.totals.priced_cost_usd, None, "unpriced is not zero");
-    let missing = report
-        .findings
-        .iter()
-        .find(|f| f.kind == "missing_columns")
-        .unwrap();
-    assert!(
-        missing
-            .evidence
-            .contains("has no model: nothing can be priced")
-    );
+    let missing = report.findings.iter().find(|f| f.kind == "missing_columns").unwrap();
+    assert!(missing.evidence.contains("has no model: nothing can be priced"));
 }
 
 #[test]
@@ -187,61 +149,32 @@ fn gzip_that_is_nested_damaged_or_a_bomb() {
     let cut = read(&whole[..whole.len() / 2]);
     assert!(cut.imported > 0 && cut.imported < 5_000 && cut.rejected_rows == 0);
     let refusal = cut.refused.unwrap();
-    assert!(
-        refusal.reason.contains("damaged or ends early"),
-        "{refusal:?}"
-    );
-    assert_eq!(
-        refusal.line,
-        cut.rows + 2,
-        "the line after the last whole row"
-    );
+    assert!(refusal.reason.contains("damaged or ends early"), "{refusal:?}");
+    assert_eq!(refusal.line, cut.rows + 2, "the line after the last whole row");
     let mut bomb = HEADER.as_bytes().to_vec();
     bomb.resize(100 << 20, b'x');
     let bomb = read(gzip(&bomb));
-    assert!(
-        bomb.refused
-            .unwrap()
-            .reason
-            .contains("expands more than 500-fold")
-    );
+    assert!(bomb.refused.unwrap().reason.contains("expands more than 500-fold"));
 }
 
 #[test]
 fn a_line_that_is_cut_off_or_has_no_end() {
     let found = rejected(&format!("{}2026-10-01,a,gpt", row(1)));
-    assert_eq!(
-        found,
-        [(3, "has 3 columns where the header has 6".to_owned())]
-    );
+    assert_eq!(found, [(3, "has 3 columns where the header has 6".to_owned())]);
     let json = "{\"model\":\"gpt-4o\",\"input_tokens\":1,\"output_tokens\":1}\n{\"model\":\"gpt";
     let source = read(json);
     assert_eq!((source.imported, source.rejected[0].line), (1, 2));
     let endless = format!("{HEADER}{}{}\n{}", row(1), "x".repeat(3 << 20), row(2));
     let source = read(endless);
     assert_eq!((source.imported, source.rejected[0].line), (2, 3));
-    assert!(
-        source.rejected[0]
-            .reason
-            .contains("longer than 1048576 bytes")
-    );
+    assert!(source.rejected[0].reason.contains("longer than 1048576 bytes"));
 }
 
 #[test]
 fn a_quote_that_never_ends_costs_one_row() {
     let rest: String = (2..200).map(row).collect();
-    let source = read(format!(
-        "{HEADER}{}2026-10-01,\"a,gpt-4o,10,5,0\n{rest}",
-        row(1)
-    ));
-    assert_eq!(
-        (
-            source.imported,
-            source.rejected_rows,
-            source.rejected[0].line
-        ),
-        (199, 1, 3)
-    );
+    let source = read(format!("{HEADER}{}2026-10-01,\"a,gpt-4o,10,5,0\n{rest}", row(1)));
+    assert_eq!((source.imported, source.rejected_rows, source.rejected[0].line), (199, 1, 3));
     assert!(source.rejected[0].reason.contains("quote that never ends"));
 }
 
@@ -252,10 +185,7 @@ fn deep_and_odd_json_is_refused_row_by_row() {
     let odd =
         format!("{good}{deep}\n[1]\n7\n\"x\"\nnull\n{{}}\n{{\"input_tokens\":{{}}}}\n\n{good}");
     let source = read(odd);
-    assert_eq!(
-        (source.imported, source.rejected_rows, source.rows),
-        (2, 7, 9)
-    );
+    assert_eq!((source.imported, source.rejected_rows, source.rows), (2, 7, 9));
     assert_eq!(source.rejected[0].line, 2);
 }
 
@@ -263,8 +193,5 @@ fn deep_and_odd_json_is_refused_row_by_row() {
 fn only_the_first_thousand_reasons_are_kept_and_all_are_counted() {
     let bad = "2026-10-01,a,gpt-4o,x,5,0\n".repeat(2_500);
     let source = read(format!("{HEADER}{bad}"));
-    assert_eq!(
-        (source.rejected_rows, source.rejected.len()),
-        (2_500, 1_000)
-    );
+    assert_eq!((source.rejected_rows, source.rejected.len()), (2_500, 1_000));
 }

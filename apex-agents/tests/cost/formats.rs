@@ -40,25 +40,13 @@ fn exports_mean_the_same_whatever_they_call_it() {
     for export in exports {
         let totals = totals(export);
         assert_eq!(
-            (
-                totals.input_tokens,
-                totals.output_tokens,
-                totals.unpriced_requests
-            ),
+            (totals.input_tokens, totals.output_tokens, totals.unpriced_requests),
             (1_000, 100, 0),
             "{export}"
         );
         // 1,000 at $2.50 and 100 at $10 a million.
-        assert_eq!(
-            totals.priced_cost_usd,
-            Some("0.0035".parse().unwrap()),
-            "{export}"
-        );
-        assert_eq!(
-            totals.recorded_cost_usd,
-            Some("0.0105".parse().unwrap()),
-            "{export}"
-        );
+        assert_eq!(totals.priced_cost_usd, Some("0.0035".parse().unwrap()), "{export}");
+        assert_eq!(totals.recorded_cost_usd, Some("0.0105".parse().unwrap()), "{export}");
     }
 }
 
@@ -67,32 +55,22 @@ fn cached_tokens_are_counted_once() {
     // Anthropic counts them beside the input, OpenAI inside it.
     let anthropic = "{\"timestamp\":\"2026-10-01T10:00:00Z\",\"requestId\":\"r\",\"message\":{\"id\":\"m\",\"model\":\"claude-sonnet-4-5\",\"usage\":{\"input_tokens\":10,\"cache_creation_input_tokens\":1000,\"cache_read_input_tokens\":100,\"output_tokens\":7}}}\n";
     let found = totals(anthropic);
-    assert_eq!(
-        (found.input_tokens, found.cached_tokens, found.output_tokens),
-        (1_110, 100, 7)
-    );
+    assert_eq!((found.input_tokens, found.cached_tokens, found.output_tokens), (1_110, 100, 7));
     // 10 at $3, 1,000 at $3.75, 100 at $0.30 and 7 at $15 a million.
     assert_eq!(found.priced_cost_usd, Some("0.003915".parse().unwrap()));
     let report = "model,uncached_input_tokens,cache_read_input_tokens,output_tokens\nclaude-sonnet-4-5,10,100,7\n";
     assert_eq!(totals(report).input_tokens, 110);
     let openai = "model,input_tokens,input_cached_tokens,output_tokens\ngpt-4o,110,100,7\n";
-    assert_eq!(
-        (totals(openai).input_tokens, totals(openai).cached_tokens),
-        (110, 100)
-    );
+    assert_eq!((totals(openai).input_tokens, totals(openai).cached_tokens), (110, 100));
 }
 
 #[test]
 fn gzip_is_looked_through() {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    gzip.write_all(b"model,input_tokens,output_tokens\ngpt-4o,10,5\n")
-        .unwrap();
+    gzip.write_all(b"model,input_tokens,output_tokens\ngpt-4o,10,5\n").unwrap();
     let bytes = gzip.finish().unwrap();
     let report = verified("usage.csv.gz", &bytes);
-    assert_eq!(
-        (report.sources[0].format.as_str(), report.totals.requests),
-        ("csv+gzip", 1)
-    );
+    assert_eq!((report.sources[0].format.as_str(), report.totals.requests), ("csv+gzip", 1));
     assert_eq!(report.sources[0].bytes, bytes.len() as u64);
 }
 
@@ -104,38 +82,24 @@ fn several_files_are_one_report_and_copies_are_found_across_them() {
         "{\"request_id\":\"id-1\",\"model\":\"gpt-4o\",\"input_tokens\":10,\"output_tokens\":5}\n";
     let report = super::report(&[("a.csv", first.as_bytes()), ("b.jsonl", second.as_bytes())]);
     assert_eq!(report.totals.requests, 2);
-    assert_eq!(
-        report.sources[1].rejected[0].reason,
-        "is a copy of line 2 of a.csv"
-    );
+    assert_eq!(report.sources[1].rejected[0].reason, "is a copy of line 2 of a.csv");
 }
 
 #[test]
 fn an_inspection_says_what_is_there_and_what_is_missing() {
-    let inspection = inspect(
-        "x",
-        &b"model,prompt_tokens,completion_tokens,colour\ngpt-4o,10,5,red\n"[..],
-    )
-    .unwrap();
+    let inspection =
+        inspect("x", &b"model,prompt_tokens,completion_tokens,colour\ngpt-4o,10,5,red\n"[..])
+            .unwrap();
     assert!(inspection.is_sufficient() && !inspection.is_complete());
     assert_eq!(inspection.columns[1].name, "prompt_tokens");
     assert_eq!(inspection.unknown_columns, ["colour"]);
-    let missing: Vec<_> = inspection
-        .missing
-        .iter()
-        .map(|m| m.field.as_str())
-        .collect();
+    let missing: Vec<_> = inspection.missing.iter().map(|m| m.field.as_str()).collect();
     assert!(
         missing.contains(&"timestamp") && missing.contains(&"user") && !missing.contains(&"model")
     );
     let none = inspect("x", &b"name,age\nx,4\n"[..]).unwrap();
     assert!(!none.is_sufficient());
-    assert!(
-        none.refused
-            .unwrap()
-            .reason
-            .contains("the columns are name, age")
-    );
+    assert!(none.refused.unwrap().reason.contains("the columns are name, age"));
     assert!(none.missing.iter().any(|m| m.required));
 }
 
@@ -147,11 +111,7 @@ fn a_user_can_stop_it_and_a_broken_reader_is_an_error() {
     let mut rows = Vec::new();
     let stopped = analysis.add("x", csv.as_slice(), &mut |progress| {
         rows.push(progress.rows);
-        if rows.len() == 3 {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        if rows.len() == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     assert_eq!(stopped.unwrap_err().kind(), Kind::Cancelled);
     assert!(rows.is_sorted() && rows.len() == 3 && *rows.last().unwrap() < 50_000);
@@ -175,31 +135,13 @@ fn users_and_models_beyond_the_limit_stand_under_one_name() {
     for n in 0..100 {
         csv.push_str(&format!("model-{n},user-{n},10,5\n"));
     }
-    let options = AnalysisOptions {
-        most_users: 20,
-        most_models: 10,
-        most_listed: 15,
-    };
+    let options = AnalysisOptions { most_users: 20, most_models: 10, most_listed: 15 };
     let mut analysis = Analysis::new(Arc::clone(&super::CATALOGUE), options);
     analysis.add("x", csv.as_bytes(), &mut go_on).unwrap();
     let report = analysis.finish();
     assert!(report.by_user.len() <= 15 && report.by_model.len() <= 11);
-    assert_eq!(
-        report
-            .by_user
-            .iter()
-            .map(|u| u.totals.requests)
-            .sum::<u64>(),
-        100
-    );
-    assert_eq!(
-        report
-            .by_model
-            .iter()
-            .map(|u| u.totals.requests)
-            .sum::<u64>(),
-        100
-    );
+    assert_eq!(report.by_user.iter().map(|u| u.totals.requests).sum::<u64>(), 100);
+    assert_eq!(report.by_model.iter().map(|u| u.totals.requests).sum::<u64>(), 100);
     assert!(report.findings.iter().any(|f| f.kind == "limits_reached"));
     let mut verification = apex_agents::cost::Verification::with_options(
         &report,

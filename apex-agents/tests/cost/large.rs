@@ -21,14 +21,7 @@ struct Table {
 impl Table {
     fn new(rows: u64, distinct: bool, padding: usize) -> Self {
         let header = b"timestamp,request_id,user,session,model,input_tokens,cached_tokens,output_tokens,cost_usd,note\n";
-        Self {
-            row: 0,
-            rows,
-            distinct,
-            padding,
-            text: header.to_vec(),
-            taken: 0,
-        }
+        Self { row: 0, rows, distinct, padding, text: header.to_vec(), taken: 0 }
     }
 
     fn write_row(&mut self) {
@@ -40,11 +33,7 @@ impl Table {
         self.text.clear();
         self.taken = 0;
         let second = 1_767_225_600 + n % 20_000_000;
-        let model = if self.distinct {
-            format!("model-{name}")
-        } else {
-            "gpt-4o".to_owned()
-        };
+        let model = if self.distinct { format!("model-{name}") } else { "gpt-4o".to_owned() };
         let _ = writeln!(
             self.text,
             "{second},req-{n},user-{name},session-{name},{model},{input},0,{output},0.{cost:08},{:padding$}",
@@ -78,40 +67,19 @@ impl Read for Table {
 /// The most memory that this process ever had, where the system tells it.
 fn peak_kib() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
 fn run(rows: u64, distinct: bool, padding: usize) -> Report {
     let start = std::time::Instant::now();
     let mut analysis = Analysis::new(Arc::clone(&CATALOGUE), AnalysisOptions::default());
-    analysis
-        .add("large.csv", Table::new(rows, distinct, padding), &mut go_on)
-        .unwrap();
+    analysis.add("large.csv", Table::new(rows, distinct, padding), &mut go_on).unwrap();
     let report = analysis.finish();
     assert_eq!(report.totals.requests, rows);
-    assert_eq!(
-        report.totals.input_tokens,
-        (0..rows).map(|n| 100 + n % 5_000).sum::<u64>()
-    );
-    assert_eq!(
-        report
-            .by_model
-            .iter()
-            .map(|m| m.totals.requests)
-            .sum::<u64>(),
-        rows
-    );
-    assert_eq!(
-        report
-            .by_user
-            .iter()
-            .map(|m| m.totals.requests)
-            .sum::<u64>(),
-        rows
-    );
+    assert_eq!(report.totals.input_tokens, (0..rows).map(|n| 100 + n % 5_000).sum::<u64>());
+    assert_eq!(report.by_model.iter().map(|m| m.totals.requests).sum::<u64>(), rows);
+    assert_eq!(report.by_user.iter().map(|m| m.totals.requests).sum::<u64>(), rows);
     match peak_kib() {
         Some(peak) => {
             println!(
@@ -141,9 +109,7 @@ fn names_without_end_do_not_fill_memory() {
     assert!(report.by_user.len() <= 1_000 && report.by_model.len() <= 1_000);
     assert!(report.findings.iter().any(|f| f.kind == "limits_reached"));
     let mut verification = Verification::new(&report, Arc::clone(&CATALOGUE));
-    verification
-        .add("large.csv", Table::new(300_000, true, 0), &mut go_on)
-        .unwrap();
+    verification.add("large.csv", Table::new(300_000, true, 0), &mut go_on).unwrap();
     verification.finish().unwrap();
 }
 
@@ -165,10 +131,6 @@ fn ten_million_rows_of_nothing_but_new_names_stay_under_200_mib() {
 fn two_gigabytes_are_read() {
     if full() {
         let report = run(5_000_000, false, 350);
-        assert!(
-            report.sources[0].bytes > 2 << 30,
-            "{}",
-            report.sources[0].bytes
-        );
+        assert!(report.sources[0].bytes > 2 << 30, "{}", report.sources[0].bytes);
     }
 }

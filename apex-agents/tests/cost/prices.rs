@@ -21,11 +21,8 @@ fn prices_are_those_of_the_package_they_come_from() {
     let cases: Vec<Case> = serde_json::from_str(include_str!("price_cases.json")).unwrap();
     assert!(cases.len() > 200);
     for case in cases {
-        let route = Route {
-            provider: Some(&case.provider),
-            model: &case.model,
-            ..Route::default()
-        };
+        let route =
+            Route { provider: Some(&case.provider), model: &case.model, ..Route::default() };
         let schedule = CATALOGUE.schedule(&route);
         let tokens = Tokens {
             input: case.input_tokens,
@@ -33,18 +30,8 @@ fn prices_are_those_of_the_package_they_come_from() {
             output: case.output_tokens,
             ..Tokens::default()
         };
-        let price = schedule
-            .quote(Some(case.at))
-            .rates
-            .as_ref()
-            .map(|rates| rates.cost(&tokens).unwrap());
-        assert_eq!(
-            price,
-            Ok(case.price),
-            "{} {} at {}",
-            case.provider,
-            case.model,
-            case.at
-        );
+        let price =
+            schedule.quote(Some(case.at)).rates.as_ref().map(|rates| rates.cost(&tokens).unwrap());
+        assert_eq!(price, Ok(case.price), "{} {} at {}", case.provider, case.model, case.at);
     }
 }

@@ -18,13 +18,7 @@ struct Slices<'a> {
 
 impl Read for Slices<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let size = self
-            .sizes
-            .next()
-            .copied()
-            .unwrap_or(1)
-            .min(buffer.len())
-            .min(self.bytes.len());
+        let size = self.sizes.next().copied().unwrap_or(1).min(buffer.len()).min(self.bytes.len());
         let (now, later) = self.bytes.split_at(size);
         buffer[..size].copy_from_slice(now);
         self.bytes = later;
@@ -133,17 +127,9 @@ fn a_change_of_any_figure_is_caught() {
 fn a_verification_names_what_differs() {
     let mut forged = SAMPLE.clone();
     forged.totals.input_tokens += 1;
-    let error = verify(&forged, sample::NAME, sample::csv().as_slice())
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("totals.input_tokens: the report says"),
-        "{error}"
-    );
-    assert!(
-        error.contains("by_model: its rows do not add up to the totals"),
-        "{error}"
-    );
+    let error = verify(&forged, sample::NAME, sample::csv().as_slice()).unwrap_err().to_string();
+    assert!(error.contains("totals.input_tokens: the report says"), "{error}");
+    assert!(error.contains("by_model: its rows do not add up to the totals"), "{error}");
 }
 
 proptest! {

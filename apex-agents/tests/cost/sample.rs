@@ -10,11 +10,7 @@ fn usd(text: &str) -> Usd {
 }
 
 fn lever<'a>(report: &'a Report, name: &str) -> &'a Recommendation {
-    report
-        .recommendations
-        .iter()
-        .find(|r| r.lever == name)
-        .unwrap()
+    report.recommendations.iter().find(|r| r.lever == name).unwrap()
 }
 
 #[test]
@@ -28,21 +24,12 @@ fn everything_planted_is_found_with_its_amount() {
         + sample::BURST
         + sample::UNPRICED
         + 1;
-    assert_eq!(
-        (source.imported, source.rejected_rows, source.rows),
-        (requests, 4, requests + 4)
-    );
+    assert_eq!((source.imported, source.rejected_rows, source.rows), (requests, 4, requests + 4));
     let reasons: Vec<_> = source.rejected.iter().map(|r| r.reason.as_str()).collect();
     assert!(reasons[0].starts_with("is a copy of line "), "{reasons:?}");
     assert!(reasons[1].contains("\"-40\" is negative"), "{reasons:?}");
-    assert!(
-        reasons[2].contains("\"many\" is not a number"),
-        "{reasons:?}"
-    );
-    assert!(
-        reasons[3].contains("implausible time 1970-01-01"),
-        "{reasons:?}"
-    );
+    assert!(reasons[2].contains("\"many\" is not a number"), "{reasons:?}");
+    assert!(reasons[3].contains("implausible time 1970-01-01"), "{reasons:?}");
 
     let kinds: Vec<_> = report.findings.iter().map(|f| f.kind.as_str()).collect();
     assert_eq!(
@@ -56,55 +43,27 @@ fn everything_planted_is_found_with_its_amount() {
             "unpriced"
         ]
     );
-    assert_eq!(
-        report.findings[0].amount_usd,
-        Some(usd(sample::ABSURD_COST) - usd("0.00305"))
-    );
+    assert_eq!(report.findings[0].amount_usd, Some(usd(sample::ABSURD_COST) - usd("0.00305")));
     assert_eq!(report.totals.unpriced_requests, sample::UNPRICED);
     // Apart from the absurd row the sample records its prices exactly.
-    let compared = report
-        .findings
-        .iter()
-        .find(|f| f.kind == "recorded_against_priced")
-        .unwrap();
+    let compared = report.findings.iter().find(|f| f.kind == "recorded_against_priced").unwrap();
     assert_eq!(compared.amount_usd, Some(Usd::ZERO));
 
     let failed = lever(&report, "failed_calls");
-    assert_eq!(
-        (failed.advice, failed.requests),
-        (Advice::Do, sample::FAILED)
-    );
-    assert_eq!(
-        failed.saving_usd.low,
-        usd("0.012").checked_mul(sample::FAILED).unwrap()
-    );
+    assert_eq!((failed.advice, failed.requests), (Advice::Do, sample::FAILED));
+    assert_eq!(failed.saving_usd.low, usd("0.012").checked_mul(sample::FAILED).unwrap());
     let repeats = lever(&report, "exact_repeats");
-    assert_eq!(
-        (repeats.advice, repeats.requests),
-        (Advice::Do, sample::REPEATS)
-    );
-    assert_eq!(
-        repeats.saving_usd.expected,
-        usd("0.0014").checked_mul(sample::REPEATS).unwrap()
-    );
+    assert_eq!((repeats.advice, repeats.requests), (Advice::Do, sample::REPEATS));
+    assert_eq!(repeats.saving_usd.expected, usd("0.0014").checked_mul(sample::REPEATS).unwrap());
     // From the 50th request of the burst on, at half the price.
     let batch = lever(&report, "batch");
-    assert_eq!(
-        (batch.advice, batch.requests),
-        (Advice::Try, sample::BURST - 49)
-    );
-    assert_eq!(
-        batch.saving_usd.expected,
-        usd("0.0035").checked_mul(sample::BURST - 49).unwrap()
-    );
+    assert_eq!((batch.advice, batch.requests), (Advice::Try, sample::BURST - 49));
+    assert_eq!(batch.saving_usd.expected, usd("0.0035").checked_mul(sample::BURST - 49).unwrap());
 
     let expected =
         failed.saving_usd.expected + repeats.saving_usd.expected + batch.saving_usd.expected;
     assert_eq!(report.headline.saving_usd.expected, expected);
-    assert_eq!(
-        report.waterfall.end_usd,
-        report.totals.priced_cost_usd.unwrap() - expected
-    );
+    assert_eq!(report.waterfall.end_usd, report.totals.priced_cost_usd.unwrap() - expected);
     assert_eq!(report.actions[0].order, 1);
     assert!(report.actions[0].what.starts_with("Correct or explain"));
 }
@@ -114,16 +73,9 @@ fn the_forms_for_people_hold_the_figures_and_load_nothing() {
     let report = verified(sample::NAME, &sample::csv());
     let (html, markdown, summary) = (report.to_html(), report.to_markdown(), report.summary());
     for form in [&html, &markdown, &summary] {
-        assert!(
-            form.contains("$250.00") && form.contains("far beyond the price"),
-            "{form}"
-        );
+        assert!(form.contains("$250.00") && form.contains("far beyond the price"), "{form}");
     }
-    for chart in [
-        "Savings waterfall",
-        "Cost at list price by day",
-        "Cost at list price by model",
-    ] {
+    for chart in ["Savings waterfall", "Cost at list price by day", "Cost at list price by model"] {
         assert!(html.contains(chart), "{chart}");
     }
     for forbidden in ["<script", "src=", "href=", "@import", "url("] {
@@ -140,9 +92,5 @@ fn names_cannot_break_out_of_the_page() {
     let html = report.to_html();
     assert!(!html.contains("<script") && !html.contains("<img") && !html.contains("<b>"));
     assert!(html.contains("&lt;script&gt;alert(1)"));
-    assert!(
-        report
-            .to_markdown()
-            .contains("\\<script\\>alert(1)\\</script\\>\\|x")
-    );
+    assert!(report.to_markdown().contains("\\<script\\>alert(1)\\</script\\>\\|x"));
 }

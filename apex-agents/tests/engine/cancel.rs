@@ -20,18 +20,14 @@ fn hanging() -> Registry {
     let hang = tool_fn("hang", "Hangs.", |_: (), _: ToolContext| {
         std::future::pending::<apex_core::error::Result<()>>()
     });
-    let agent = agent_fn(
-        "deaf",
-        "Never ends.",
-        |_: Request, run: Context| async move {
-            loop {
-                let _ = run.call::<()>("hang", ()).await;
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-            #[allow(unreachable_code)]
-            Ok(String::new())
-        },
-    );
+    let agent = agent_fn("deaf", "Never ends.", |_: Request, run: Context| async move {
+        loop {
+            let _ = run.call::<()>("hang", ()).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        #[allow(unreachable_code)]
+        Ok(String::new())
+    });
     Registry::default().agent(agent).tool(hang)
 }
 
@@ -85,35 +81,26 @@ async fn a_run_cancelled_in_the_queue_never_begins() {
 async fn blocking_work_is_told_to_stop() {
     let stopped = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&stopped);
-    let spin = tool_fn(
-        "spin",
-        "Computes for ever.",
-        move |_: (), call: ToolContext| {
-            let seen = Arc::clone(&seen);
-            async move {
-                call.blocking(move |call| {
-                    while !call.is_cancelled() {
-                        std::thread::sleep(Duration::from_millis(1));
-                    }
-                    seen.store(true, Ordering::SeqCst);
-                    Ok(())
-                })
-                .await
-            }
-        },
-    );
+    let spin = tool_fn("spin", "Computes for ever.", move |_: (), call: ToolContext| {
+        let seen = Arc::clone(&seen);
+        async move {
+            call.blocking(move |call| {
+                while !call.is_cancelled() {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                seen.store(true, Ordering::SeqCst);
+                Ok(())
+            })
+            .await
+        }
+    });
     let agent = agent_fn("a", "Waits.", |_: Request, run: Context| async move {
         run.call::<()>("spin", ()).await?;
         Ok(String::new())
     });
     let stores = memory::open(memory::MemoryOptions::default(), Arc::new(SystemClock));
     let registry = Registry::default().agent(agent).tool(spin);
-    let node = Node::on(
-        stores,
-        Arc::new(SystemClock),
-        registry,
-        EngineOptions::default(),
-    );
+    let node = Node::on(stores, Arc::new(SystemClock), registry, EngineOptions::default());
     let user = node.user();
     let accepted = node.ask(&user, "go").await;
     node.until(&user, accepted.run, is_call).await;
@@ -132,9 +119,7 @@ async fn blocking_work_is_told_to_stop() {
 fn two_steps(optional: bool) -> Registry {
     let mut first = PlanStep::new("deaf");
     first.optional = optional;
-    let plan = Plan {
-        steps: vec![first, PlanStep::new("closer").needs(["deaf"])],
-    };
+    let plan = Plan { steps: vec![first, PlanStep::new("closer").needs(["deaf"])] };
     let planner = agent_fn("planner", "Plans.", move |_: Request, _: Context| {
         let plan = plan.clone();
         async move { Ok(plan) }
@@ -166,9 +151,7 @@ async fn a_stopped_step_leaves_the_run_to_go_on_with_what_it_has() {
         let events = node.ended(&user, run).await;
         assert_eq!(order::fault(&events), None);
         match &events.last().unwrap().event {
-            Event::RunCompleted {
-                result, degraded, ..
-            } => {
+            Event::RunCompleted { result, degraded, .. } => {
                 assert_eq!(result.text, "with it: false");
                 assert_eq!(degraded, &["the step of deaf was stopped"]);
             }
@@ -191,25 +174,18 @@ async fn a_drain_hands_a_run_over_where_it_is() {
             let n = given.fetch_add(1, Ordering::SeqCst);
             async move { Ok(n) }
         });
-        let agent = agent_fn(
-            "slow",
-            "Takes its time.",
-            |_: Request, run: Context| async move {
-                let first: usize = run.call("give", ()).await?;
-                tokio::time::sleep(Duration::from_secs(100)).await;
-                let second: usize = run.call("give", ()).await?;
-                Ok(format!("{first} and {second}"))
-            },
-        );
+        let agent = agent_fn("slow", "Takes its time.", |_: Request, run: Context| async move {
+            let first: usize = run.call("give", ()).await?;
+            tokio::time::sleep(Duration::from_secs(100)).await;
+            let second: usize = run.call("give", ()).await?;
+            Ok(format!("{first} and {second}"))
+        });
         Registry::default().agent(agent).tool(give)
     };
     let node = Node::new(registry());
     let user = node.user();
     let accepted = node.ask(&user, "go").await;
-    node.until(&user, accepted.run, |event| {
-        matches!(event, Event::ToolCompleted { .. })
-    })
-    .await;
+    node.until(&user, accepted.run, |event| matches!(event, Event::ToolCompleted { .. })).await;
     let before = node.clock.now();
     assert!(node.engine.drain(Duration::from_secs(2)).await);
     assert!(node.clock.now().since(before) < Duration::from_secs(3));

@@ -39,11 +39,7 @@ struct Dying {
 
 impl Dying {
     fn at(write: usize, dies: Dies) -> Arc<Self> {
-        Arc::new(Self {
-            left: Mutex::new(write),
-            dies,
-            dead: CancellationToken::new(),
-        })
+        Arc::new(Self { left: Mutex::new(write), dies, dead: CancellationToken::new() })
     }
 
     async fn live(&self) {
@@ -98,31 +94,19 @@ impl World {
     }
 
     fn node_with(&self, stores: &Stores, registry: Registry) -> Node {
-        Node::on(
-            stores.clone(),
-            Arc::clone(&self.clock),
-            registry,
-            EngineOptions::default(),
-        )
+        Node::on(stores.clone(), Arc::clone(&self.clock), registry, EngineOptions::default())
     }
 
     /// A planner, two agents side by side that call tools, look at the clock and draw numbers, and one that closes.
     fn registry(&self) -> Registry {
         let made = Arc::clone(&self.made);
-        let count = tool_fn(
-            "count",
-            "Counts its calls.",
-            move |n: u64, call: ToolContext| {
-                *made
-                    .lock()
-                    .entry(call.idempotency_key().to_owned())
-                    .or_default() += 1;
-                async move {
-                    tokio::time::sleep(Duration::from_millis(n % 7)).await;
-                    Ok(n)
-                }
-            },
-        );
+        let count = tool_fn("count", "Counts its calls.", move |n: u64, call: ToolContext| {
+            *made.lock().entry(call.idempotency_key().to_owned()).or_default() += 1;
+            async move {
+                tokio::time::sleep(Duration::from_millis(n % 7)).await;
+                Ok(n)
+            }
+        });
         let much = tool_fn("much", "Gives much.", |_: (), _: ToolContext| async {
             Ok("m".repeat(10_000))
         });
@@ -135,47 +119,28 @@ impl World {
             ];
             Ok(Plan { steps })
         });
-        let left = agent_fn(
-            "left",
-            "Calls in turn.",
-            |_: Value, run: Context| async move {
-                let drawn = run.random().await?;
-                let mut sum = 0_u64;
-                for n in [drawn % 1_000, 2, 3] {
-                    run.think(format!("now {n}")).await?;
-                    sum += run.call::<u64>("count", n).await?;
-                }
-                assert_eq!(sum, drawn % 1_000 + 5);
-                Ok(Value::from("left".len()))
-            },
-        );
-        let right = agent_fn(
-            "right",
-            "Calls at once.",
-            |_: Value, run: Context| async move {
-                let at = run.now().await?.as_millis().unsigned_abs();
-                let calls = [at, at + 1, at + 2].map(|n| run.call::<u64>("count", n));
-                let sum: u64 = futures_util::future::try_join_all(calls)
-                    .await?
-                    .into_iter()
-                    .sum();
-                assert_eq!(sum, 3 * at + 3);
-                let much: String = run.call("much", ()).await?;
-                Ok(Value::from(vec![much]))
-            },
-        );
-        let closer = agent_fn(
-            "closer",
-            "Closes.",
-            |input: Value, run: Context| async move {
-                let _: u64 = run.call("count", 9).await?;
-                Ok(format!(
-                    "{} and {}",
-                    input["left"],
-                    input["right"][0].as_str().map_or(0, str::len)
-                ))
-            },
-        );
+        let left = agent_fn("left", "Calls in turn.", |_: Value, run: Context| async move {
+            let drawn = run.random().await?;
+            let mut sum = 0_u64;
+            for n in [drawn % 1_000, 2, 3] {
+                run.think(format!("now {n}")).await?;
+                sum += run.call::<u64>("count", n).await?;
+            }
+            assert_eq!(sum, drawn % 1_000 + 5);
+            Ok(Value::from("left".len()))
+        });
+        let right = agent_fn("right", "Calls at once.", |_: Value, run: Context| async move {
+            let at = run.now().await?.as_millis().unsigned_abs();
+            let calls = [at, at + 1, at + 2].map(|n| run.call::<u64>("count", n));
+            let sum: u64 = futures_util::future::try_join_all(calls).await?.into_iter().sum();
+            assert_eq!(sum, 3 * at + 3);
+            let much: String = run.call("much", ()).await?;
+            Ok(Value::from(vec![much]))
+        });
+        let closer = agent_fn("closer", "Closes.", |input: Value, run: Context| async move {
+            let _: u64 = run.call("count", 9).await?;
+            Ok(format!("{} and {}", input["left"], input["right"][0].as_str().map_or(0, str::len)))
+        });
         Registry::default()
             .agent(planner)
             .agent(left)
@@ -218,9 +183,7 @@ async fn queued(world: &World) -> (Principal, Accepted) {
         text: "go".into(),
         attachments: Vec::new(),
     };
-    let accepted = apex_core::run::Runner::start(&*engine, &user, message)
-        .await
-        .unwrap();
+    let accepted = apex_core::run::Runner::start(&*engine, &user, message).await.unwrap();
     (user, accepted)
 }
 
@@ -244,17 +207,11 @@ fn a_node_may_die_at_any_write() {
                 let events = node.ended(&user, accepted.run).await;
                 let told = format!("died {dies:?} write {at}: {:?}", names(&events));
                 assert_eq!(order::fault(&events), None, "{told}");
-                let Event::RunCompleted {
-                    result, degraded, ..
-                } = &events.last().unwrap().event
+                let Event::RunCompleted { result, degraded, .. } = &events.last().unwrap().event
                 else {
                     panic!("{told}: {:?}", events.last());
                 };
-                assert_eq!(
-                    (&*result.text, degraded.len()),
-                    ("4 and 10000", 0),
-                    "{told}"
-                );
+                assert_eq!((&*result.text, degraded.len()), ("4 and 10000", 0), "{told}");
                 assert_eq!(node.answer(&user, accepted).await, result.text, "{told}");
                 let made = world.made.lock().clone();
                 assert_eq!(made.len(), 8, "{told}");
@@ -265,10 +222,8 @@ fn a_node_may_die_at_any_write() {
                     made.values().filter(|times| **times == 2).count() <= 4,
                     "{told}: {made:?}"
                 );
-                let begun = events
-                    .iter()
-                    .filter(|e| matches!(e.event, Event::RunResumed { .. }))
-                    .count();
+                let begun =
+                    events.iter().filter(|e| matches!(e.event, Event::RunResumed { .. })).count();
                 let view = world.stores.runs.view(&user, accepted.run).await.unwrap();
                 assert_eq!(begun as u32 + 1, view.attempt, "{told}");
                 true
@@ -296,11 +251,7 @@ fn a_run_that_is_lost_three_times_has_failed() {
             panic!("{:?}", events.last());
         };
         assert_eq!(error.code, "crashed");
-        assert!(
-            node.answer(&user, accepted)
-                .await
-                .contains("lost with its node 3 times")
-        );
+        assert!(node.answer(&user, accepted).await.contains("lost with its node 3 times"));
     });
 }
 
@@ -312,10 +263,8 @@ fn an_agent_that_asks_for_something_else_after_a_crash_fails_with_the_first_diff
         let runs = Arc::new(AtomicUsize::new(0));
         let fickle = || {
             let runs = Arc::clone(&runs);
-            let planner = agent_fn(
-                "planner",
-                "Changes its mind.",
-                move |_: Request, run: Context| {
+            let planner =
+                agent_fn("planner", "Changes its mind.", move |_: Request, run: Context| {
                     let nth = runs.fetch_add(1, Ordering::SeqCst) as u64;
                     async move {
                         let _: u64 = run.call("count", 5).await?;
@@ -323,25 +272,14 @@ fn an_agent_that_asks_for_something_else_after_a_crash_fails_with_the_first_diff
                         std::future::pending::<()>().await;
                         Ok(String::new())
                     }
-                },
-            );
-            let count = tool_fn(
-                "count",
-                "Gives it back.",
-                |n: u64, _: ToolContext| async move { Ok(n) },
-            );
+                });
+            let count =
+                tool_fn("count", "Gives it back.", |n: u64, _: ToolContext| async move { Ok(n) });
             Registry::default().agent(planner).tool(count)
         };
         let first = world.node_with(&world.stores, fickle());
-        let is_second = |event: &Event| {
-            matches!(
-                event,
-                Event::ToolCompleted {
-                    call: CallId(2),
-                    ..
-                }
-            )
-        };
+        let is_second =
+            |event: &Event| matches!(event, Event::ToolCompleted { call: CallId(2), .. });
         first.until(&user, accepted.run, is_second).await;
         drop(first);
         let node = world.node_with(&world.stores, fickle());
@@ -351,10 +289,7 @@ fn an_agent_that_asks_for_something_else_after_a_crash_fails_with_the_first_diff
             panic!("{:?}", events.last());
         };
         assert_eq!(error.code, "agent_failed");
-        assert!(
-            error.message.contains("effect 2 was a call of count"),
-            "{error:?}"
-        );
+        assert!(error.message.contains("effect 2 was a call of count"), "{error:?}");
     });
 }
 
@@ -364,46 +299,18 @@ fn a_checkpoint_of_another_version_is_refused_and_what_is_open_is_closed() {
         let world = World::new();
         let (user, accepted) = queued(&world).await;
         let log = &world.stores.runs;
-        let claim = Claim {
-            node: world.stores.node,
-            max: 1,
-        };
+        let claim = Claim { node: world.stores.node, max: 1 };
         let claimed = log.claim(claim).await.unwrap().remove(0);
-        let mut emitter = Emitter::new(
-            Arc::clone(log),
-            Arc::clone(&world.clock),
-            Live::default(),
-            claimed.lease,
-        );
+        let mut emitter =
+            Emitter::new(Arc::clone(log), Arc::clone(&world.clock), Live::default(), claimed.lease);
         let (step, call, agent) = (StepId(1), CallId(1), "from_tomorrow".to_owned());
         let events = vec![
-            Event::AgentStarted {
-                step,
-                agent: agent.clone(),
-                purpose: "p".into(),
-                attempt: 1,
-            },
-            Event::AgentThinking {
-                step,
-                agent: agent.clone(),
-                note: "n".into(),
-            },
-            Event::ToolExecuting {
-                step,
-                agent,
-                call,
-                tool: "t".into(),
-                arguments: Value::Null,
-            },
+            Event::AgentStarted { step, agent: agent.clone(), purpose: "p".into(), attempt: 1 },
+            Event::AgentThinking { step, agent: agent.clone(), note: "n".into() },
+            Event::ToolExecuting { step, agent, call, tool: "t".into(), arguments: Value::Null },
         ];
-        let checkpoint = Checkpoint {
-            version: 2,
-            state: "{}".into(),
-        };
-        emitter
-            .append(events, Some(checkpoint), None)
-            .await
-            .unwrap();
+        let checkpoint = Checkpoint { version: 2, state: "{}".into() };
+        emitter.append(events, Some(checkpoint), None).await.unwrap();
 
         let node = world.node(&world.stores);
         let events = node.ended(&user, accepted.run).await;
@@ -411,13 +318,8 @@ fn a_checkpoint_of_another_version_is_refused_and_what_is_open_is_closed() {
         let closed = events.iter().filter(|envelope| {
             matches!(
                 envelope.event,
-                Event::ToolCompleted {
-                    outcome: ToolOutcome::Interrupted,
-                    ..
-                } | Event::AgentCompleted {
-                    outcome: AgentOutcome::Interrupted,
-                    ..
-                }
+                Event::ToolCompleted { outcome: ToolOutcome::Interrupted, .. }
+                    | Event::AgentCompleted { outcome: AgentOutcome::Interrupted, .. }
             )
         });
         assert_eq!(closed.count(), 2);
@@ -426,10 +328,6 @@ fn a_checkpoint_of_another_version_is_refused_and_what_is_open_is_closed() {
         };
         assert_eq!(error.code, "bad_checkpoint");
         assert!(error.message.contains("format 2"), "{error:?}");
-        assert!(
-            node.answer(&user, accepted)
-                .await
-                .contains("bad_checkpoint")
-        );
+        assert!(node.answer(&user, accepted).await.contains("bad_checkpoint"));
     });
 }

@@ -138,27 +138,17 @@ async fn refused(run: &Context, tool: &str) -> Kind {
 
 fn tools(registry: Registry) -> Registry {
     registry
-        .tool(tool_fn(
-            "give",
-            "Gives it back.",
-            |n: u64, _: ToolContext| async move { Ok(n) },
-        ))
-        .tool(tool_fn(
-            "much",
-            "Gives much.",
-            |_: (), _: ToolContext| async { Ok("m".repeat(200_000)) },
-        ))
+        .tool(tool_fn("give", "Gives it back.", |n: u64, _: ToolContext| async move { Ok(n) }))
+        .tool(tool_fn("much", "Gives much.", |_: (), _: ToolContext| async {
+            Ok("m".repeat(200_000))
+        }))
         .tool(tool_fn("fail", "Fails.", |_: (), _: ToolContext| async {
             Err::<(), _>(Error::new(Kind::NotFound, "test", "nothing there"))
         }))
-        .tool(tool_fn(
-            "panic",
-            "Panics.",
-            |n: (), _: ToolContext| async move {
-                assert_ne!(n, (), "the tool is gone");
-                Ok(())
-            },
-        ))
+        .tool(tool_fn("panic", "Panics.", |n: (), _: ToolContext| async move {
+            assert_ne!(n, (), "the tool is gone");
+            Ok(())
+        }))
         .tool(tool_fn("hang", "Hangs.", |_: (), _: ToolContext| {
             std::future::pending::<Result<()>>()
         }))
@@ -176,13 +166,7 @@ fn registry(cast: &[Cast]) -> Registry {
     let mut steps = Vec::new();
     let mut registry = Registry::default();
     let names: Vec<String> = (0..cast.len()).map(|n| format!("a{n}")).collect();
-    for (
-        n,
-        Cast {
-            optional, waits, ..
-        },
-    ) in cast.iter().enumerate()
-    {
+    for (n, Cast { optional, waits, .. }) in cast.iter().enumerate() {
         let mut step = PlanStep::new(names[n].clone());
         step.needs = names[n.saturating_sub(*waits)..n].to_vec();
         step.optional = *optional;
@@ -193,27 +177,16 @@ fn registry(cast: &[Cast]) -> Registry {
     steps.push(last);
     let plan = Plan { steps };
     registry = registry
-        .agent(agent_fn(
-            "planner",
-            "Plans.",
-            move |_: Request, _: Context| {
-                let plan = plan.clone();
-                async move { Ok(plan) }
-            },
-        ))
-        .agent(agent_fn(
-            "closer",
-            "Closes.",
-            |input: Value, _: Context| async move {
-                let handed = input.as_object().map_or(0, serde_json::Map::len) - 2;
-                Ok(format!("{handed} results"))
-            },
-        ));
+        .agent(agent_fn("planner", "Plans.", move |_: Request, _: Context| {
+            let plan = plan.clone();
+            async move { Ok(plan) }
+        }))
+        .agent(agent_fn("closer", "Closes.", |input: Value, _: Context| async move {
+            let handed = input.as_object().map_or(0, serde_json::Map::len) - 2;
+            Ok(format!("{handed} results"))
+        }));
     for (name, Cast { act, .. }) in names.iter().zip(cast) {
-        let actor = Actor {
-            name: name.clone(),
-            act: *act,
-        };
+        let actor = Actor { name: name.clone(), act: *act };
         registry = registry.agent(actor);
     }
     tools(registry)
@@ -236,16 +209,8 @@ async fn run(cast: &[Cast], cancel: Option<Duration>) -> Vec<Envelope> {
 }
 
 fn cast() -> impl Strategy<Value = Vec<Cast>> {
-    let one = (
-        proptest::sample::select(&ACTS[..]),
-        any::<bool>(),
-        0_usize..3,
-    );
-    let one = one.prop_map(|(act, optional, waits)| Cast {
-        act,
-        optional,
-        waits,
-    });
+    let one = (proptest::sample::select(&ACTS[..]), any::<bool>(), 0_usize..3);
+    let one = one.prop_map(|(act, optional, waits)| Cast { act, optional, waits });
     proptest::collection::vec(one, 1..6)
 }
 
@@ -287,30 +252,17 @@ async fn a_run_past_its_deadline_fails_in_order() {
     let clock = crate::support::RuntimeClock::shared();
     let stores = memory::open(memory::MemoryOptions::default(), Arc::clone(&clock));
     let cast = [
-        Cast {
-            act: Act::Hangs,
-            optional: true,
-            waits: 0,
-        },
-        Cast {
-            act: Act::ToolHangs,
-            optional: true,
-            waits: 0,
-        },
+        Cast { act: Act::Hangs, optional: true, waits: 0 },
+        Cast { act: Act::ToolHangs, optional: true, waits: 0 },
     ];
-    let options = EngineOptions {
-        run_deadline: Duration::from_secs(3),
-        ..EngineOptions::default()
-    };
+    let options =
+        EngineOptions { run_deadline: Duration::from_secs(3), ..EngineOptions::default() };
     let node = Node::on(stores, clock, registry(&cast), options);
     let user = node.user();
     let run = node.ask(&user, "play").await.run;
     let events = node.ended(&user, run).await;
     assert_eq!(order::fault(&events), None);
-    let Event::RunFailed {
-        error, elapsed_ms, ..
-    } = &events.last().unwrap().event
-    else {
+    let Event::RunFailed { error, elapsed_ms, .. } = &events.last().unwrap().event else {
         panic!("{events:?}");
     };
     assert_eq!(error.code, "deadline_exceeded");
@@ -320,15 +272,10 @@ async fn a_run_past_its_deadline_fails_in_order() {
 
 #[tokio::test(start_paused = true)]
 async fn a_plan_that_cannot_be_is_bad_output() {
-    let registry = Registry::default().agent(agent_fn(
-        "planner",
-        "Plans.",
-        |_: Request, _: Context| async {
-            Ok(Plan {
-                steps: vec![PlanStep::new("nobody")],
-            })
-        },
-    ));
+    let registry =
+        Registry::default().agent(agent_fn("planner", "Plans.", |_: Request, _: Context| async {
+            Ok(Plan { steps: vec![PlanStep::new("nobody")] })
+        }));
     let node = Node::new(registry);
     let user = node.user();
     let run = node.ask(&user, "play").await.run;
@@ -337,8 +284,5 @@ async fn a_plan_that_cannot_be_is_bad_output() {
         panic!("{events:?}");
     };
     assert_eq!(error.code, "bad_output");
-    assert!(
-        error.message.contains("there is no agent nobody"),
-        "{error:?}"
-    );
+    assert!(error.message.contains("there is no agent nobody"), "{error:?}");
 }

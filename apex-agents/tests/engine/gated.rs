@@ -40,15 +40,8 @@ struct Gated {
 
 /// The same stores as a node sees them through a gate.
 pub(crate) fn behind(stores: &Stores, gate: Arc<dyn Gate>) -> Stores {
-    let gated = Arc::new(Gated {
-        stores: stores.clone(),
-        gate,
-    });
-    Stores {
-        runs: Arc::<Gated>::clone(&gated) as _,
-        threads: gated as _,
-        ..stores.clone()
-    }
+    let gated = Arc::new(Gated { stores: stores.clone(), gate });
+    Stores { runs: Arc::<Gated>::clone(&gated) as _, threads: gated as _, ..stores.clone() }
 }
 
 impl Gated {
@@ -113,11 +106,7 @@ impl ThreadStore for Gated {
         thread: ThreadId,
         message: ThreadMessage,
     ) -> Result<()> {
-        self.pass(
-            Asks::Say,
-            self.stores.threads.add(principal, thread, message),
-        )
-        .await
+        self.pass(Asks::Say, self.stores.threads.add(principal, thread, message)).await
     }
 
     async fn thread(&self, principal: &Principal, thread: ThreadId) -> Result<Thread> {
@@ -140,10 +129,7 @@ impl ThreadStore for Gated {
         cursor: Option<&str>,
         max: usize,
     ) -> Result<Paged<ThreadMessage>> {
-        self.stores
-            .threads
-            .messages(principal, thread, cursor, max)
-            .await
+        self.stores.threads.messages(principal, thread, cursor, max).await
     }
 
     async fn delete(&self, principal: &Principal, thread: ThreadId) -> Result<()> {

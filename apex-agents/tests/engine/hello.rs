@@ -14,11 +14,8 @@ struct Add {
 }
 
 fn hello(arguments: Value) -> Registry {
-    let add = tool_fn(
-        "add",
-        "Adds two numbers.",
-        |n: Add, _: ToolContext| async move { Ok(n.a + n.b) },
-    );
+    let add =
+        tool_fn("add", "Adds two numbers.", |n: Add, _: ToolContext| async move { Ok(n.a + n.b) });
     let hello = agent_fn("hello", "Adds.", move |_: Request, run: Context| {
         let arguments = arguments.clone();
         async move {
@@ -59,22 +56,14 @@ async fn arguments_that_do_not_fit_never_reach_the_tool_and_say_where() {
     let run = node.ask(&user, "add").await.run;
     let events = node.ended(&user, run).await;
     let completed = events.iter().find_map(|envelope| match &envelope.event {
-        Event::ToolCompleted {
-            outcome, summary, ..
-        } => Some((*outcome, summary.clone())),
+        Event::ToolCompleted { outcome, summary, .. } => Some((*outcome, summary.clone())),
         _ => None,
     });
     let (outcome, summary) = completed.unwrap();
     assert_eq!(outcome, ToolOutcome::Error);
-    assert!(
-        summary.contains("arguments of add do not fit: at /a:"),
-        "{summary}"
-    );
+    assert!(summary.contains("arguments of add do not fit: at /a:"), "{summary}");
     let all = format!("{events:?}");
-    assert!(
-        !all.contains("hunter2") && !all.contains("\"two\" is"),
-        "{all}"
-    );
+    assert!(!all.contains("hunter2") && !all.contains("\"two\" is"), "{all}");
     let Event::RunFailed { error, .. } = &events.last().unwrap().event else {
         panic!("{events:?}");
     };

@@ -11,11 +11,8 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 
 fn echo() -> Registry {
-    Registry::default().agent(agent_fn(
-        "echo",
-        "Echoes.",
-        |ask: Request, _: Context| async move { Ok(ask.text) },
-    ))
+    Registry::default()
+        .agent(agent_fn("echo", "Echoes.", |ask: Request, _: Context| async move { Ok(ask.text) }))
 }
 
 #[tokio::test(start_paused = true)]
@@ -25,10 +22,7 @@ async fn the_same_message_is_the_same_run_and_other_content_a_conflict() {
     let message = node.message("once");
     let first = node.engine.start(&user, message.clone()).await.unwrap();
     node.ended(&user, first.run).await;
-    assert_eq!(
-        node.engine.start(&user, message.clone()).await.unwrap(),
-        first
-    );
+    assert_eq!(node.engine.start(&user, message.clone()).await.unwrap(), first);
     assert_eq!(node.answer(&user, first).await, "once");
     let mut other = message.clone();
     other.text = "twice".into();
@@ -50,51 +44,20 @@ async fn what_is_not_the_users_or_too_much_is_refused() {
     };
     let body = stream::iter([Ok(Bytes::from_static(b"a,b"))]).boxed();
     let file = FileId::new(&*node.clock);
-    node.stores
-        .files
-        .put(&other, file, "theirs.csv", body)
-        .await
-        .unwrap();
+    node.stores.files.put(&other, file, "theirs.csv", body).await.unwrap();
     let theirs = node.ask(&other, "theirs").await;
     let foreign = ThreadId::new(&*node.clock);
 
+    assert_eq!(start(&|m| m.attachments = vec![file]).await.unwrap_err().kind(), Kind::NotFound);
     assert_eq!(
-        start(&|m| m.attachments = vec![file])
-            .await
-            .unwrap_err()
-            .kind(),
+        start(&|m| m.thread = Some(theirs.thread)).await.unwrap_err().kind(),
         Kind::NotFound
     );
+    assert_eq!(start(&|m| m.thread = Some(foreign)).await.unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(start(&|m| m.text = " \n".into()).await.unwrap_err().kind(), Kind::BadRequest);
+    assert_eq!(start(&|m| m.text = "x".repeat(16_385)).await.unwrap_err().kind(), Kind::TooLarge);
     assert_eq!(
-        start(&|m| m.thread = Some(theirs.thread))
-            .await
-            .unwrap_err()
-            .kind(),
-        Kind::NotFound
-    );
-    assert_eq!(
-        start(&|m| m.thread = Some(foreign))
-            .await
-            .unwrap_err()
-            .kind(),
-        Kind::NotFound
-    );
-    assert_eq!(
-        start(&|m| m.text = " \n".into()).await.unwrap_err().kind(),
-        Kind::BadRequest
-    );
-    assert_eq!(
-        start(&|m| m.text = "x".repeat(16_385))
-            .await
-            .unwrap_err()
-            .kind(),
-        Kind::TooLarge
-    );
-    assert_eq!(
-        start(&|m| m.attachments = vec![file; 33])
-            .await
-            .unwrap_err()
-            .kind(),
+        start(&|m| m.attachments = vec![file; 33]).await.unwrap_err().kind(),
         Kind::TooLarge
     );
     start(&|m| m.text = "x".repeat(16_384)).await.unwrap();
@@ -110,9 +73,6 @@ async fn a_decision_that_nobody_waits_for_is_not_found() {
     let user = node.user();
     let run = node.ask(&user, "x").await.run;
     let approval = ApprovalId::new(&*node.clock);
-    let decided = node
-        .engine
-        .decide(&user, run, approval, "", Decision::Approve)
-        .await;
+    let decided = node.engine.decide(&user, run, approval, "", Decision::Approve).await;
     assert_eq!(decided.unwrap_err().kind(), Kind::NotFound);
 }

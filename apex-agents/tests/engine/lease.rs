@@ -28,14 +28,9 @@ impl Gate for Away {
     async fn enter(&self, asks: Asks) -> Result<()> {
         let kind = match asks {
             Asks::Say => *self.threads.lock(),
-            _ => self
-                .runs
-                .load(Ordering::SeqCst)
-                .then_some(Kind::Unavailable),
+            _ => self.runs.load(Ordering::SeqCst).then_some(Kind::Unavailable),
         };
-        kind.map_or(Ok(()), |kind| {
-            Err(Error::new(kind, "test", "the store is away"))
-        })
+        kind.map_or(Ok(()), |kind| Err(Error::new(kind, "test", "the store is away")))
     }
 }
 
@@ -83,12 +78,7 @@ impl World {
 
     fn node(&self, stores: &Stores) -> Node {
         let registry = slow(&self.begun, &self.stopped);
-        Node::on(
-            stores.clone(),
-            Arc::clone(&self.clock),
-            registry,
-            EngineOptions::default(),
-        )
+        Node::on(stores.clone(), Arc::clone(&self.clock), registry, EngineOptions::default())
     }
 }
 
@@ -100,27 +90,15 @@ async fn a_node_cut_off_gives_its_run_up_before_another_takes_it() {
     let first = world.node(&cut);
     let user = first.user();
     let accepted = first.ask(&user, "go").await;
-    first
-        .until(&user, accepted.run, |event| {
-            matches!(event, Event::AgentStarted { .. })
-        })
-        .await;
+    first.until(&user, accepted.run, |event| matches!(event, Event::AgentStarted { .. })).await;
     let began = Instant::now();
     away.runs.store(true, Ordering::SeqCst);
     let second = world.node(&world.stores);
     let resumed = |event: &Event| matches!(event, Event::RunResumed { .. });
     second.until(&user, accepted.run, resumed).await;
-    let stopped = world
-        .stopped
-        .lock()
-        .expect("the first node works on")
-        .duration_since(began);
+    let stopped = world.stopped.lock().expect("the first node works on").duration_since(began);
     assert!(stopped <= Duration::from_secs(10), "{stopped:?}");
-    assert!(
-        began.elapsed() >= Duration::from_secs(15),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() >= Duration::from_secs(15), "{:?}", began.elapsed());
     assert_eq!(first.engine.running(), 0);
     let events = second.ended(&user, accepted.run).await;
     assert_eq!(order::fault(&events), None, "{:?}", names(&events));
@@ -135,19 +113,12 @@ async fn a_store_that_is_away_for_a_moment_costs_nothing() {
     let node = world.node(&cut);
     let user = node.user();
     let accepted = node.ask(&user, "go").await;
-    node.until(&user, accepted.run, |event| {
-        matches!(event, Event::AgentStarted { .. })
-    })
-    .await;
+    node.until(&user, accepted.run, |event| matches!(event, Event::AgentStarted { .. })).await;
     away.runs.store(true, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_secs(8)).await;
     away.runs.store(false, Ordering::SeqCst);
     let events = node.ended(&user, accepted.run).await;
-    assert!(
-        !names(&events).contains(&"run_resumed"),
-        "{:?}",
-        names(&events)
-    );
+    assert!(!names(&events).contains(&"run_resumed"), "{:?}", names(&events));
     assert_eq!(world.begun.load(Ordering::SeqCst), 1);
 }
 
@@ -160,17 +131,11 @@ async fn a_conversation_that_cannot_be_written_to_keeps_no_run_from_ending() {
         let node = world.node(&cut);
         let user = node.user();
         let accepted = node.ask(&user, "go").await;
-        node.until(&user, accepted.run, |event| {
-            matches!(event, Event::AgentStarted { .. })
-        })
-        .await;
+        node.until(&user, accepted.run, |event| matches!(event, Event::AgentStarted { .. })).await;
         *away.threads.lock() = Some(kind);
         let events = node.ended(&user, accepted.run).await;
         assert_eq!(order::fault(&events), None, "{:?}", names(&events));
-        assert_eq!(
-            events.last().unwrap().event.terminal_state(),
-            Some(RunState::Completed)
-        );
+        assert_eq!(events.last().unwrap().event.terminal_state(), Some(RunState::Completed));
         assert_eq!(world.begun.load(Ordering::SeqCst), 1, "{kind:?}");
     }
 }

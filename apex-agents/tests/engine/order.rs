@@ -71,11 +71,8 @@ fn a_log_out_of_order_is_seen() {
     use apex_core::clock::SystemClock;
     use apex_core::id::{Epoch, RequestId, RunId, ThreadId};
     use apex_core::run::RunState;
-    let (run, thread, epoch) = (
-        RunId::new(&SystemClock),
-        ThreadId::new(&SystemClock),
-        Epoch::new(&SystemClock),
-    );
+    let (run, thread, epoch) =
+        (RunId::new(&SystemClock), ThreadId::new(&SystemClock), Epoch::new(&SystemClock));
     let log = |events: Vec<Event>| -> Vec<Envelope> {
         let at = apex_core::clock::Timestamp::from_millis(0);
         let envelope = |(place, event)| Envelope {
@@ -91,11 +88,7 @@ fn a_log_out_of_order_is_seen() {
         (1..).zip(events).map(envelope).collect()
     };
     let request_id = RequestId::new(&SystemClock);
-    let started = Event::RunStarted {
-        request_id,
-        state: RunState::Running,
-        agents: Vec::new(),
-    };
+    let started = Event::RunStarted { request_id, state: RunState::Running, agents: Vec::new() };
     let step = Event::AgentStarted {
         step: StepId(1),
         agent: "a".into(),
@@ -104,11 +97,7 @@ fn a_log_out_of_order_is_seen() {
     };
     let usage = apex_core::money::Usage::NONE;
     let by = apex_core::id::UserId::new(&SystemClock);
-    let end = Event::RunCancelled {
-        elapsed_ms: 0,
-        usage,
-        by,
-    };
+    let end = Event::RunCancelled { elapsed_ms: 0, usage, by };
     assert_eq!(fault(&log(vec![started.clone(), end.clone()])), None);
     for wrong in [
         vec![end.clone()],

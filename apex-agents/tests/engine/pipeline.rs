@@ -19,10 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 fn team() -> Registry {
-    agents::team(
-        Arc::new(Catalogue::embedded().unwrap()),
-        AnalysisOptions::default(),
-    )
+    agents::team(Arc::new(Catalogue::embedded().unwrap()), AnalysisOptions::default())
 }
 
 async fn bring(node: &Node, user: &Principal, name: &str, content: impl Into<Bytes>) -> FileId {
@@ -70,18 +67,9 @@ fn tools_of(events: &[Envelope]) -> Vec<&str> {
 }
 
 async fn report(node: &Node, user: &Principal, result: &RunResult) -> Report {
-    let names: Vec<&str> = result
-        .artifacts
-        .iter()
-        .map(|payload| payload.name.as_str())
-        .collect();
+    let names: Vec<&str> = result.artifacts.iter().map(|payload| payload.name.as_str()).collect();
     assert_eq!(names, ["report.json", "report.md", "report.html"]);
-    let (_, json) = node
-        .stores
-        .artifacts
-        .read(user, result.artifacts[0].artifact)
-        .await
-        .unwrap();
+    let (_, json) = node.stores.artifacts.read(user, result.artifacts[0].artifact).await.unwrap();
     serde_json::from_slice(&json).unwrap()
 }
 
@@ -91,23 +79,11 @@ async fn the_sample_is_taken_from_a_question_to_a_report() {
     let user = node.user();
     let file = bring(&node, &user, sample::NAME, sample::csv()).await;
     let (accepted, events) = ask(&node, &user, "Where can we save?", vec![file]).await;
-    let team = [
-        "supervisor",
-        "triage",
-        "data_helper",
-        "optimizer",
-        "validation",
-        "actions",
-        "reporter",
-    ];
+    let team =
+        ["supervisor", "triage", "data_helper", "optimizer", "validation", "actions", "reporter"];
     assert_eq!(agents_of(&events), team);
-    let tools = [
-        "inspect_usage",
-        "analyse_usage",
-        "recompute_figures",
-        "plan_actions",
-        "write_report",
-    ];
+    let tools =
+        ["inspect_usage", "analyse_usage", "recompute_figures", "plan_actions", "write_report"];
     assert_eq!(tools_of(&events), tools);
 
     let result = result(&events);
@@ -115,16 +91,9 @@ async fn the_sample_is_taken_from_a_question_to_a_report() {
     let report = report(&node, &user, result).await;
     assert_eq!(report.totals.unpriced_requests, sample::UNPRICED);
     assert_eq!(report.findings[0].severity, Severity::Critical);
-    let failed = report
-        .recommendations
-        .iter()
-        .find(|r| r.requests == sample::FAILED);
+    let failed = report.recommendations.iter().find(|r| r.requests == sample::FAILED);
     assert_eq!(failed.unwrap().advice, Advice::Do);
-    assert!(
-        result.text.starts_with("**First of all:"),
-        "{}",
-        result.text
-    );
+    assert!(result.text.starts_with("**First of all:"), "{}", result.text);
     assert!(result.text.contains("Could be saved"), "{}", result.text);
     assert_eq!(node.answer(&user, accepted).await, result.text);
     let Event::RunCompleted { degraded, .. } = &events.last().unwrap().event else {
@@ -139,11 +108,7 @@ async fn each_topic_is_answered_from_the_report_and_later_questions_need_no_new_
     let user = node.user();
     let file = bring(&node, &user, sample::NAME, sample::csv()).await;
     let (first, events) = ask(&node, &user, "What did we spend, and on what?", vec![file]).await;
-    assert!(
-        result(&events).text.contains("**By model**"),
-        "{}",
-        result(&events).text
-    );
+    assert!(result(&events).text.contains("**By model**"), "{}", result(&events).text);
     for (text, holds) in [
         ("Is anything odd in the records?", "**Findings**"),
         ("Compare the models", "| Model | Requests |"),
@@ -154,11 +119,7 @@ async fn each_topic_is_answered_from_the_report_and_later_questions_need_no_new_
         let accepted = node.engine.start(&user, message).await.unwrap();
         let events = node.ended(&user, accepted.run).await;
         assert_eq!(tools_of(&events)[0], "earlier_files");
-        assert!(
-            result(&events).text.contains(holds),
-            "{text}: {}",
-            result(&events).text
-        );
+        assert!(result(&events).text.contains(holds), "{text}: {}", result(&events).text);
     }
 }
 
@@ -167,23 +128,14 @@ async fn without_enough_data_the_run_ends_helpfully() {
     let node = Node::new(team());
     let user = node.user();
     let lacking = bring(&node, &user, "spend.csv", "model,when\ngpt-4o,2026-01-01\n").await;
-    let picture = bring(
-        &node,
-        &user,
-        "cat.png",
-        vec![0x89, b'P', b'N', b'G', 0, 0, 0, 1],
-    )
-    .await;
+    let picture = bring(&node, &user, "cat.png", vec![0x89, b'P', b'N', b'G', 0, 0, 0, 1]).await;
     let empty = bring(&node, &user, "empty.csv", "").await;
     let words =
         "timestamp,model,input_tokens,output_tokens,mood\n2026-01-01,gpt-4o,many,few,good\n";
     let words = bring(&node, &user, "words.csv", words).await;
     for (files, holds) in [
         (vec![], "No usage data is attached"),
-        (
-            vec![lacking],
-            "no column holds token counts (input\\_tokens",
-        ),
+        (vec![lacking], "no column holds token counts (input\\_tokens"),
         (vec![picture], "cat.png"),
         (vec![empty], "empty.csv"),
         (vec![words], "Missing and helpful: `request_id`"),
@@ -208,20 +160,12 @@ async fn data_that_suffices_in_part_says_for_what_it_does_not() {
     let part = bring(&node, &user, "part.csv", csv).await;
     let broken = bring(&node, &user, "broken_*.csv", "a,b\n1,2\n").await;
     let (_, events) = ask(&node, &user, "What do we spend?", vec![part, broken]).await;
-    let Event::RunCompleted {
-        degraded, result, ..
-    } = &events.last().unwrap().event
-    else {
+    let Event::RunCompleted { degraded, result, .. } = &events.last().unwrap().event else {
         panic!("{events:?}");
     };
+    assert!(degraded.iter().any(|note| note.contains("no `timestamp`")), "{degraded:?}");
     assert!(
-        degraded.iter().any(|note| note.contains("no `timestamp`")),
-        "{degraded:?}"
-    );
-    assert!(
-        degraded
-            .iter()
-            .any(|note| note.contains("broken\\_\\*.csv is left out")),
+        degraded.iter().any(|note| note.contains("broken\\_\\*.csv is left out")),
         "{degraded:?}"
     );
     assert!(result.text.contains("**Limits**"), "{}", result.text);
@@ -257,10 +201,7 @@ impl ArtifactStore for Tampering {
             report.totals.output_tokens += 1;
             content = report.to_json().into();
         }
-        self.0
-            .artifacts
-            .put(principal, run, name, media_type, content)
-            .await
+        self.0.artifacts.put(principal, run, name, media_type, content).await
     }
 
     async fn list(&self, principal: &Principal, run: RunId) -> Result<Vec<ArtifactInfo>> {
@@ -284,10 +225,7 @@ impl ArtifactStore for Tampering {
 async fn a_report_that_does_not_add_up_is_refused() {
     let clock = RuntimeClock::shared();
     let stores = memory::open(memory::MemoryOptions::default(), Arc::clone(&clock));
-    let stores = Stores {
-        artifacts: Arc::new(Tampering(stores.clone())),
-        ..stores
-    };
+    let stores = Stores { artifacts: Arc::new(Tampering(stores.clone())), ..stores };
     let node = Node::on(stores, clock, team(), EngineOptions::default());
     let user = node.user();
     let file = bring(&node, &user, sample::NAME, sample::csv()).await;
@@ -315,11 +253,7 @@ fn known(name: &str) -> Option<Vec<u8>> {
 async fn the_known_answers_come_through_the_pipeline() {
     for (name, tokens, recorded) in [
         ("requests/aider.csv", (72_967_539, 2_955_782), "$10,182.70"),
-        (
-            "requests/tau2_airline_gpt4o.jsonl",
-            (319_716, 8_144),
-            "$0.7318",
-        ),
+        ("requests/tau2_airline_gpt4o.jsonl", (319_716, 8_144), "$0.7318"),
     ] {
         let Some(content) = known(name) else { continue };
         let node = Node::new(team());
@@ -328,10 +262,7 @@ async fn the_known_answers_come_through_the_pipeline() {
         let (_, events) = ask(&node, &user, "What did we spend?", vec![file]).await;
         let result = result(&events);
         let report = report(&node, &user, result).await;
-        assert_eq!(
-            (report.totals.input_tokens, report.totals.output_tokens),
-            tokens
-        );
+        assert_eq!((report.totals.input_tokens, report.totals.output_tokens), tokens);
         assert!(result.text.contains(recorded), "{}", result.text);
     }
 }

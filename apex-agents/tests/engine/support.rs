@@ -48,20 +48,11 @@ impl Node {
         registry: Registry,
         options: EngineOptions,
     ) -> Self {
-        let engine = Engine::new(
-            stores.clone(),
-            Live::default(),
-            Arc::clone(&clock),
-            registry,
-            options,
-        )
-        .unwrap();
+        let engine =
+            Engine::new(stores.clone(), Live::default(), Arc::clone(&clock), registry, options)
+                .unwrap();
         engine.launch();
-        Self {
-            stores,
-            clock,
-            engine,
-        }
+        Self { stores, clock, engine }
     }
 
     pub(crate) fn user(&self) -> Principal {
@@ -98,21 +89,14 @@ impl Node {
         run: RunId,
         found: impl Fn(&Event) -> bool,
     ) -> Vec<Envelope> {
-        tokio::time::timeout(
-            Duration::from_secs(600),
-            recorded(&self.stores, user, run, found),
-        )
-        .await
-        .expect("the event did not come")
+        tokio::time::timeout(Duration::from_secs(600), recorded(&self.stores, user, run, found))
+            .await
+            .expect("the event did not come")
     }
 
     /// What was said in the run's conversation.
     pub(crate) async fn said(&self, user: &Principal, accepted: Accepted) -> Vec<ThreadMessage> {
-        let all = self
-            .stores
-            .threads
-            .messages(user, accepted.thread, None, 100)
-            .await;
+        let all = self.stores.threads.messages(user, accepted.thread, None, 100).await;
         all.unwrap().items
     }
 
@@ -132,16 +116,10 @@ async fn recorded(
     found: impl Fn(&Event) -> bool,
 ) -> Vec<Envelope> {
     let (log, user) = (Arc::clone(&stores.runs), user.clone());
-    let (_, mut events) = Subscription::open(
-        log,
-        &*stores.wakeup,
-        &Live::default(),
-        user,
-        run,
-        Position::default(),
-    )
-    .await
-    .unwrap();
+    let (_, mut events) =
+        Subscription::open(log, &*stores.wakeup, &Live::default(), user, run, Position::default())
+            .await
+            .unwrap();
     let mut seen: Vec<Envelope> = Vec::new();
     loop {
         match events.next().await.unwrap() {
@@ -161,16 +139,9 @@ async fn recorded(
 
 /// A runtime of one thread whose time is virtual.
 pub(crate) fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap()
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
 
 pub(crate) fn names(events: &[Envelope]) -> Vec<&'static str> {
-    events
-        .iter()
-        .map(|envelope| envelope.event.name())
-        .collect()
+    events.iter().map(|envelope| envelope.event.name()).collect()
 }

@@ -12,33 +12,17 @@ use std::time::Duration;
 
 #[tokio::test(start_paused = true)]
 async fn what_is_large_is_kept_as_an_artifact_and_comes_back_whole() {
-    let much = tool_fn(
-        "much",
-        "Gives much.",
-        |n: usize, call: ToolContext| async move {
-            call.put_artifact("own.txt", "text/plain", "mine").await?;
-            Ok("m".repeat(n))
-        },
-    );
-    let agent = agent_fn(
-        "a",
-        "Asks for much.",
-        |_: Request, run: Context| async move {
-            let much: String = run.call("much", 1_000_000).await?;
-            Ok(json!([much.len(), much]))
-        },
-    );
-    let closer = agent_fn(
-        "closer",
-        "Answers.",
-        |input: Value, _: Context| async move {
-            Ok(format!(
-                "{} of {}",
-                input["a"][1].as_str().unwrap().len(),
-                input["a"][0]
-            ))
-        },
-    );
+    let much = tool_fn("much", "Gives much.", |n: usize, call: ToolContext| async move {
+        call.put_artifact("own.txt", "text/plain", "mine").await?;
+        Ok("m".repeat(n))
+    });
+    let agent = agent_fn("a", "Asks for much.", |_: Request, run: Context| async move {
+        let much: String = run.call("much", 1_000_000).await?;
+        Ok(json!([much.len(), much]))
+    });
+    let closer = agent_fn("closer", "Answers.", |input: Value, _: Context| async move {
+        Ok(format!("{} of {}", input["a"][1].as_str().unwrap().len(), input["a"][0]))
+    });
     let planner = agent_fn("planner", "Plans.", |_: Request, _: Context| async {
         let steps = vec![
             apex_agents::PlanStep::new("a"),
@@ -46,13 +30,7 @@ async fn what_is_large_is_kept_as_an_artifact_and_comes_back_whole() {
         ];
         Ok(apex_agents::Plan { steps })
     });
-    let node = Node::new(
-        Registry::default()
-            .agent(planner)
-            .agent(agent)
-            .agent(closer)
-            .tool(much),
-    );
+    let node = Node::new(Registry::default().agent(planner).agent(agent).agent(closer).tool(much));
     let user = node.user();
     let accepted = node.ask(&user, "go").await;
     let events = node.ended(&user, accepted.run).await;
@@ -66,12 +44,7 @@ async fn what_is_large_is_kept_as_an_artifact_and_comes_back_whole() {
         output["bytes"].as_u64().unwrap() > 1_000_000 && output["artifact"].is_string(),
         "{output}"
     );
-    let kept = node
-        .stores
-        .artifacts
-        .list(&user, accepted.run)
-        .await
-        .unwrap();
+    let kept = node.stores.artifacts.list(&user, accepted.run).await.unwrap();
     let names: Vec<&str> = kept.iter().map(|artifact| artifact.name.as_str()).collect();
     assert_eq!(names, ["c1-much.json", "own.txt", "s2-a.json"]);
 }
@@ -80,10 +53,7 @@ async fn what_is_large_is_kept_as_an_artifact_and_comes_back_whole() {
 async fn a_call_that_cannot_be_is_refused_with_what_to_do() {
     let agent = agent_fn("a", "Tries.", |_: Request, run: Context| async move {
         let unknown = run.call::<Value>("ad", json!({})).await.unwrap_err();
-        let large = run
-            .call::<Value>("echo", "x".repeat(40_000))
-            .await
-            .unwrap_err();
+        let large = run.call::<Value>("echo", "x".repeat(40_000)).await.unwrap_err();
         let other = run.call::<u64>("echo", "text").await.unwrap_err();
         assert_eq!(
             [unknown.kind(), large.kind(), other.kind()],
@@ -91,20 +61,14 @@ async fn a_call_that_cannot_be_is_refused_with_what_to_do() {
         );
         Ok(format!("{unknown}; {large}"))
     });
-    let echo = tool_fn(
-        "echo",
-        "Gives it back.",
-        |text: String, _: ToolContext| async move { Ok(text) },
-    );
+    let echo =
+        tool_fn("echo", "Gives it back.", |text: String, _: ToolContext| async move { Ok(text) });
     let node = Node::new(Registry::default().agent(agent).tool(echo));
     let user = node.user();
     let accepted = node.ask(&user, "go").await;
     node.ended(&user, accepted.run).await;
     let told = node.answer(&user, accepted).await;
-    assert!(
-        told.contains("there is no tool ad; there are: echo"),
-        "{told}"
-    );
+    assert!(told.contains("there is no tool ad; there are: echo"), "{told}");
     assert!(told.contains("hand over an artifact"), "{told}");
 }
 
@@ -134,11 +98,7 @@ async fn progress_is_shown_to_those_who_watch_and_never_recorded() {
         options,
     )
     .unwrap();
-    let node = Node {
-        stores,
-        clock,
-        engine,
-    };
+    let node = Node { stores, clock, engine };
     let user = node.user();
     let run = node.ask(&user, "go").await.run;
     let log = Arc::clone(&node.stores.runs);
@@ -161,11 +121,7 @@ async fn progress_is_shown_to_those_who_watch_and_never_recorded() {
                 other => panic!("{other:?}"),
             },
             Delivery::Events(events) => {
-                assert!(
-                    events
-                        .iter()
-                        .all(|event| !event.decode().unwrap().event.is_volatile())
-                );
+                assert!(events.iter().all(|event| !event.decode().unwrap().event.is_volatile()));
             }
             Delivery::End(_) => break,
             Delivery::Reset { .. } => panic!("a reset"),

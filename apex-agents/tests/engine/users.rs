@@ -9,17 +9,14 @@ use std::time::Duration;
 
 #[tokio::test(start_paused = true)]
 async fn two_hundred_users_at_once_each_see_their_own_run() {
-    let who = tool_fn(
-        "who",
-        "Says in whose name it is called.",
-        |_: (), call: ToolContext| async move {
+    let who =
+        tool_fn("who", "Says in whose name it is called.", |_: (), call: ToolContext| async move {
             tokio::time::sleep(Duration::from_millis(
                 call.principal().user().as_bytes()[15].into(),
             ))
             .await;
             Ok(call.principal().user().to_string())
-        },
-    );
+        });
     let agent = agent_fn("a", "Asks who.", |ask: Request, run: Context| async move {
         let who: String = run.call("who", ()).await?;
         assert_eq!(who, run.principal().user().to_string());
@@ -48,16 +45,10 @@ async fn two_hundred_users_at_once_each_see_their_own_run() {
     let ended = futures_util::future::join_all(runs).await;
     for ((_, theirs), (user, _)) in ended.iter().zip(ended.iter().skip(1)) {
         let log = &node.stores.runs;
-        assert_eq!(
-            log.view(user, theirs.run).await.unwrap_err().kind(),
-            Kind::NotFound
-        );
+        assert_eq!(log.view(user, theirs.run).await.unwrap_err().kind(), Kind::NotFound);
         let threads = &node.stores.threads;
         let messages = threads.messages(user, theirs.thread, None, 10).await;
         assert_eq!(messages.unwrap_err().kind(), Kind::NotFound);
-        assert_eq!(
-            threads.threads(user, None, 10).await.unwrap().items.len(),
-            1
-        );
+        assert_eq!(threads.threads(user, None, 10).await.unwrap().items.len(), 1);
     }
 }

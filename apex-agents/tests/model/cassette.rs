@@ -48,10 +48,8 @@ pub(crate) fn exchanges() -> Vec<Exchange> {
         PathBuf::from,
     );
     let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
-    let folder = [data, beside]
-        .map(|folder| folder.join("wire"))
-        .into_iter()
-        .find(|folder| folder.exists());
+    let folder =
+        [data, beside].map(|folder| folder.join("wire")).into_iter().find(|folder| folder.exists());
     let Some(folder) = folder else {
         println!("skipped: the recorded traffic is not there (set APEX_TEST_DATA)");
         return Vec::new();
@@ -81,9 +79,7 @@ fn read(path: &PathBuf) -> Vec<Exchange> {
             } else {
                 json(parsed).to_string().into_bytes()
             };
-            let kind = response["headers"]["content-type"][0]
-                .as_str()
-                .unwrap_or_default();
+            let kind = response["headers"]["content-type"][0].as_str().unwrap_or_default();
             Exchange {
                 file: file.clone(),
                 method: request["method"].as_str().unwrap().to_owned(),
@@ -102,9 +98,7 @@ fn json(yaml: &Yaml) -> Value {
         Yaml::Hash(entries) => entries
             .iter()
             .map(|(key, value)| {
-                let key = key
-                    .as_str()
-                    .map_or_else(|| json(key).to_string(), str::to_owned);
+                let key = key.as_str().map_or_else(|| json(key).to_string(), str::to_owned);
                 (key, json(value))
             })
             .collect::<Map<_, _>>()

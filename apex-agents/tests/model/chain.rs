@@ -38,27 +38,17 @@ async fn setup(answers: impl IntoIterator<Item = Vec<Vec<Step>>>, options: Chain
         .collect();
     let (meter, usage) = meter();
     let chain = Chain::new(links, options, meter).unwrap();
-    Setup {
-        servers,
-        chain,
-        usage,
-    }
+    Setup { servers, chain, usage }
 }
 
 fn meter() -> (Meter, Arc<MemoryUsage>) {
     let usage = Arc::new(MemoryUsage::new(100));
     let catalogue = Arc::new(Catalogue::embedded().unwrap());
-    (
-        Meter::new(catalogue, Arc::new(SystemClock), Arc::clone(&usage) as _),
-        usage,
-    )
+    (Meter::new(catalogue, Arc::new(SystemClock), Arc::clone(&usage) as _), usage)
 }
 
 fn fast() -> ChainOptions {
-    ChainOptions {
-        backoff: Duration::from_millis(10),
-        ..ChainOptions::default()
-    }
+    ChainOptions { backoff: Duration::from_millis(10), ..ChainOptions::default() }
 }
 
 fn me() -> Principal {
@@ -76,18 +66,11 @@ impl Setup {
     }
 
     fn asked(&self) -> Vec<usize> {
-        self.servers
-            .iter()
-            .map(|server| server.requests().len())
-            .collect()
+        self.servers.iter().map(|server| server.requests().len()).collect()
     }
 
     fn outcomes(&self) -> Vec<AttemptOutcome> {
-        self.usage
-            .attempts()
-            .iter()
-            .map(|attempt| attempt.outcome)
-            .collect()
+        self.usage.attempts().iter().map(|attempt| attempt.outcome).collect()
     }
 }
 
@@ -109,10 +92,7 @@ async fn passing_trouble_is_tried_again_and_then_passed_over() {
     let attempts = setup.usage.attempts();
     // A refusal costs nothing; gpt-4o costs $2.50 and $10 a million.
     assert_eq!(attempts[0].record.tokens.cost_usd, Some(Usd::ZERO));
-    assert_eq!(
-        attempts[2].record.tokens.cost_usd,
-        Some("0.0035".parse().unwrap())
-    );
+    assert_eq!(attempts[2].record.tokens.cost_usd, Some("0.0035".parse().unwrap()));
     assert_eq!(attempts[2].record.request.as_deref(), Some("req_7"));
     assert!(attempts[2].record.user.is_some());
 }
@@ -120,12 +100,9 @@ async fn passing_trouble_is_tried_again_and_then_passed_over() {
 #[tokio::test]
 async fn what_waiting_does_not_help_fails_over_at_once() {
     let quota = r#"{"error":{"message":"m","code":"insufficient_quota"}}"#;
-    for (status, body) in [
-        ("429 Too Many", quota),
-        ("401 No", ""),
-        ("404 No", ""),
-        ("413 Large", ""),
-    ] {
+    for (status, body) in
+        [("429 Too Many", quota), ("401 No", ""), ("404 No", ""), ("413 Large", "")]
+    {
         let setup = setup([refuses(status, "", body), good("second")], fast()).await;
         assert_eq!(setup.ask().await.unwrap(), "second");
         assert_eq!(setup.asked(), [1, 1], "{status}");
@@ -141,11 +118,7 @@ async fn what_fails_everywhere_ends_the_chain() {
 
 #[tokio::test]
 async fn an_answer_that_breaks_is_taken_back_before_the_next_begins() {
-    let broken = vec![vec![
-        stream_head(),
-        Step::Bytes(chat_text("half ").into()),
-        Step::Close,
-    ]];
+    let broken = vec![vec![stream_head(), Step::Bytes(chat_text("half ").into()), Step::Close]];
     let options = ChainOptions { tries: 1, ..fast() };
     let setup = setup([broken, good("whole")], options).await;
     let mut stream = setup.chain.stream(&me(), hi());
@@ -166,23 +139,10 @@ async fn an_answer_that_breaks_is_taken_back_before_the_next_begins() {
             }
         });
     }
-    assert_eq!(
-        told,
-        [
-            "begun 1",
-            "half ",
-            "retracted 1",
-            "begun 2",
-            "whole",
-            "done 2"
-        ]
-    );
+    assert_eq!(told, ["begun 1", "half ", "retracted 1", "begun 2", "whole", "done 2"]);
     assert_eq!(
         setup.outcomes(),
-        [
-            AttemptOutcome::Retracted(FaultReason::Broken),
-            AttemptOutcome::Answered
-        ]
+        [AttemptOutcome::Retracted(FaultReason::Broken), AttemptOutcome::Answered]
     );
     assert!(setup.usage.attempts()[0].estimated);
 }
@@ -194,24 +154,16 @@ async fn what_a_broken_answer_had_used_is_billed() {
     let server = Server::new([vec![stream_head(), Step::Bytes(start.into()), Step::Close]]).await;
     let (meter, usage) = meter();
     let provider = Arc::new(server.provider(Format::Anthropic));
-    let links = [
-        ChainLink::new(provider, "claude-sonnet-4-5"),
-        ChainLink::new(Arc::new(Offline), "none"),
-    ];
+    let links =
+        [ChainLink::new(provider, "claude-sonnet-4-5"), ChainLink::new(Arc::new(Offline), "none")];
     let options = ChainOptions { tries: 1, ..fast() };
     let chain = Chain::new(links, options, meter).unwrap();
     let error = chain.complete(&me(), hi()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable);
     let attempts = usage.attempts();
     // $3 and $15 a million.
-    assert_eq!(
-        attempts[0].record.tokens.cost_usd,
-        Some("0.003015".parse().unwrap())
-    );
-    assert_eq!(
-        attempts[1].outcome,
-        AttemptOutcome::Failed(FaultReason::Offline)
-    );
+    assert_eq!(attempts[0].record.tokens.cost_usd, Some("0.003015".parse().unwrap()));
+    assert_eq!(attempts[1].outcome, AttemptOutcome::Failed(FaultReason::Offline));
 }
 
 #[tokio::test]
@@ -226,19 +178,12 @@ async fn retry_after_is_obeyed_or_passed_over_and_remembered() {
     assert!(began.elapsed() >= Duration::from_millis(300));
 
     let long = refuses("429 Too Many", "retry-after: 60\r\n", "");
-    let options = ChainOptions {
-        sticky: Duration::ZERO,
-        ..fast()
-    };
+    let options = ChainOptions { sticky: Duration::ZERO, ..fast() };
     let busy = setup([long, good("second")], options).await;
     for _ in 0..3 {
         assert_eq!(busy.ask().await.unwrap(), "second");
     }
-    assert_eq!(
-        busy.asked(),
-        [1, 3],
-        "it was left alone for as long as it asked"
-    );
+    assert_eq!(busy.asked(), [1, 3], "it was left alone for as long as it asked");
 }
 
 #[tokio::test]
@@ -255,11 +200,7 @@ async fn a_limit_is_respected_before_it_is_hit() {
 #[tokio::test]
 async fn who_stands_in_stays_for_a_while() {
     let bad = || refuses("500 Oops", "", "");
-    let options = ChainOptions {
-        tries: 1,
-        sticky: Duration::from_millis(400),
-        ..fast()
-    };
+    let options = ChainOptions { tries: 1, sticky: Duration::from_millis(400), ..fast() };
     let setup = setup([bad(), good("second")], options).await;
     for _ in 0..3 {
         assert_eq!(setup.ask().await.unwrap(), "second");
@@ -275,10 +216,7 @@ async fn a_breaker_leaves_alone_what_does_not_answer() {
     let options = ChainOptions {
         tries: 1,
         sticky: Duration::ZERO,
-        breaker: BreakerOptions {
-            least_calls: 3,
-            ..ChainOptions::default().breaker
-        },
+        breaker: BreakerOptions { least_calls: 3, ..ChainOptions::default().breaker },
         ..fast()
     };
     let setup = setup([refuses("500 Oops", "", ""), good("second")], options).await;
@@ -291,16 +229,8 @@ async fn a_breaker_leaves_alone_what_does_not_answer() {
 
 #[tokio::test]
 async fn a_ceiling_stops_further_attempts() {
-    let start = vec![vec![
-        stream_head(),
-        Step::Bytes(chat_text("half ").into()),
-        Step::Close,
-    ]];
-    let options = ChainOptions {
-        tries: 1,
-        ceiling: Some("0.01".parse().unwrap()),
-        ..fast()
-    };
+    let start = vec![vec![stream_head(), Step::Bytes(chat_text("half ").into()), Step::Close]];
+    let options = ChainOptions { tries: 1, ceiling: Some("0.01".parse().unwrap()), ..fast() };
     let setup = setup([start, good("second")], options).await;
     assert_eq!(setup.ask().await.unwrap_err().kind(), Kind::BudgetExhausted);
     assert_eq!(setup.asked(), [1, 0], "what the half cost is not known");
@@ -308,23 +238,15 @@ async fn a_ceiling_stops_further_attempts() {
 
 #[tokio::test]
 async fn what_a_model_cannot_do_is_not_asked_of_it() {
-    let servers = [
-        Server::new(good("blind")).await,
-        Server::new(good("sees")).await,
-    ];
+    let servers = [Server::new(good("blind")).await, Server::new(good("sees")).await];
     let [blind, sees] = servers
         .each_ref()
         .map(|server| ChainLink::new(Arc::new(server.provider(Format::OpenAiChat)), "gpt-4o"));
-    let blind = blind.with_abilities(Abilities {
-        images: false,
-        ..Abilities::ALL
-    });
+    let blind = blind.with_abilities(Abilities { images: false, ..Abilities::ALL });
     let picture = Arc::new(ModelRequest {
         messages: vec![Message {
             role: Role::User,
-            parts: vec![Part::Image(Image::Url(
-                "https://example.com/a.png".to_owned(),
-            ))],
+            parts: vec![Part::Image(Image::Url("https://example.com/a.png".to_owned()))],
         }],
         ..ModelRequest::default()
     });
@@ -333,10 +255,7 @@ async fn what_a_model_cannot_do_is_not_asked_of_it() {
     let answer = chain.complete(&me(), Arc::clone(&picture)).await.unwrap();
     assert_eq!(answer.response.text(), "sees");
     let chain = Chain::new([blind], fast(), meter).unwrap();
-    assert_eq!(
-        chain.complete(&me(), picture).await.unwrap_err().kind(),
-        Kind::Config
-    );
+    assert_eq!(chain.complete(&me(), picture).await.unwrap_err().kind(), Kind::Config);
 }
 
 #[tokio::test]
@@ -354,26 +273,17 @@ async fn an_answer_that_nobody_waits_for_is_recorded_as_abandoned() {
     assert_eq!(attempts.len(), 1);
     assert_eq!(attempts[0].outcome, AttemptOutcome::Abandoned);
     assert_eq!(attempts[0].record.tokens.cost_usd, None);
-    tokio::time::timeout(Duration::from_secs(5), setup.servers[0].closed.recv())
-        .await
-        .unwrap();
+    tokio::time::timeout(Duration::from_secs(5), setup.servers[0].closed.recv()).await.unwrap();
 }
 
 #[tokio::test]
 async fn offline_answers_nothing_and_an_empty_chain_is_refused() {
     let (meter, _) = meter();
-    let chain = Chain::new(
-        [ChainLink::new(Arc::new(Offline), "none")],
-        fast(),
-        meter.clone(),
-    )
-    .unwrap();
+    let chain =
+        Chain::new([ChainLink::new(Arc::new(Offline), "none")], fast(), meter.clone()).unwrap();
     let error = chain.complete(&me(), hi()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable);
-    assert_eq!(
-        Chain::new([], fast(), meter).unwrap_err().kind(),
-        Kind::Config
-    );
+    assert_eq!(Chain::new([], fast(), meter).unwrap_err().kind(), Kind::Config);
 }
 
 #[tokio::test]
@@ -384,10 +294,7 @@ async fn a_wrong_key_gives_one_clear_line() {
     let url = format!("{}/v1", server.url);
     let provider =
         HttpProvider::compatible("openrouter", &url, key, options, Arc::new(SystemClock)).unwrap();
-    let error = provider
-        .complete("m", &ModelRequest::user("hi"))
-        .await
-        .unwrap_err();
+    let error = provider.complete("m", &ModelRequest::user("hi")).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "the provider refuses the key: check that it is whole, active and allowed: openrouter answered 401"

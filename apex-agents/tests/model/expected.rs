@@ -60,12 +60,7 @@ fn chat(documents: &[Value]) -> Expected {
         let choice = &document["choices"][0];
         let said = choice.get("delta").unwrap_or(&choice["message"]);
         found.text += &words(&said["content"]);
-        for (position, call) in said["tool_calls"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .enumerate()
-        {
+        for (position, call) in said["tool_calls"].as_array().into_iter().flatten().enumerate() {
             let number = call["index"].as_u64().unwrap_or(position as u64);
             let piece = words(&call["function"]["arguments"]);
             match calls.iter_mut().find(|(known, ..)| *known == number) {
@@ -77,10 +72,8 @@ fn chat(documents: &[Value]) -> Expected {
             found.finish = reason.to_owned();
         }
         if let Some(usage) = document.get("usage").filter(|usage| !usage.is_null()) {
-            let (input, output) = (
-                count(&usage["prompt_tokens"]),
-                count(&usage["completion_tokens"]),
-            );
+            let (input, output) =
+                (count(&usage["prompt_tokens"]), count(&usage["completion_tokens"]));
             assert_eq!(count(&usage["total_tokens"]), input + output);
             found.tokens = Some(Tokens {
                 input,
@@ -91,10 +84,7 @@ fn chat(documents: &[Value]) -> Expected {
             });
         }
     }
-    found.calls = calls
-        .into_iter()
-        .map(|(_, name, text)| (name, arguments(&text)))
-        .collect();
+    found.calls = calls.into_iter().map(|(_, name, text)| (name, arguments(&text))).collect();
     found
 }
 
@@ -113,18 +103,14 @@ fn responses(last: &Value) -> Expected {
                     found.text += &words(&piece["text"]);
                 }
             }
-            "function_call" => found.calls.push((
-                words(&item["name"]),
-                arguments(item["arguments"].as_str().unwrap()),
-            )),
+            "function_call" => found
+                .calls
+                .push((words(&item["name"]), arguments(item["arguments"].as_str().unwrap()))),
             _ => {}
         }
     }
     let usage = &response["usage"];
-    let (input, output) = (
-        count(&usage["input_tokens"]),
-        count(&usage["output_tokens"]),
-    );
+    let (input, output) = (count(&usage["input_tokens"]), count(&usage["output_tokens"]));
     assert_eq!(count(&usage["total_tokens"]), input + output);
     found.tokens = usage.is_object().then(|| Tokens {
         input,
@@ -143,11 +129,7 @@ fn anthropic(documents: &[Value]) -> Expected {
         let (block, delta) = (&document["content_block"], &document["delta"]);
         found.text += &words(&delta["text"]);
         if block["type"] == "tool_use" {
-            calls.push((
-                count(&document["index"]),
-                words(&block["name"]),
-                String::new(),
-            ));
+            calls.push((count(&document["index"]), words(&block["name"]), String::new()));
         }
         if let Some((.., text)) = calls.iter_mut().find(|call| document["index"] == call.0) {
             *text += &words(&delta["partial_json"]);
@@ -156,16 +138,10 @@ fn anthropic(documents: &[Value]) -> Expected {
             found.finish = words(&delta["stop_reason"]);
             let usage = &document["usage"];
             let parts = usage["iterations"].as_array().cloned().unwrap_or_default();
-            let parts = if parts.is_empty() {
-                vec![usage.clone()]
-            } else {
-                parts
-            };
+            let parts = if parts.is_empty() { vec![usage.clone()] } else { parts };
             let total = |key: &str| parts.iter().map(|part| count(&part[key])).sum::<u64>();
-            let (cached, cache_write) = (
-                total("cache_read_input_tokens"),
-                total("cache_creation_input_tokens"),
-            );
+            let (cached, cache_write) =
+                (total("cache_read_input_tokens"), total("cache_creation_input_tokens"));
             found.tokens = Some(Tokens {
                 input: total("input_tokens") + cached + cache_write,
                 cached,
@@ -175,39 +151,24 @@ fn anthropic(documents: &[Value]) -> Expected {
             });
         }
     }
-    found.calls = calls
-        .into_iter()
-        .map(|(_, name, text)| (name, arguments(&text)))
-        .collect();
+    found.calls = calls.into_iter().map(|(_, name, text)| (name, arguments(&text))).collect();
     found
 }
 
 fn gemini(documents: &[Value]) -> Expected {
     let mut found = Expected::default();
     let last = |key: &str| {
-        let usage = documents
-            .iter()
-            .rev()
-            .map(|document| &document["usageMetadata"][key]);
-        usage
-            .clone()
-            .find(|value| !value.is_null())
-            .map_or(0, count)
+        let usage = documents.iter().rev().map(|document| &document["usageMetadata"][key]);
+        usage.clone().find(|value| !value.is_null()).map_or(0, count)
     };
     for document in documents {
         let candidate = &document["candidates"][0];
-        for part in candidate["content"]["parts"]
-            .as_array()
-            .into_iter()
-            .flatten()
-        {
+        for part in candidate["content"]["parts"].as_array().into_iter().flatten() {
             if part["thought"] != true {
                 found.text += &words(&part["text"]);
             }
             if let Some(call) = part.get("functionCall") {
-                found
-                    .calls
-                    .push((words(&call["name"]), call["args"].clone()));
+                found.calls.push((words(&call["name"]), call["args"].clone()));
             }
         }
         if let Some(reason) = candidate["finishReason"].as_str() {

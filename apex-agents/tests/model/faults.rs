@@ -35,9 +35,7 @@ async fn ask(provider: &HttpProvider) -> (String, Option<Error>) {
 }
 
 fn reason(error: &Error) -> FaultReason {
-    ModelFault::of(error)
-        .unwrap_or_else(|| panic!("{error:?}"))
-        .reason
+    ModelFault::of(error).unwrap_or_else(|| panic!("{error:?}")).reason
 }
 
 async fn fault_of(format: Format, answer: Vec<Step>) -> (String, FaultReason) {
@@ -51,10 +49,7 @@ async fn a_whole_answer_comes_whole_and_its_connection_serves_the_next() {
     let server = Server::new([stream(&chat_answer("Hello"))]).await;
     let provider = server.provider(Format::OpenAiChat);
     for _ in 0..3 {
-        let stream = provider
-            .stream("gpt-4o", &ModelRequest::user("hi"))
-            .await
-            .unwrap();
+        let stream = provider.stream("gpt-4o", &ModelRequest::user("hi")).await.unwrap();
         let response = stream.whole().await.unwrap();
         assert_eq!(response.text(), "Hello");
         assert_eq!(response.request.as_deref(), Some("req_7"));
@@ -87,21 +82,11 @@ async fn streams_that_break_are_errors_after_what_came() {
         ),
         (
             "too short a length",
-            vec![
-                Step::Bytes(short.to_vec()),
-                text("Hello "),
-                text("you"),
-                Step::Close,
-            ],
+            vec![Step::Bytes(short.to_vec()), text("Hello "), text("you"), Step::Close],
             "Hello ",
             FaultReason::Broken,
         ),
-        (
-            "not UTF-8",
-            vec![head(), text("Hello "), bad],
-            "Hello ",
-            FaultReason::Malformed,
-        ),
+        ("not UTF-8", vec![head(), text("Hello "), bad], "Hello ", FaultReason::Malformed),
         (
             "not JSON",
             vec![head(), Step::Bytes(b"data: <html>\n\n".to_vec())],
@@ -109,12 +94,7 @@ async fn streams_that_break_are_errors_after_what_came() {
             FaultReason::Malformed,
         ),
         ("nothing at all", vec![Step::Close], "", FaultReason::Broken),
-        (
-            "no end",
-            vec![head(), text("Hello "), Step::Close],
-            "Hello ",
-            FaultReason::Broken,
-        ),
+        ("no end", vec![head(), text("Hello "), Step::Close], "Hello ", FaultReason::Broken),
     ] {
         let (came, reason) = fault_of(Format::OpenAiChat, answer).await;
         assert_eq!((came.as_str(), reason), (shown, expected), "{what}");
@@ -128,62 +108,35 @@ async fn an_error_may_come_after_200() {
     assert_eq!(reason, FaultReason::Overloaded);
     let body = r#"{"error":{"message":"busy","code":503}}"#;
     let json = response("200 OK", "content-type: application/json\r\n", body);
-    assert_eq!(
-        fault_of(Format::OpenAiChat, json).await.1,
-        FaultReason::Overloaded
-    );
+    assert_eq!(fault_of(Format::OpenAiChat, json).await.1, FaultReason::Overloaded);
 }
 
 #[tokio::test]
 async fn silence_is_found_out_however_busy_it_looks() {
-    let pings = "event: ping\ndata: {\"type\": \"ping\"}\n\n"
-        .as_bytes()
-        .to_vec();
+    let pings = "event: ping\ndata: {\"type\": \"ping\"}\n\n".as_bytes().to_vec();
     let ping = [Step::Bytes(pings), Step::Wait(Duration::from_millis(50))];
     let pings = || ping.iter().cloned().cycle().take(60);
     let drip = chat_text("a slow drip").into_bytes();
-    let drip = drip.iter().flat_map(|byte| {
-        [
-            Step::Bytes(vec![*byte]),
-            Step::Wait(Duration::from_millis(20)),
-        ]
-    });
+    let drip = drip
+        .iter()
+        .flat_map(|byte| [Step::Bytes(vec![*byte]), Step::Wait(Duration::from_millis(20))]);
     let hang = Step::Wait(Duration::from_secs(10));
     let head = || std::iter::once(stream_head());
     let hello = || std::iter::once(Step::Bytes(chat_text("Hello").into()));
     for (what, format, answer, shown) in [
         ("no response", Format::OpenAiChat, vec![hang.clone()], ""),
-        (
-            "no token",
-            Format::OpenAiChat,
-            head().chain([hang.clone()]).collect(),
-            "",
-        ),
+        ("no token", Format::OpenAiChat, head().chain([hang.clone()]).collect(), ""),
         (
             "no next token",
             Format::OpenAiChat,
             head().chain(hello()).chain([hang]).collect(),
             "Hello",
         ),
-        (
-            "pings only",
-            Format::Anthropic,
-            head().chain(pings()).collect(),
-            "",
-        ),
-        (
-            "slow drip",
-            Format::OpenAiChat,
-            head().chain(hello()).chain(drip).collect(),
-            "Hello",
-        ),
+        ("pings only", Format::Anthropic, head().chain(pings()).collect(), ""),
+        ("slow drip", Format::OpenAiChat, head().chain(hello()).chain(drip).collect(), "Hello"),
     ] {
         let (came, reason) = fault_of(format, answer).await;
-        assert_eq!(
-            (came.as_str(), reason),
-            (shown, FaultReason::TimedOut),
-            "{what}"
-        );
+        assert_eq!((came.as_str(), reason), (shown, FaultReason::TimedOut), "{what}");
     }
 }
 
@@ -208,92 +161,21 @@ async fn statuses_say_what_helps() {
     let error = r#"{"error":{"message":"m"}}"#;
     let quota = r#"{"error":{"message":"m","code":"insufficient_quota"}}"#;
     for (status, headers, body, expected, kind, wait) in [
-        (
-            "401 Unauthorized",
-            plain,
-            error,
-            FaultReason::Key,
-            Kind::Config,
-            None,
-        ),
-        (
-            "403 Forbidden",
-            plain,
-            error,
-            FaultReason::Key,
-            Kind::Config,
-            None,
-        ),
-        (
-            "404 Not Found",
-            plain,
-            error,
-            FaultReason::UnknownModel,
-            Kind::Config,
-            None,
-        ),
-        (
-            "429 Too Many",
-            plain,
-            error,
-            FaultReason::RateLimited,
-            Kind::RateLimited,
-            None,
-        ),
-        (
-            "429 Too Many",
-            later,
-            error,
-            FaultReason::RateLimited,
-            Kind::RateLimited,
-            Some(7_000),
-        ),
-        (
-            "429 Too Many",
-            sooner,
-            error,
-            FaultReason::RateLimited,
-            Kind::RateLimited,
-            Some(250),
-        ),
-        (
-            "429 Too Many",
-            plain,
-            quota,
-            FaultReason::Quota,
-            Kind::BudgetExhausted,
-            None,
-        ),
-        (
-            "500 Oops",
-            plain,
-            "<html>",
-            FaultReason::Failed,
-            Kind::Unavailable,
-            None,
-        ),
-        (
-            "529 Overloaded",
-            plain,
-            "",
-            FaultReason::Overloaded,
-            Kind::Unavailable,
-            None,
-        ),
+        ("401 Unauthorized", plain, error, FaultReason::Key, Kind::Config, None),
+        ("403 Forbidden", plain, error, FaultReason::Key, Kind::Config, None),
+        ("404 Not Found", plain, error, FaultReason::UnknownModel, Kind::Config, None),
+        ("429 Too Many", plain, error, FaultReason::RateLimited, Kind::RateLimited, None),
+        ("429 Too Many", later, error, FaultReason::RateLimited, Kind::RateLimited, Some(7_000)),
+        ("429 Too Many", sooner, error, FaultReason::RateLimited, Kind::RateLimited, Some(250)),
+        ("429 Too Many", plain, quota, FaultReason::Quota, Kind::BudgetExhausted, None),
+        ("500 Oops", plain, "<html>", FaultReason::Failed, Kind::Unavailable, None),
+        ("529 Overloaded", plain, "", FaultReason::Overloaded, Kind::Unavailable, None),
     ] {
         let server = Server::new([response(status, headers, body)]).await;
         let (_, failed) = ask(&server.provider(Format::OpenAiChat)).await;
         let failed = failed.unwrap();
-        assert_eq!(
-            (reason(&failed), failed.kind()),
-            (expected, kind),
-            "{status} {body}"
-        );
-        assert_eq!(
-            failed.retry_after().map(|wait| wait.as_millis()),
-            wait,
-            "{status}"
-        );
+        assert_eq!((reason(&failed), failed.kind()), (expected, kind), "{status} {body}");
+        assert_eq!(failed.retry_after().map(|wait| wait.as_millis()), wait, "{status}");
         assert!(!failed.to_string().contains('\n'));
     }
 }
@@ -304,10 +186,7 @@ async fn nobody_there_and_no_tls() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     let server = Server::new([stream(&chat_answer("never"))]).await;
-    let at = |url: String| HttpOptions {
-        base_url: Some(url),
-        ..quick()
-    };
+    let at = |url: String| HttpOptions { base_url: Some(url), ..quick() };
     let (_, error) =
         ask(&server.provider_with(Format::OpenAiChat, at(format!("http://{address}")))).await;
     assert_eq!(reason(&error.unwrap()), FaultReason::Unreachable);
@@ -337,10 +216,7 @@ async fn an_authority_of_the_hosts_own_is_trusted_when_it_is_named() {
         .unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!(
-        "https://localhost:{}/v1",
-        listener.local_addr().unwrap().port()
-    );
+    let url = format!("https://localhost:{}/v1", listener.local_addr().unwrap().port());
     tokio::spawn(async move {
         loop {
             let (socket, _) = listener.accept().await.unwrap();
@@ -384,28 +260,15 @@ async fn a_key_goes_nowhere_else() {
 #[tokio::test]
 async fn a_key_is_not_shown() {
     let echo = format!(r#"{{"error":{{"message":"bad header: Bearer {KEY}"}}}}"#);
-    let server = Server::new([response(
-        "400 Bad",
-        "content-type: application/json\r\n",
-        &echo,
-    )])
-    .await;
-    let options = HttpOptions {
-        headers: vec![("x-team".to_owned(), "team-secret".to_owned())],
-        ..quick()
-    };
+    let server =
+        Server::new([response("400 Bad", "content-type: application/json\r\n", &echo)]).await;
+    let options =
+        HttpOptions { headers: vec![("x-team".to_owned(), "team-secret".to_owned())], ..quick() };
     let provider = server.provider_with(Format::OpenAiChat, options);
     let (_, error) = ask(&provider).await;
     let error = error.unwrap();
-    for shown in [
-        format!("{error}"),
-        format!("{error:?}"),
-        format!("{provider:?}"),
-    ] {
-        assert!(
-            !shown.contains(KEY) && !shown.contains("team-secret"),
-            "{shown}"
-        );
+    for shown in [format!("{error}"), format!("{error:?}"), format!("{provider:?}")] {
+        assert!(!shown.contains(KEY) && !shown.contains("team-secret"), "{shown}");
     }
     let request = server.requests().remove(0);
     assert!(
@@ -425,19 +288,10 @@ async fn dropping_the_stream_closes_the_connection() {
     ];
     let mut server = Server::new([forever]).await;
     let provider = server.provider(Format::OpenAiChat);
-    let mut stream = provider
-        .stream("gpt-4o", &ModelRequest::user("hi"))
-        .await
-        .unwrap();
-    assert_eq!(
-        stream.next().await.unwrap().unwrap(),
-        ModelEvent::Text("Hello".to_owned())
-    );
+    let mut stream = provider.stream("gpt-4o", &ModelRequest::user("hi")).await.unwrap();
+    assert_eq!(stream.next().await.unwrap().unwrap(), ModelEvent::Text("Hello".to_owned()));
     drop(stream);
-    tokio::time::timeout(Duration::from_secs(5), server.closed.recv())
-        .await
-        .unwrap()
-        .unwrap();
+    tokio::time::timeout(Duration::from_secs(5), server.closed.recv()).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -455,12 +309,7 @@ async fn each_provider_is_asked_at_its_own_place_with_its_own_header() {
             "POST /v1/responses HTTP",
             "authorization: Bearer sk-test",
         ),
-        (
-            Format::Anthropic,
-            "claude-sonnet-4-5",
-            "POST /v1/messages HTTP",
-            "x-api-key: sk-test",
-        ),
+        (Format::Anthropic, "claude-sonnet-4-5", "POST /v1/messages HTTP", "x-api-key: sk-test"),
         (
             Format::Gemini,
             "gemini-2.5-pro",
@@ -469,10 +318,7 @@ async fn each_provider_is_asked_at_its_own_place_with_its_own_header() {
         ),
     ] {
         let server = Server::new([response("500 Oops", "", "")]).await;
-        let _ = server
-            .provider(format)
-            .stream(model, &ModelRequest::user("hi"))
-            .await;
+        let _ = server.provider(format).stream(model, &ModelRequest::user("hi")).await;
         let request = server.requests().remove(0);
         assert!(request.starts_with(path), "{request}");
         assert!(request.contains(header), "{request}");
@@ -480,10 +326,7 @@ async fn each_provider_is_asked_at_its_own_place_with_its_own_header() {
     }
     let server = Server::new([response("500 Oops", "", "")]).await;
     let bad = server.provider(Format::Gemini);
-    let error = bad
-        .complete("../../evil?x=", &ModelRequest::user("hi"))
-        .await
-        .unwrap_err();
+    let error = bad.complete("../../evil?x=", &ModelRequest::user("hi")).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Config);
     assert_eq!(server.connections(), 0);
 }
@@ -532,31 +375,15 @@ fn options_that_cannot_work_are_refused() {
             Arc::new(SystemClock),
         )
     };
-    let at = |url: &str| HttpOptions {
-        base_url: Some(url.to_owned()),
-        ..quick()
-    };
+    let at = |url: &str| HttpOptions { base_url: Some(url.to_owned()), ..quick() };
     make(quick(), KEY).unwrap();
-    for url in [
-        "",
-        "localhost",
-        "ftp://x/",
-        "http://u:p@x/",
-        "http://x/?key=1",
-    ] {
-        assert_eq!(
-            make(at(url), KEY).unwrap_err().kind(),
-            Kind::Config,
-            "{url:?}"
-        );
+    for url in ["", "localhost", "ftp://x/", "http://u:p@x/", "http://x/?key=1"] {
+        assert_eq!(make(at(url), KEY).unwrap_err().kind(), Kind::Config, "{url:?}");
     }
     let error = make(quick(), "sk-with-newline\n").unwrap_err();
     assert_eq!(error.kind(), Kind::Config);
     assert!(!format!("{error:?}").contains("sk-with"));
-    let proxy = HttpOptions {
-        proxy: Some("socks5://me:secret@x".to_owned()),
-        ..quick()
-    };
+    let proxy = HttpOptions { proxy: Some("socks5://me:secret@x".to_owned()), ..quick() };
     assert!(!format!("{:?}", make(proxy, KEY).unwrap_err()).contains("secret"));
     let roots = HttpOptions {
         base_url: Some("https://localhost/v1".to_owned()),

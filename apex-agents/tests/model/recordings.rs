@@ -85,10 +85,8 @@ fn check(format: Format, exchange: &Exchange) {
     });
     assert_eq!(response.text(), expected.text, "{name}");
     assert_eq!(streamed, expected.text, "{name}");
-    let calls: Vec<_> = response
-        .tool_calls()
-        .map(|call| (call.name.clone(), call.arguments().unwrap()))
-        .collect();
+    let calls: Vec<_> =
+        response.tool_calls().map(|call| (call.name.clone(), call.arguments().unwrap())).collect();
     assert_eq!(calls, expected.calls, "{name}");
     let ids: std::collections::HashSet<_> = response.tool_calls().map(|call| &call.id).collect();
     assert_eq!(ids.len(), calls.len(), "{name}: results are matched by ids");
@@ -98,18 +96,10 @@ fn check(format: Format, exchange: &Exchange) {
         response.finish,
         expected.finish
     );
-    assert_eq!(
-        response.usage.as_ref().map(|usage| usage.tokens),
-        expected.tokens,
-        "{name}"
-    );
+    assert_eq!(response.usage.as_ref().map(|usage| usage.tokens), expected.tokens, "{name}");
     for slice in [1, 7, 1_000] {
         let sliced = decode(format, exchange, slice).unwrap();
-        assert_eq!(
-            sliced,
-            (response.clone(), streamed.clone()),
-            "{name} in slices of {slice}"
-        );
+        assert_eq!(sliced, (response.clone(), streamed.clone()), "{name} in slices of {slice}");
     }
 }
 

@@ -9,26 +9,16 @@ use serde_json::{Value, json};
 
 /// A request with one of everything.
 fn everything(format: &'static str) -> ModelRequest {
-    let signature = |value: &str| {
-        Some(Signature {
-            format,
-            value: value.to_owned(),
-        })
-    };
+    let signature = |value: &str| Some(Signature { format, value: value.to_owned() });
     let schema = json!({"type": "object", "properties": {"city": {"type": "string"}}});
-    let picture = Image::Inline {
-        media_type: "image/png".to_owned(),
-        data: Bytes::from_static(b"png"),
-    };
+    let picture =
+        Image::Inline { media_type: "image/png".to_owned(), data: Bytes::from_static(b"png") };
     ModelRequest {
         system: Some("Be short.".to_owned()),
         messages: vec![
             Message {
                 role: Role::User,
-                parts: vec![
-                    Part::Text("Where is this?".to_owned()),
-                    Part::Image(picture),
-                ],
+                parts: vec![Part::Text("Where is this?".to_owned()), Part::Image(picture)],
             },
             Message {
                 role: Role::Assistant,
@@ -59,25 +49,17 @@ fn everything(format: &'static str) -> ModelRequest {
             arguments: schema.clone(),
         }],
         tool_choice: ToolChoice::Required,
-        output: Some(OutputSchema {
-            name: "place".to_owned(),
-            schema,
-        }),
+        output: Some(OutputSchema { name: "place".to_owned(), schema }),
         effort: Some(Effort::Low),
         max_output_tokens: Some(4_096),
         temperature: None,
-        cache: Some(CacheHint {
-            key: Some("k".to_owned()),
-            long: true,
-        }),
+        cache: Some(CacheHint { key: Some("k".to_owned()), long: true }),
     }
 }
 
 #[test]
 fn chat_completions() {
-    let body = Format::OpenAiChat
-        .encode("gpt-5", &everything("x"), true)
-        .unwrap();
+    let body = Format::OpenAiChat.encode("gpt-5", &everything("x"), true).unwrap();
     let tool = &everything("x").tools[0];
     assert_eq!(
         body,
@@ -108,9 +90,8 @@ fn chat_completions() {
 
 #[test]
 fn responses() {
-    let body = Format::OpenAiResponses
-        .encode("gpt-5", &everything("openai-responses"), false)
-        .unwrap();
+    let body =
+        Format::OpenAiResponses.encode("gpt-5", &everything("openai-responses"), false).unwrap();
     assert_eq!(
         body["input"],
         json!([
@@ -131,9 +112,8 @@ fn responses() {
 
 #[test]
 fn anthropic() {
-    let body = Format::Anthropic
-        .encode("claude-sonnet-4-5", &everything("anthropic"), true)
-        .unwrap();
+    let body =
+        Format::Anthropic.encode("claude-sonnet-4-5", &everything("anthropic"), true).unwrap();
     let mark = json!({"type": "ephemeral", "ttl": "1h"});
     let tool = &everything("x").tools[0];
     assert_eq!(
@@ -166,9 +146,7 @@ fn anthropic() {
 
 #[test]
 fn gemini() {
-    let body = Format::Gemini
-        .encode("gemini-3-pro", &everything("gemini"), true)
-        .unwrap();
+    let body = Format::Gemini.encode("gemini-3-pro", &everything("gemini"), true).unwrap();
     let schema = &everything("x").tools[0].arguments;
     assert_eq!(
         body,
@@ -201,9 +179,7 @@ fn gemini() {
 #[test]
 fn no_provider_is_shown_what_belongs_to_another() {
     for format in [Format::OpenAiResponses, Format::Anthropic, Format::Gemini] {
-        let body = format
-            .encode("m", &everything("someone-else"), true)
-            .unwrap();
+        let body = format.encode("m", &everything("someone-else"), true).unwrap();
         assert!(!body.to_string().contains("sealed"), "{format:?}");
     }
 }
@@ -273,18 +249,8 @@ fn from_chat(asked: &Value) -> ModelRequest {
         arguments: tool["function"]["parameters"].clone(),
     };
     ModelRequest {
-        messages: asked["messages"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(message)
-            .collect(),
-        tools: asked["tools"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(tool)
-            .collect(),
+        messages: asked["messages"].as_array().unwrap().iter().map(message).collect(),
+        tools: asked["tools"].as_array().unwrap().iter().map(tool).collect(),
         tool_choice: match asked["tool_choice"].as_str() {
             Some("required") => ToolChoice::Required,
             _ => ToolChoice::Auto,

@@ -74,9 +74,7 @@ impl Server {
 
     pub(crate) fn provider_with(&self, format: Format, options: HttpOptions) -> HttpProvider {
         let options = HttpOptions {
-            base_url: options
-                .base_url
-                .or_else(|| Some(format!("{}/v1", self.url))),
+            base_url: options.base_url.or_else(|| Some(format!("{}/v1", self.url))),
             ..options
         };
         let (key, clock) = (Secret::new(KEY.to_owned()), Arc::new(SystemClock));
@@ -113,11 +111,7 @@ async fn serve(
         seen.lock().requests.push(request);
         let answer = {
             let mut answers = answers.lock();
-            if answers.len() > 1 {
-                answers.pop_front().unwrap()
-            } else {
-                answers[0].clone()
-            }
+            if answers.len() > 1 { answers.pop_front().unwrap() } else { answers[0].clone() }
         };
         for step in answer {
             match step {
@@ -168,11 +162,7 @@ pub(crate) fn stream_head() -> Step {
 
 /// A whole stream.
 pub(crate) fn stream(body: &str) -> Vec<Step> {
-    response(
-        "200 OK",
-        "content-type: text/event-stream\r\nx-request-id: req_7\r\n",
-        body,
-    )
+    response("200 OK", "content-type: text/event-stream\r\nx-request-id: req_7\r\n", body)
 }
 
 /// A piece of text in the chat format.

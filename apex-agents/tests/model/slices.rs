@@ -55,9 +55,7 @@ fn cut(bytes: &[u8], mut cuts: Vec<usize>) -> Vec<&[u8]> {
     }
     cuts.extend([0, bytes.len()]);
     cuts.sort_unstable();
-    cuts.windows(2)
-        .map(|pair| &bytes[pair[0]..pair[1]])
-        .collect()
+    cuts.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect()
 }
 
 #[test]

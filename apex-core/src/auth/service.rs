@@ -134,13 +134,13 @@ impl Auth {
         clock: Arc<dyn Clock>,
         config: AuthConfig,
     ) -> Self {
-        Self {
-            tickets,
-            sessions,
-            users,
-            clock,
-            config,
-        }
+        Self { tickets, sessions, users, clock, config }
+    }
+
+    /// Where this process runs.
+    #[must_use]
+    pub fn environment(&self) -> Environment {
+        self.config.environment
     }
 
     /// Lets anyone in under any name: for a developer's machine, and refused elsewhere as if it did not exist.
@@ -196,9 +196,7 @@ impl Auth {
             expires_at,
             credential_expires_at: entry.expires_at,
         };
-        self.tickets
-            .issue(record, now, self.config.unused_tickets)
-            .await?;
+        self.tickets.issue(record, now, self.config.unused_tickets).await?;
         Ok(Ticket { ticket, expires_at })
     }
 
@@ -223,9 +221,8 @@ impl Auth {
     /// # Errors
     /// `not_found` for an entry without a login, or one that has ended.
     pub async fn log_out(&self, principal: &Principal) -> Result<()> {
-        let session = principal
-            .session()
-            .ok_or_else(|| Error::not_found("auth.log_out", "session"))?;
+        let session =
+            principal.session().ok_or_else(|| Error::not_found("auth.log_out", "session"))?;
         self.sessions.end(principal, session).await
     }
 
@@ -242,19 +239,12 @@ impl Auth {
         let principal = Principal::from_session(record.user, record.scopes, record.session);
         let expires_at = record.expires_at;
         self.sessions.create(record).await?;
-        Ok(Login {
-            token,
-            principal,
-            expires_at,
-        })
+        Ok(Login { token, principal, expires_at })
     }
 
     async fn by_token(&self, token: &Secret<String>, presented: &Presented) -> Result<Entry> {
-        let session = self
-            .sessions
-            .find(&TokenHash::of(token.reveal()))
-            .await?
-            .ok_or_else(refused)?;
+        let session =
+            self.sessions.find(&TokenHash::of(token.reveal())).await?.ok_or_else(refused)?;
         if session.expires_at <= self.clock.now() {
             return Err(Error::new(
                 Kind::TokenExpired,
@@ -272,11 +262,8 @@ impl Auth {
 
     async fn by_ticket(&self, ticket: &Secret<String>, presented: &Presented) -> Result<Entry> {
         // Taken out first, checked afterwards: a ticket that fails a check is burnt.
-        let record = self
-            .tickets
-            .redeem(&TokenHash::of(ticket.reveal()))
-            .await?
-            .ok_or_else(refused)?;
+        let record =
+            self.tickets.redeem(&TokenHash::of(ticket.reveal())).await?.ok_or_else(refused)?;
         let now = self.clock.now();
         let origin_fits = record.origin.is_none() || record.origin == presented.origin;
         if record.expires_at <= now || record.audience != DEFAULT_AUDIENCE || !origin_fits {
@@ -284,14 +271,18 @@ impl Auth {
         }
         self.check_user(record.user).await?;
         let principal = match record.session {
-            Some(session) => Principal::from_session(record.user, record.scopes, session),
+            Some(session) => {
+                let principal = Principal::from_session(record.user, record.scopes, session);
+                // A ticket does not outlive the login that bought it.
+                let logins = self.sessions.list(&principal).await?;
+                if !logins.iter().any(|login| login.session == session) {
+                    return Err(refused());
+                }
+                principal
+            }
             None => Principal::vouched(record.user, record.scopes),
         };
-        Ok(Entry {
-            principal,
-            way: presented.way,
-            expires_at: record.credential_expires_at,
-        })
+        Ok(Entry { principal, way: presented.way, expires_at: record.credential_expires_at })
     }
 
     async fn check_user(&self, user: UserId) -> Result<()> {
@@ -311,4 +302,126 @@ fn refused() -> Error {
         "auth.authenticate",
         "the credential is unknown, used or not good here; get a new one",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory;
+    use crate::testkit::VirtualClock;
+
+    fn auth(environment: Environment) -> (Auth, Arc<VirtualClock>) {
+        let clock = Arc::new(VirtualClock::still());
+        let stores =
+            memory::open(memory::MemoryOptions::default(), Arc::clone(&clock) as Arc<dyn Clock>);
+        let config = AuthConfig { environment, ..AuthConfig::default() };
+        (
+            Auth::new(
+                stores.tickets,
+                stores.sessions,
+                stores.users,
+                Arc::clone(&clock) as Arc<dyn Clock>,
+                config,
+            ),
+            clock,
+        )
+    }
+
+    fn by(way: Way) -> Presented {
+        Presented { way, origin: None }
+    }
+
+    async fn entry(auth: &Auth) -> (Login, Entry) {
+        let login = auth.development_login("ada").await.unwrap();
+        let entry = auth
+            .authenticate(&Credential::Token(login.token.clone()), &by(Way::Bearer))
+            .await
+            .unwrap();
+        (login, entry)
+    }
+
+    #[tokio::test]
+    async fn the_development_login_is_for_development() {
+        for environment in [Environment::Staging, Environment::Production] {
+            let error = auth(environment).0.development_login("ada").await.err().unwrap();
+            assert_eq!(error.kind(), Kind::NotFound);
+        }
+        let (auth, _) = auth(Environment::Development);
+        for name in ["", "  ", "a\u{0}b", &"x".repeat(65)] {
+            assert_eq!(
+                auth.development_login(name).await.err().unwrap().kind(),
+                Kind::BadRequest,
+                "{name:?}"
+            );
+        }
+        let (first, again) = (entry(&auth).await.1, entry(&auth).await.1);
+        assert_eq!(first.principal.user(), again.principal.user());
+    }
+
+    #[tokio::test]
+    async fn a_ticket_lets_in_once_and_lives_as_long_as_what_bought_it() {
+        let (auth, _) = auth(Environment::Development);
+        let (login, entry) = entry(&auth).await;
+        let ticket =
+            Credential::Ticket(auth.issue_ticket(&entry, None, None).await.unwrap().ticket);
+        let by_ticket = auth.authenticate(&ticket, &by(Way::Query)).await.unwrap();
+        assert_eq!(
+            (by_ticket.principal, by_ticket.expires_at),
+            (entry.principal, login.expires_at)
+        );
+        let error = auth.authenticate(&ticket, &by(Way::Query)).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Unauthenticated);
+    }
+
+    #[tokio::test]
+    async fn a_ticket_that_fails_a_check_is_burnt() {
+        let (auth, clock) = auth(Environment::Development);
+        let (_, entry) = entry(&auth).await;
+        let origin = Some("https://a.example");
+        let refused = |credential: Credential, presented: Presented| {
+            let auth = auth.clone();
+            async move { auth.authenticate(&credential, &presented).await.unwrap_err().kind() }
+        };
+
+        let ticket =
+            Credential::Ticket(auth.issue_ticket(&entry, None, origin).await.unwrap().ticket);
+        assert_eq!(refused(ticket.clone(), by(Way::Query)).await, Kind::Unauthenticated);
+        let right = Presented { way: Way::Query, origin: origin.map(str::to_owned) };
+        assert_eq!(refused(ticket, right).await, Kind::Unauthenticated);
+
+        let other = auth.issue_ticket(&entry, Some("files"), None).await.unwrap();
+        assert_eq!(
+            refused(Credential::Ticket(other.ticket), by(Way::Query)).await,
+            Kind::Unauthenticated
+        );
+
+        let late = auth.issue_ticket(&entry, None, None).await.unwrap();
+        clock.advance(Duration::from_secs(30));
+        assert_eq!(
+            refused(Credential::Ticket(late.ticket), by(Way::Query)).await,
+            Kind::Unauthenticated
+        );
+    }
+
+    #[tokio::test]
+    async fn logging_out_ends_the_token_and_the_tickets_that_it_bought() {
+        let (auth, _) = auth(Environment::Development);
+        let (login, entry) = entry(&auth).await;
+        let ticket = auth.issue_ticket(&entry, None, None).await.unwrap();
+        auth.log_out(&entry.principal).await.unwrap();
+        for credential in [Credential::Token(login.token), Credential::Ticket(ticket.ticket)] {
+            let error = auth.authenticate(&credential, &by(Way::Hello)).await.unwrap_err();
+            assert_eq!(error.kind(), Kind::Unauthenticated, "{credential:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_login_that_has_run_out_says_so() {
+        let (auth, clock) = auth(Environment::Development);
+        let (login, _) = entry(&auth).await;
+        clock.advance(AuthConfig::default().session_life);
+        let error =
+            auth.authenticate(&Credential::Token(login.token), &by(Way::Bearer)).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::TokenExpired);
+    }
 }

@@ -21,11 +21,7 @@ impl<T: Section> Cache<T> {
     /// Every fault there is.
     pub fn load(loader: Loader) -> Result<Self, Report> {
         let first = Arc::new(loader.load()?);
-        Ok(Self {
-            loader,
-            current: watch::Sender::new(first),
-            turn: Mutex::new(()),
-        })
+        Ok(Self { loader, current: watch::Sender::new(first), turn: Mutex::new(()) })
     }
 
     /// What is in force now.
@@ -54,9 +50,7 @@ impl<T: Section> Cache<T> {
                 advice: "see the log for the panic; it is a defect of the host's".to_owned(),
                 code: FaultCode::Unreadable,
             };
-            Err(Report {
-                faults: vec![fault],
-            })
+            Err(Report { faults: vec![fault] })
         });
         match result {
             Ok(loaded) => {
@@ -83,10 +77,7 @@ impl<T: Section> Cache<T> {
 
     fn replace(&self, loaded: Loaded<T>) -> bool {
         // A secret's change cannot be seen in the listing, so a field that holds one counts as changed.
-        let secret = loaded
-            .listed
-            .iter()
-            .any(|entry| entry.secret && entry.value != "(not set)");
+        let secret = loaded.listed.iter().any(|entry| entry.secret && entry.value != "(not set)");
         let changed = secret || self.current.borrow().listed != loaded.listed;
         if changed {
             self.current.send_replace(Arc::new(loaded));
@@ -97,8 +88,6 @@ impl<T: Section> Cache<T> {
 
 impl<T> fmt::Debug for Cache<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cache")
-            .field("current", &*self.current.borrow())
-            .finish_non_exhaustive()
+        f.debug_struct("Cache").field("current", &*self.current.borrow()).finish_non_exhaustive()
     }
 }

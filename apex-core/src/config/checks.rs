@@ -24,14 +24,7 @@ impl<'a> Checks<'a> {
         faults: &'a mut Vec<Fault>,
         warnings: &'a mut Vec<Fault>,
     ) -> Self {
-        Self {
-            environment,
-            prefix: String::new(),
-            faulty,
-            sources,
-            faults,
-            warnings,
-        }
+        Self { environment, prefix: String::new(), faulty, sources, faults, warnings }
     }
 
     /// Where the process is going to run, as the key `environment` says.
@@ -104,21 +97,8 @@ impl<'a> Checks<'a> {
         if holds || keys.iter().any(|key| self.faulty.contains(&full(key))) {
             return None;
         }
-        let key = keys
-            .first()
-            .map(full)
-            .unwrap_or_else(|| self.prefix.clone());
-        let source = self
-            .sources
-            .get(&key)
-            .cloned()
-            .unwrap_or_else(|| "default".to_owned());
-        Some(Fault {
-            key,
-            source,
-            problem: problem.into(),
-            advice: advice.into(),
-            code,
-        })
+        let key = keys.first().map(full).unwrap_or_else(|| self.prefix.clone());
+        let source = self.sources.get(&key).cloned().unwrap_or_else(|| "default".to_owned());
+        Some(Fault { key, source, problem: problem.into(), advice: advice.into(), code })
     }
 }

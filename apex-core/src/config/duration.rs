@@ -5,13 +5,8 @@ use serde::{Deserialize, Deserializer, Serializer};
 use std::time::Duration;
 
 /// The units, largest first, in milliseconds.
-const UNITS: [(&str, u64); 5] = [
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1_000),
-    ("ms", 1),
-];
+const UNITS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// Reads a whole number followed by one unit.
 ///
@@ -23,10 +18,7 @@ pub fn parse(text: &str) -> Result<Duration, &'static str> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits).ok_or(EXPECTED)?;
     let number: u64 = number.parse().map_err(|_| EXPECTED)?;
-    let (_, millis) = UNITS
-        .iter()
-        .find(|(name, _)| *name == unit)
-        .ok_or(EXPECTED)?;
+    let (_, millis) = UNITS.iter().find(|(name, _)| *name == unit).ok_or(EXPECTED)?;
     number
         .checked_mul(*millis)
         .map(Duration::from_millis)
@@ -40,10 +32,8 @@ pub fn format(duration: Duration) -> String {
     if millis == 0 {
         return "0s".to_owned();
     }
-    let (unit, size) = UNITS
-        .into_iter()
-        .find(|(_, size)| millis.is_multiple_of(*size))
-        .unwrap_or(("ms", 1));
+    let (unit, size) =
+        UNITS.into_iter().find(|(_, size)| millis.is_multiple_of(*size)).unwrap_or(("ms", 1));
     format!("{}{unit}", millis / size)
 }
 
@@ -125,27 +115,14 @@ mod tests {
 
     #[test]
     fn units_are_read_and_the_largest_exact_one_is_written() {
-        for (text, millis) in [
-            ("250ms", 250),
-            ("30s", 30_000),
-            ("90m", 5_400_000),
-            ("7d", 604_800_000),
-        ] {
+        for (text, millis) in
+            [("250ms", 250), ("30s", 30_000), ("90m", 5_400_000), ("7d", 604_800_000)]
+        {
             assert_eq!(parse(text).unwrap(), Duration::from_millis(millis));
             assert_eq!(format(Duration::from_millis(millis)), text);
         }
-        for bad in [
-            "",
-            "30",
-            "s",
-            "-1s",
-            "1.5s",
-            "30 s",
-            "30S",
-            "1s1s",
-            "99999999999999999d",
-            "٣s",
-        ] {
+        for bad in ["", "30", "s", "-1s", "1.5s", "30 s", "30S", "1s1s", "99999999999999999d", "٣s"]
+        {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

@@ -71,14 +71,9 @@ mod tests {
                 assert_eq!(here.admit("x", Some(there.as_str())).is_ok(), here == there);
             }
         }
-        let error = Environment::Development
-            .admit("main.db", Some("production"))
-            .unwrap_err();
+        let error = Environment::Development.admit("main.db", Some("production")).unwrap_err();
         assert_eq!(error.kind(), Kind::Config);
-        assert!(
-            error.to_string().contains("belongs to production"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("belongs to production"), "{error}");
         assert!(Environment::Production.admit("x", Some("")).is_err());
     }
 }

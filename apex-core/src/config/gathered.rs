@@ -20,19 +20,11 @@ pub(super) struct Candidate {
 
 impl Candidate {
     pub(super) fn new(origin: Origin, value: Value) -> Self {
-        Self {
-            origin,
-            value,
-            from_text: false,
-        }
+        Self { origin, value, from_text: false }
     }
 
     pub(super) fn text(origin: Origin, mut text: Zeroizing<String>) -> Self {
-        Self {
-            origin,
-            value: Value::String(std::mem::take(&mut *text)),
-            from_text: true,
-        }
+        Self { origin, value: Value::String(std::mem::take(&mut *text)), from_text: true }
     }
 }
 
@@ -54,11 +46,7 @@ impl<'n> Gathered<'n> {
     pub(super) fn new(node: &'n Node) -> Self {
         Self {
             node,
-            fields: node
-                .fields()
-                .into_iter()
-                .map(|field| (field.key.clone(), field))
-                .collect(),
+            fields: node.fields().into_iter().map(|field| (field.key.clone(), field)).collect(),
             candidates: BTreeMap::new(),
             faults: Vec::new(),
             lax: Vec::new(),
@@ -69,10 +57,7 @@ impl<'n> Gathered<'n> {
 
     pub(super) fn offer(&mut self, key: &str, candidate: Candidate) {
         if self.fields.contains_key(key) {
-            self.candidates
-                .entry(key.to_owned())
-                .or_default()
-                .push(candidate);
+            self.candidates.entry(key.to_owned()).or_default().push(candidate);
         } else {
             let near = nearest(key, self.fields.keys().map(String::as_str));
             let source = candidate.origin.to_string();
@@ -96,15 +81,8 @@ impl<'n> Gathered<'n> {
     ) {
         let Node::Group(known) = node else { return };
         for (name, line, entry) in members {
-            let key = if prefix.is_empty() {
-                name.clone()
-            } else {
-                format!("{prefix}.{name}")
-            };
-            let origin = Origin::File {
-                path: path.to_owned(),
-                line,
-            };
+            let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+            let origin = Origin::File { path: path.to_owned(), line };
             match (known.get(&name), entry) {
                 (Some(node @ Node::Group(_)), Entry::Table(members)) => {
                     self.walk(path, node, &key, members)
@@ -138,28 +116,17 @@ impl<'n> Gathered<'n> {
         let environment = self.environment(&values);
         let mut warnings = Vec::new();
         let lax = std::mem::take(&mut self.lax);
-        if environment == Environment::Development {
-            &mut warnings
-        } else {
-            &mut self.faults
-        }
-        .extend(lax);
+        if environment == Environment::Development { &mut warnings } else { &mut self.faults }
+            .extend(lax);
 
         let value = self.deserialize::<T>(values);
         if let Some(value) = &value
             && !self.blind
         {
-            let sources = listed
-                .iter()
-                .map(|entry| (entry.key.clone(), entry.source.to_string()))
-                .collect();
-            let mut checks = Checks::new(
-                environment,
-                &self.faulty,
-                &sources,
-                &mut self.faults,
-                &mut warnings,
-            );
+            let sources =
+                listed.iter().map(|entry| (entry.key.clone(), entry.source.to_string())).collect();
+            let mut checks =
+                Checks::new(environment, &self.faulty, &sources, &mut self.faults, &mut warnings);
             value.check(&mut checks);
         }
         for fault in self.faults.iter_mut().chain(&mut warnings) {
@@ -167,15 +134,10 @@ impl<'n> Gathered<'n> {
         }
         self.faults.sort();
         match value {
-            Some(value) if self.faults.is_empty() => Ok(Loaded {
-                value,
-                environment,
-                listed,
-                warnings,
-            }),
-            _ => Err(Report {
-                faults: std::mem::take(&mut self.faults),
-            }),
+            Some(value) if self.faults.is_empty() => {
+                Ok(Loaded { value, environment, listed, warnings })
+            }
+            _ => Err(Report { faults: std::mem::take(&mut self.faults) }),
         }
     }
 
@@ -184,17 +146,8 @@ impl<'n> Gathered<'n> {
         let mut values = BTreeMap::new();
         let mut listed = Vec::new();
         for (key, field) in std::mem::take(&mut self.fields) {
-            let candidates = self
-                .candidates
-                .get(&key)
-                .map(Vec::as_slice)
-                .unwrap_or_default();
-            let overrides = candidates
-                .iter()
-                .rev()
-                .skip(1)
-                .map(|c| c.origin.clone())
-                .collect();
+            let candidates = self.candidates.get(&key).map(Vec::as_slice).unwrap_or_default();
+            let overrides = candidates.iter().rev().skip(1).map(|c| c.origin.clone()).collect();
             let Some(last) = candidates.last() else {
                 let shown = Listed::show(field, &field.default);
                 listed.push(Listed {
@@ -251,12 +204,8 @@ impl<'n> Gathered<'n> {
                 }
             }
         }
-        self.fields = self
-            .node
-            .fields()
-            .into_iter()
-            .map(|field| (field.key.clone(), field))
-            .collect();
+        self.fields =
+            self.node.fields().into_iter().map(|field| (field.key.clone(), field)).collect();
         (values, listed)
     }
 
@@ -264,23 +213,15 @@ impl<'n> Gathered<'n> {
     fn environment(&self, values: &BTreeMap<String, Value>) -> Environment {
         let given = values.get("environment");
         let default = self.fields.get("environment").map(|field| &field.default);
-        let known = if self.faulty.contains("environment") {
-            None
-        } else {
-            given.or(default)
-        };
-        known
-            .and_then(|value| serde_json::from_value(value.clone()).ok())
-            .unwrap_or_default()
+        let known = if self.faulty.contains("environment") { None } else { given.or(default) };
+        known.and_then(|value| serde_json::from_value(value.clone()).ok()).unwrap_or_default()
     }
 
     /// Every secret that a source gave, and the password of each address in plain letters.
     fn secret_texts(&self) -> Vec<Zeroizing<String>> {
         let secret = |key: &String| self.fields.get(key).is_some_and(|field| field.secret);
         let offered = self.candidates.iter().filter(|(key, _)| secret(key));
-        let texts = offered
-            .flat_map(|(_, all)| all)
-            .filter_map(|one| one.value.as_str());
+        let texts = offered.flat_map(|(_, all)| all).filter_map(|one| one.value.as_str());
         let password = |text: &str| {
             let url = text.parse::<DatabaseUrl>().ok()?;
             Some(url.password()?.reveal().clone())
@@ -321,11 +262,8 @@ impl<'n> Gathered<'n> {
                 break None;
             };
             let mut refused = values.remove(&key);
-            let source = self
-                .candidates
-                .get(&key)
-                .and_then(|c| c.last())
-                .map(|c| c.origin.to_string());
+            let source =
+                self.candidates.get(&key).and_then(|c| c.last()).map(|c| c.origin.to_string());
             self.faulty.insert(key.clone());
             self.faults.push(Fault {
                 key,
@@ -345,9 +283,7 @@ impl<'n> Gathered<'n> {
 
 /// Two sources of one rank that disagree: nobody can tell which one is meant.
 fn contradiction(key: &str, candidates: &[Candidate]) -> Option<Fault> {
-    let named = candidates
-        .iter()
-        .find(|c| matches!(c.origin, Origin::SecretFile { .. }))?;
+    let named = candidates.iter().find(|c| matches!(c.origin, Origin::SecretFile { .. }))?;
     let other = candidates.iter().find(|c| match c.origin {
         Origin::Variable(_) => true,
         Origin::SecretsFolder(_) => c.value != named.value,
@@ -366,9 +302,9 @@ fn contradiction(key: &str, candidates: &[Candidate]) -> Option<Fault> {
 fn holds_secret(field: &Field, value: &Value) -> bool {
     let text = value.as_str().unwrap_or_default();
     match field.format.as_deref() {
-        Some(DatabaseUrl::FORMAT) => text
-            .parse::<DatabaseUrl>()
-            .is_ok_and(|url| url.password().is_some()),
+        Some(DatabaseUrl::FORMAT) => {
+            text.parse::<DatabaseUrl>().is_ok_and(|url| url.password().is_some())
+        }
         _ => field.secret,
     }
 }
@@ -378,10 +314,7 @@ fn plain(entry: Entry) -> Value {
     match entry {
         Entry::Value(value) => value,
         Entry::Table(members) => Value::Object(
-            members
-                .into_iter()
-                .map(|(name, _, entry)| (name, plain(entry)))
-                .collect(),
+            members.into_iter().map(|(name, _, entry)| (name, plain(entry))).collect(),
         ),
     }
 }
@@ -393,11 +326,7 @@ fn tree(node: &Node, prefix: &str, values: &BTreeMap<String, Value>) -> Value {
     };
     let mut object = Map::new();
     for (name, node) in members {
-        let key = if prefix.is_empty() {
-            name.clone()
-        } else {
-            format!("{prefix}.{name}")
-        };
+        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
         if matches!(node, Node::Group(_)) || values.contains_key(&key) {
             object.insert(name.clone(), tree(node, &key, values));
         }
@@ -422,12 +351,7 @@ fn without_value(message: &str, value: Option<&Value>) -> String {
 /// The last guard: no text of a report contains a secret, whoever wrote it.
 fn scrub(fault: &mut Fault, secrets: &[Zeroizing<String>]) {
     for secret in secrets.iter().filter(|secret| secret.len() > 3) {
-        for text in [
-            &mut fault.key,
-            &mut fault.source,
-            &mut fault.problem,
-            &mut fault.advice,
-        ] {
+        for text in [&mut fault.key, &mut fault.source, &mut fault.problem, &mut fault.advice] {
             if text.contains(secret.as_str()) {
                 *text = text.replace(secret.as_str(), "…");
             }

@@ -23,10 +23,7 @@ impl<T> Loaded<T> {
     /// Where the value of a field came from, by its dotted key.
     #[must_use]
     pub fn origin(&self, key: &str) -> Option<&Origin> {
-        self.listed
-            .iter()
-            .find(|entry| entry.key == key)
-            .map(|entry| &entry.source)
+        self.listed.iter().find(|entry| entry.key == key).map(|entry| &entry.source)
     }
 }
 
@@ -40,19 +37,11 @@ impl<T> fmt::Debug for Loaded<T> {
 impl<T> fmt::Display for Loaded<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = |text: fn(&Listed) -> &str| {
-            self.listed
-                .iter()
-                .map(|e| text(e).chars().count())
-                .max()
-                .unwrap_or(0)
+            self.listed.iter().map(|e| text(e).chars().count()).max().unwrap_or(0)
         };
         let (key, value) = (width(|e| &e.key), width(|e| &e.value).min(40));
         for entry in &self.listed {
-            writeln!(
-                f,
-                "{:key$}  {:value$}  {}",
-                entry.key, entry.value, entry.source
-            )?;
+            writeln!(f, "{:key$}  {:value$}  {}", entry.key, entry.value, entry.source)?;
         }
         for warning in &self.warnings {
             writeln!(f, "\nwarning: {warning}")?;

@@ -109,12 +109,9 @@ impl Loader {
             let Ok(name) = name.into().into_string() else {
                 continue;
             };
-            let ours = name
-                .strip_prefix(&self.prefix)
-                .is_some_and(|rest| rest.starts_with('_'));
+            let ours = name.strip_prefix(&self.prefix).is_some_and(|rest| rest.starts_with('_'));
             if ours {
-                self.variables
-                    .insert(name, value.into().into_string().ok().map(Zeroizing::new));
+                self.variables.insert(name, value.into().into_string().ok().map(Zeroizing::new));
             }
         }
         self
@@ -173,11 +170,8 @@ impl Loader {
                 }
             }
         }
-        let names: BTreeMap<String, &Field> = into
-            .fields
-            .values()
-            .map(|field| (field.variable(&self.prefix), *field))
-            .collect();
+        let names: BTreeMap<String, &Field> =
+            into.fields.values().map(|field| (field.variable(&self.prefix), *field)).collect();
         self.gather_variables(into, &names);
         if let Some(folder) = &self.secrets_dir {
             self.gather_folder(into, &names, folder);
@@ -214,10 +208,8 @@ impl Loader {
             match checked(value.as_ref()) {
                 Ok(path) => {
                     let path = PathBuf::from(path.as_str());
-                    let origin = Origin::SecretFile {
-                        variable: variable.clone(),
-                        path: path.clone(),
-                    };
+                    let origin =
+                        Origin::SecretFile { variable: variable.clone(), path: path.clone() };
                     self.offer_file(into, &field.key, origin, &path);
                 }
                 Err(bad) => into.refuse(&field.key, bad.fault(&field.key, variable)),
@@ -246,10 +238,8 @@ impl Loader {
                 return;
             }
         };
-        let small: BTreeMap<String, &Field> = names
-            .iter()
-            .map(|(name, field)| (name.to_lowercase(), *field))
-            .collect();
+        let small: BTreeMap<String, &Field> =
+            names.iter().map(|(name, field)| (name.to_lowercase(), *field)).collect();
         let prefix = format!("{}_", self.prefix.to_lowercase());
         let found = entries
             .take(source::MAX_SECRETS)
@@ -291,20 +281,15 @@ impl Loader {
 }
 
 fn gather_source(into: &mut Gathered<'_>, source: &dyn SecretSource) {
-    let secrets: Vec<String> = into
-        .fields
-        .values()
-        .filter(|f| f.secret)
-        .map(|f| f.key.clone())
-        .collect();
+    let secrets: Vec<String> =
+        into.fields.values().filter(|f| f.secret).map(|f| f.key.clone()).collect();
     for key in secrets {
         let origin = Origin::SecretSource(source.name().to_owned());
         match source.secret(&key) {
             Ok(None) => {}
-            Ok(Some(secret)) => into.offer(
-                &key,
-                Candidate::text(origin, Zeroizing::new(secret.reveal().clone())),
-            ),
+            Ok(Some(secret)) => {
+                into.offer(&key, Candidate::text(origin, Zeroizing::new(secret.reveal().clone())))
+            }
             Err(error) => {
                 let fault = Fault {
                     key: key.clone(),
@@ -328,11 +313,7 @@ fn checked(value: Option<&Zeroizing<String>>) -> Result<&Zeroizing<String>, Bad>
         advice: advice.to_owned(),
     };
     let text = value.ok_or_else(|| {
-        bad(
-            FaultCode::Format,
-            "the variable is not UTF-8",
-            "set it to UTF-8 text",
-        )
+        bad(FaultCode::Format, "the variable is not UTF-8", "set it to UTF-8 text")
     })?;
     if text.is_empty() {
         return Err(bad(
@@ -359,23 +340,13 @@ fn secret_of_file_variable<'f>(
     if names.contains_key(name) {
         return None;
     }
-    names
-        .get(name.strip_suffix("_FILE")?)
-        .copied()
-        .filter(|field| field.secret)
+    names.get(name.strip_suffix("_FILE")?).copied().filter(|field| field.secret)
 }
 
 fn unknown_variable(name: &str, names: &BTreeMap<String, &Field>) -> Fault {
-    let plain = name
-        .strip_suffix("_FILE")
-        .filter(|base| names.contains_key(*base));
+    let plain = name.strip_suffix("_FILE").filter(|base| names.contains_key(*base));
     match plain {
-        Some(base) => unknown(
-            name,
-            "environment",
-            "only secrets are read from files",
-            Some(base),
-        ),
+        Some(base) => unknown(name, "environment", "only secrets are read from files", Some(base)),
         None => {
             let near = nearest(name, names.keys().map(String::as_str));
             unknown(name, "environment", "no field has this variable", near)

@@ -26,11 +26,7 @@ pub fn reference<T: Section>(prefix: &str) -> String {
         } else {
             format!("`{variable}`")
         };
-        let holds = if field.secret {
-            format!("a secret: {}", field.hint())
-        } else {
-            field.hint()
-        };
+        let holds = if field.secret { format!("a secret: {}", field.hint()) } else { field.hint() };
         let default = if field.default.is_null() {
             "none".to_owned()
         } else {
@@ -38,11 +34,8 @@ pub fn reference<T: Section>(prefix: &str) -> String {
         };
         let description = field.description.replace('|', "\\|");
         // Writing to a String cannot fail.
-        let _ = writeln!(
-            page,
-            "| `{}` | {file} | {holds} | {default} | {description} |",
-            field.key
-        );
+        let _ =
+            writeln!(page, "| `{}` | {file} | {holds} | {default} | {description} |", field.key);
     }
     page
 }

@@ -92,10 +92,7 @@ impl Field {
 
     /// The environment variable that sets it.
     pub(super) fn variable(&self, prefix: &str) -> String {
-        format!(
-            "{prefix}_{}",
-            self.key.replace(['.', '-'], "_").to_uppercase()
-        )
+        format!("{prefix}_{}", self.key.replace(['.', '-'], "_").to_uppercase())
     }
 }
 
@@ -112,20 +109,14 @@ impl<'a> Reader<'a> {
             && !optional
         {
             let member = |(name, schema): (&String, &'a Value)| {
-                let key = if key.is_empty() {
-                    name.clone()
-                } else {
-                    format!("{key}.{name}")
-                };
+                let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
                 (name.clone(), self.node(schema, &key, depth + 1))
             };
             return Node::Group(properties.iter().map(member).collect());
         }
         // What stands beside a reference belongs to this field, not to the type.
         let own = |name: &str| schema.get(name).or_else(|| target.get(name));
-        let description = own("description")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
+        let description = own("description").and_then(Value::as_str).unwrap_or_default();
         Node::Leaf(Box::new(Field {
             key: key.to_owned(),
             shape: self.shape(target, schema),
@@ -147,16 +138,11 @@ impl<'a> Reader<'a> {
                     break;
                 };
                 current = target;
-            } else if let Some([one, other]) = current
-                .get("anyOf")
-                .and_then(Value::as_array)
-                .map(Vec::as_slice)
+            } else if let Some([one, other]) =
+                current.get("anyOf").and_then(Value::as_array).map(Vec::as_slice)
             {
-                let (some, none) = if has_type(other, "null") {
-                    (one, other)
-                } else {
-                    (other, one)
-                };
+                let (some, none) =
+                    if has_type(other, "null") { (one, other) } else { (other, one) };
                 if !has_type(none, "null") {
                     break;
                 }
@@ -171,11 +157,8 @@ impl<'a> Reader<'a> {
 
     fn shape(&self, target: &'a Value, field: &'a Value) -> Shape {
         let bound = |name: &str| field.get(name).or_else(|| target.get(name));
-        let integer = |name| {
-            bound(name)
-                .and_then(Value::as_number)
-                .and_then(serde_json::Number::as_i128)
-        };
+        let integer =
+            |name| bound(name).and_then(Value::as_number).and_then(serde_json::Number::as_i128);
         let number = |name| bound(name).and_then(Value::as_f64);
         let length = |name, otherwise| {
             bound(name)
@@ -194,25 +177,16 @@ impl<'a> Reader<'a> {
         } else if has_type(target, "boolean") {
             Shape::Flag
         } else if has_type(target, "integer") {
-            Shape::Integer {
-                min: integer("minimum"),
-                max: integer("maximum"),
-            }
+            Shape::Integer { min: integer("minimum"), max: integer("maximum") }
         } else if has_type(target, "number") {
-            Shape::Number {
-                min: number("minimum"),
-                max: number("maximum"),
-            }
+            Shape::Number { min: number("minimum"), max: number("maximum") }
         } else if has_type(target, "string") && format_of(target) == Some("human-duration") {
             Shape::Duration {
                 min: limit("x-minimum", Duration::ZERO),
                 max: limit("x-maximum", Duration::MAX),
             }
         } else if has_type(target, "string") {
-            Shape::Text {
-                min: length("minLength", 0),
-                max: length("maxLength", 65_536),
-            }
+            Shape::Text { min: length("minLength", 0), max: length("maxLength", 65_536) }
         } else if has_type(target, "array")
             && let Some(items) = target.get("items")
         {
@@ -291,9 +265,7 @@ impl Shape {
                     Value::String(text) if from_text => text.trim().parse().ok(),
                     _ => None,
                 };
-                let read = read
-                    .filter(|n| n.is_finite())
-                    .ok_or_else(|| self.wrong_type())?;
+                let read = read.filter(|n| n.is_finite()).ok_or_else(|| self.wrong_type())?;
                 if min.is_some_and(|min| read < min) || max.is_some_and(|max| read > max) {
                     return Err(self.out_of_range());
                 }
@@ -345,9 +317,7 @@ impl Shape {
                 .collect::<Result<_, _>>()
                 .map(Value::Array),
             (Self::List(item), Value::String(text)) if from_text => {
-                let items = text
-                    .split(',')
-                    .map(|part| item.fit(part.trim().into(), true));
+                let items = text.split(',').map(|part| item.fit(part.trim().into(), true));
                 items.collect::<Result<_, _>>().map(Value::Array)
             }
             (_, _) => Err(self.wrong_type()),
@@ -371,10 +341,7 @@ impl Shape {
                 )
             }
             Self::Number { min, max } => {
-                format!(
-                    "a number{}",
-                    range(min.map(|n| n.to_string()), max.map(|n| n.to_string()))
-                )
+                format!("a number{}", range(min.map(|n| n.to_string()), max.map(|n| n.to_string())))
             }
             Self::Text { min: 0, max } if *max >= 65_536 => "a text".to_owned(),
             Self::Text { min, max } => format!("a text of {min} to {max} characters"),
@@ -439,22 +406,12 @@ mod tests {
     fn field(name: &str) -> Field {
         let schema = schemars::schema_for!(Outer).to_value();
         let node = Node::of(&schema);
-        node.fields()
-            .into_iter()
-            .find(|f| f.key == name)
-            .unwrap()
-            .clone()
+        node.fields().into_iter().find(|f| f.key == name).unwrap().clone()
     }
 
     #[test]
     fn fields_are_read_with_shape_default_and_mark() {
-        assert_eq!(
-            field("inner.count").shape,
-            Shape::Integer {
-                min: Some(1),
-                max: Some(9)
-            }
-        );
+        assert_eq!(field("inner.count").shape, Shape::Integer { min: Some(1), max: Some(9) });
         assert_eq!(field("inner.count").description, "How many.");
         assert_eq!(field("inner.count").default, json!(0));
         assert_eq!(field("inner.count").variable("APEX"), "APEX_INNER_COUNT");
@@ -471,31 +428,15 @@ mod tests {
     fn text_is_read_as_what_the_field_holds() {
         let count = field("inner.count").shape;
         assert_eq!(count.fit(json!("7"), true).unwrap(), json!(7));
-        assert_eq!(
-            count.fit(json!("7"), false).unwrap_err().code,
-            FaultCode::Type
-        );
-        assert_eq!(
-            count.fit(json!(10), false).unwrap_err().code,
-            FaultCode::Range
-        );
+        assert_eq!(count.fit(json!("7"), false).unwrap_err().code, FaultCode::Type);
+        assert_eq!(count.fit(json!(10), false).unwrap_err().code, FaultCode::Range);
         let origins = field("inner.origins").shape;
         assert_eq!(origins.fit(json!("a, b"), true).unwrap(), json!(["a", "b"]));
         assert_eq!(
-            field("inner.key")
-                .shape
-                .fit(json!("key\n"), false)
-                .unwrap_err()
-                .code,
+            field("inner.key").shape.fit(json!("key\n"), false).unwrap_err().code,
             FaultCode::Format
         );
-        let choice = field("environment")
-            .shape
-            .fit(json!("developement"), true)
-            .unwrap_err();
-        assert!(
-            choice.advice.contains("did you mean `development`?"),
-            "{choice:?}"
-        );
+        let choice = field("environment").shape.fit(json!("developement"), true).unwrap_err();
+        assert!(choice.advice.contains("did you mean `development`?"), "{choice:?}");
     }
 }

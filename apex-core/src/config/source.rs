@@ -93,10 +93,7 @@ pub(super) fn read_toml(path: &Path) -> Result<Entry, Vec<Fault>> {
     }
     let fault = |error: toml::de::Error| Fault {
         key: name.clone(),
-        source: format!(
-            "{name}:{}",
-            error.span().map_or(1, |span| line(&text, span.start))
-        ),
+        source: format!("{name}:{}", error.span().map_or(1, |span| line(&text, span.start))),
         // The parser's own words may quote the line, which may hold a secret.
         problem: "the file is not TOML from here on".to_owned(),
         advice: "look for a missing quote, a key that is there twice or a table that is open"
@@ -110,20 +107,14 @@ pub(super) fn read_toml(path: &Path) -> Result<Entry, Vec<Fault>> {
 }
 
 fn entry(text: &str, table: &DeTable<'_>) -> Entry {
-    let member = |(key, value): (
-        &toml::Spanned<toml::de::DeString<'_>>,
-        &toml::Spanned<DeValue<'_>>,
-    )| {
-        let below = match value.get_ref() {
-            DeValue::Table(table) => entry(text, table),
-            other => Entry::Value(json(other)),
+    let member =
+        |(key, value): (&toml::Spanned<toml::de::DeString<'_>>, &toml::Spanned<DeValue<'_>>)| {
+            let below = match value.get_ref() {
+                DeValue::Table(table) => entry(text, table),
+                other => Entry::Value(json(other)),
+            };
+            (key.get_ref().to_string(), line(text, key.span().start), below)
         };
-        (
-            key.get_ref().to_string(),
-            line(text, key.span().start),
-            below,
-        )
-    };
     Entry::Table(table.iter().map(member).collect())
 }
 
@@ -141,19 +132,15 @@ fn json(value: &DeValue<'_>) -> Value {
             // What no 64 bits hold is left as text, which no whole number field takes.
             exact.unwrap_or_else(|| Value::String(number.as_str().to_owned()))
         }
-        DeValue::Float(number) => number
-            .as_str()
-            .parse::<f64>()
-            .map_or(Value::Null, Value::from),
+        DeValue::Float(number) => number.as_str().parse::<f64>().map_or(Value::Null, Value::from),
         DeValue::Boolean(flag) => Value::Bool(*flag),
         DeValue::Datetime(at) => Value::String(at.to_string()),
         DeValue::Array(items) => {
             Value::Array(items.iter().map(|item| json(item.get_ref())).collect())
         }
         DeValue::Table(table) => {
-            let members = table
-                .iter()
-                .map(|(key, value)| (key.get_ref().to_string(), json(value.get_ref())));
+            let members =
+                table.iter().map(|(key, value)| (key.get_ref().to_string(), json(value.get_ref())));
             Value::Object(members.collect::<Map<_, _>>())
         }
     }
@@ -161,11 +148,7 @@ fn json(value: &DeValue<'_>) -> Value {
 
 /// The line of a byte offset, from 1.
 fn line(text: &str, offset: usize) -> usize {
-    text.bytes()
-        .take(offset)
-        .filter(|byte| *byte == b'\n')
-        .count()
-        + 1
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }
 
 /// Reads a secret's file: one line end at its end is taken off, for every editor and `echo` adds one.
@@ -174,9 +157,9 @@ pub(super) fn read_secret(
     any_mode: bool,
 ) -> Result<(Zeroizing<String>, Option<Bad>), Bad> {
     let mut text = read_text(path, MAX_SECRET_BYTES)?;
-    let length = text.strip_suffix('\n').map_or(text.len(), |rest| {
-        rest.strip_suffix('\r').unwrap_or(rest).len()
-    });
+    let length = text
+        .strip_suffix('\n')
+        .map_or(text.len(), |rest| rest.strip_suffix('\r').unwrap_or(rest).len());
     text.truncate(length);
     if text.is_empty() {
         return Err(Bad {
@@ -214,11 +197,7 @@ pub(super) struct Bad {
 
 impl Bad {
     fn unreadable(problem: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self {
-            code: FaultCode::Unreadable,
-            problem: problem.into(),
-            advice: advice.into(),
-        }
+        Self { code: FaultCode::Unreadable, problem: problem.into(), advice: advice.into() }
     }
 
     pub(super) fn fault(self, key: &str, source: &str) -> Fault {
@@ -250,31 +229,20 @@ fn read_text(path: &Path, limit: u64) -> Result<Zeroizing<String>, Bad> {
     let meta = std::fs::metadata(path).map_err(failed)?;
     // Asked before opening, for opening a pipe would wait for its writer.
     if !meta.is_file() {
-        let what = if meta.is_dir() {
-            "it is a directory"
-        } else {
-            "it is not a regular file"
-        };
+        let what = if meta.is_dir() { "it is a directory" } else { "it is not a regular file" };
         return Err(Bad::unreadable(what, "name the file itself"));
     }
     let mut bytes = Zeroizing::new(Vec::new());
     let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(limit + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > limit {
         let problem = format!("the file is larger than {} KiB", limit / 1024);
-        return Err(Bad::unreadable(
-            problem,
-            "check that the path names the right file",
-        ));
+        return Err(Bad::unreadable(problem, "check that the path names the right file"));
     }
     let text = std::str::from_utf8(&bytes).map_err(|error| {
         let problem = format!("the file is not UTF-8 at byte {}", error.valid_up_to());
         Bad::unreadable(problem, "save it as UTF-8")
     })?;
     // A byte-order mark is an editor's, not the author's.
-    Ok(Zeroizing::new(
-        text.strip_prefix('\u{feff}').unwrap_or(text).to_owned(),
-    ))
+    Ok(Zeroizing::new(text.strip_prefix('\u{feff}').unwrap_or(text).to_owned()))
 }

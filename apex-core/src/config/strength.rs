@@ -26,11 +26,8 @@ const GUESSED: [&str; 16] = [
 #[must_use]
 pub fn weakness(secret: &Secret<String>, least: usize) -> Option<&'static str> {
     let text = secret.reveal();
-    let plain: String = text
-        .chars()
-        .filter(char::is_ascii_alphanumeric)
-        .map(|c| c.to_ascii_lowercase())
-        .collect();
+    let plain: String =
+        text.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
     let stem = plain.trim_end_matches(|c: char| c.is_ascii_digit());
     if GUESSED.contains(&plain.as_str()) || GUESSED.contains(&stem) || repeats_a_guess(&plain) {
         return Some("is a default or a word that is tried first");
@@ -38,18 +35,13 @@ pub fn weakness(secret: &Secret<String>, least: usize) -> Option<&'static str> {
     if text.len() < least {
         return Some("is too short");
     }
-    let distinct = text
-        .bytes()
-        .collect::<std::collections::BTreeSet<_>>()
-        .len();
+    let distinct = text.bytes().collect::<std::collections::BTreeSet<_>>().len();
     if least >= 16 && distinct < 8 {
         return Some("consists of too few different characters");
     }
     let bytes = text.as_bytes();
-    let steps = bytes
-        .windows(2)
-        .filter(|pair| matches!(pair, [a, b] if a.abs_diff(*b) == 1))
-        .count();
+    let steps =
+        bytes.windows(2).filter(|pair| matches!(pair, [a, b] if a.abs_diff(*b) == 1)).count();
     if least >= 16 && steps * 2 > bytes.len() {
         return Some("is a sequence");
     }
@@ -58,9 +50,7 @@ pub fn weakness(secret: &Secret<String>, least: usize) -> Option<&'static str> {
 
 /// `changemechangeme…`: long enough by repeating.
 fn repeats_a_guess(plain: &str) -> bool {
-    GUESSED
-        .iter()
-        .any(|guess| plain.len() > guess.len() && plain.replace(guess, "").is_empty())
+    GUESSED.iter().any(|guess| plain.len() > guess.len() && plain.replace(guess, "").is_empty())
 }
 
 #[cfg(test)]

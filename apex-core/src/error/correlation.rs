@@ -37,9 +37,7 @@ pub fn from_traceparent(header: &str) -> Option<CorrelationId> {
         (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let hex = |text: &str, length: usize| {
         text.len() == length
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+            && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
     };
     let known = version != "ff" && (version != "00" || parts.next().is_none());
     let zero = |text: &str| text.bytes().all(|byte| byte == b'0');
@@ -53,9 +51,7 @@ pub fn from_traceparent(header: &str) -> Option<CorrelationId> {
     {
         return None;
     }
-    Some(CorrelationId::from_bytes(
-        u128::from_str_radix(trace, 16).ok()?.to_be_bytes(),
-    ))
+    Some(CorrelationId::from_bytes(u128::from_str_radix(trace, 16).ok()?.to_be_bytes()))
 }
 
 #[cfg(test)]
@@ -74,10 +70,7 @@ mod tests {
         .await;
         assert_eq!(error.report().correlation, Some(id));
         assert_eq!(within_blocking(id, current), Some(id));
-        assert_eq!(
-            Error::new(Kind::Unavailable, "test", "down").correlation(),
-            None
-        );
+        assert_eq!(Error::new(Kind::Unavailable, "test", "down").correlation(), None);
     }
 
     #[test]

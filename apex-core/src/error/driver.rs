@@ -101,14 +101,8 @@ impl Failure {
     pub fn of_sqlstate(code: &str) -> Self {
         let class = code.get(..2).unwrap_or_default();
         let valid = code.len() == 5
-            && code
-                .bytes()
-                .all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase());
-        let row = if valid {
-            find(SQLSTATE, code).or_else(|| find(SQLSTATE, class))
-        } else {
-            None
-        };
+            && code.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase());
+        let row = if valid { find(SQLSTATE, code).or_else(|| find(SQLSTATE, class)) } else { None };
         row.unwrap_or(Self::Unknown)
     }
 
@@ -116,14 +110,9 @@ impl Failure {
     #[must_use]
     pub fn of_sqlite(code: i32) -> Self {
         let exact = |wanted: i32| {
-            SQLITE
-                .iter()
-                .find(|(code, _)| *code == wanted)
-                .map(|(_, failure)| *failure)
+            SQLITE.iter().find(|(code, _)| *code == wanted).map(|(_, failure)| *failure)
         };
-        exact(code)
-            .or_else(|| exact(code & 0xff))
-            .unwrap_or(Self::Unknown)
+        exact(code).or_else(|| exact(code & 0xff)).unwrap_or(Self::Unknown)
     }
 
     /// The class of a Redis error by its first word, `READONLY` of `READONLY You can't write against …`.
@@ -190,13 +179,9 @@ impl Failure {
                 true,
                 "look at the server's load and locks",
             ),
-            Self::Permission => (
-                Kind::Storage,
-                Never,
-                false,
-                false,
-                "check the login's password and rights",
-            ),
+            Self::Permission => {
+                (Kind::Storage, Never, false, false, "check the login's password and rights")
+            }
             Self::Schema => (
                 Kind::Storage,
                 Never,
@@ -204,13 +189,7 @@ impl Failure {
                 false,
                 "run the migrations, and check that the versions fit",
             ),
-            Self::Constraint => (
-                Kind::Conflict,
-                Never,
-                false,
-                false,
-                "change what is written",
-            ),
+            Self::Constraint => (Kind::Conflict, Never, false, false, "change what is written"),
             Self::Capacity => (
                 Kind::Unavailable,
                 Later,
@@ -218,20 +197,12 @@ impl Failure {
                 true,
                 "raise the server's limits or lower the pool sizes",
             ),
-            Self::DiskFull => (
-                Kind::Storage,
-                Never,
-                false,
-                true,
-                "free space on the server's disk",
-            ),
-            Self::ReadOnly => (
-                Kind::Unavailable,
-                NewConnection,
-                true,
-                true,
-                "find the server that takes writes",
-            ),
+            Self::DiskFull => {
+                (Kind::Storage, Never, false, true, "free space on the server's disk")
+            }
+            Self::ReadOnly => {
+                (Kind::Unavailable, NewConnection, true, true, "find the server that takes writes")
+            }
             Self::Corruption => (
                 Kind::Storage,
                 Never,
@@ -246,21 +217,11 @@ impl Failure {
                 true,
                 "look the operation up by its id before repeating it",
             ),
-            Self::Unknown => (
-                Kind::Storage,
-                Never,
-                true,
-                false,
-                "report the code, so that it gets a class",
-            ),
+            Self::Unknown => {
+                (Kind::Storage, Never, true, false, "report the code, so that it gets a class")
+            }
         };
-        Consequence {
-            kind,
-            repeat,
-            discard_connection,
-            counts_for_breaker,
-            advice,
-        }
+        Consequence { kind, repeat, discard_connection, counts_for_breaker, advice }
     }
 
     /// Whether a write that failed so took effect. A server that reports an error has undone the transaction; one
@@ -300,10 +261,7 @@ impl Error {
 }
 
 fn find(table: &[(&str, Failure)], wanted: &str) -> Option<Failure> {
-    table
-        .iter()
-        .find(|(code, _)| *code == wanted)
-        .map(|(_, failure)| *failure)
+    table.iter().find(|(code, _)| *code == wanted).map(|(_, failure)| *failure)
 }
 
 /// PostgreSQL, appendix A: whole codes before the classes of two characters.
@@ -435,15 +393,9 @@ mod tests {
         assert_eq!(before.outcome(), Outcome::NotApplied);
         assert!(before.is_retryable());
         let refused = Error::driver(Failure::Constraint, Phase::Committing, "test", "unique");
-        assert_eq!(
-            (refused.outcome(), refused.kind()),
-            (Outcome::NotApplied, Kind::Conflict)
-        );
+        assert_eq!((refused.outcome(), refused.kind()), (Outcome::NotApplied, Kind::Conflict));
         let full = Error::driver(Failure::DiskFull, Phase::Committing, "test", "full");
-        assert!(
-            !full.is_retryable(),
-            "the same write does not fit the disk a moment later"
-        );
+        assert!(!full.is_retryable(), "the same write does not fit the disk a moment later");
         assert!(!Error::driver(Failure::Unknown, Phase::BeforeCommit, "test", "?").is_retryable());
     }
 
@@ -465,49 +417,29 @@ mod tests {
         let one = rusqlite::Connection::open(&path).unwrap();
         one.busy_timeout(std::time::Duration::ZERO).unwrap();
         one.execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE t(x INTEGER PRIMARY KEY NOT NULL, b BLOB); INSERT INTO t VALUES(1, NULL)").unwrap();
-        assert_eq!(
-            code(one.execute("INSERT INTO t VALUES(1, NULL)", [])),
-            Failure::Constraint
-        );
-        assert_eq!(
-            code(one.execute("INSERT INTO none VALUES(1)", [])),
-            Failure::Schema
-        );
+        assert_eq!(code(one.execute("INSERT INTO t VALUES(1, NULL)", [])), Failure::Constraint);
+        assert_eq!(code(one.execute("INSERT INTO none VALUES(1)", [])), Failure::Schema);
 
         let two = rusqlite::Connection::open(&path).unwrap();
         two.busy_timeout(std::time::Duration::ZERO).unwrap();
         two.execute_batch("BEGIN IMMEDIATE").unwrap();
-        assert_eq!(
-            code(one.execute("INSERT INTO t VALUES(2, NULL)", [])),
-            Failure::Deadlock
-        );
+        assert_eq!(code(one.execute("INSERT INTO t VALUES(2, NULL)", [])), Failure::Deadlock);
         two.execute_batch("ROLLBACK").unwrap();
         one.execute_batch("BEGIN").unwrap();
-        one.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0))
-            .unwrap();
+        one.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0)).unwrap();
         two.execute("INSERT INTO t VALUES(3, NULL)", []).unwrap();
-        assert_eq!(
-            code(one.execute("INSERT INTO t VALUES(4, NULL)", [])),
-            Failure::Serialization
-        );
+        assert_eq!(code(one.execute("INSERT INTO t VALUES(4, NULL)", [])), Failure::Serialization);
         one.execute_batch("ROLLBACK").unwrap();
 
         one.execute_batch("PRAGMA query_only=ON").unwrap();
-        assert_eq!(
-            code(one.execute("INSERT INTO t VALUES(5, NULL)", [])),
-            Failure::ReadOnly
-        );
-        one.execute_batch("PRAGMA query_only=OFF; PRAGMA max_page_count=3")
-            .unwrap();
+        assert_eq!(code(one.execute("INSERT INTO t VALUES(5, NULL)", [])), Failure::ReadOnly);
+        one.execute_batch("PRAGMA query_only=OFF; PRAGMA max_page_count=3").unwrap();
         let fill = || one.execute("INSERT INTO t(b) VALUES(zeroblob(20000))", []);
         assert_eq!(code(fill().and_then(|_| fill())), Failure::DiskFull);
         let broken = folder.path().join("b.db");
         std::fs::write(&broken, vec![b'x'; 4096]).unwrap();
         let three = rusqlite::Connection::open(&broken).unwrap();
-        assert_eq!(
-            code(three.execute("CREATE TABLE t(x)", [])),
-            Failure::Corruption
-        );
+        assert_eq!(code(three.execute("CREATE TABLE t(x)", [])), Failure::Corruption);
     }
 
     proptest! {

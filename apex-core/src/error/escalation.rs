@@ -115,10 +115,7 @@ struct Window {
 
 impl Escalation {
     pub(super) fn new(policy: EscalationPolicy) -> Self {
-        Self {
-            policy,
-            incidents: HashMap::new(),
-        }
+        Self { policy, incidents: HashMap::new() }
     }
 
     /// Counts a failure; the alert, if it raises one.
@@ -137,10 +134,7 @@ impl Escalation {
         let key = (error.kind(), subject.clone());
         self.make_room(&key);
         let policy = &self.policy;
-        let incident = self
-            .incidents
-            .entry(key)
-            .or_insert_with(|| Incident::new(policy, now));
+        let incident = self.incidents.entry(key).or_insert_with(|| Incident::new(policy, now));
         incident.count(policy, user, now);
         let (failures, users) = incident.in_window(policy, now);
         let reason = if severity == Severity::Critical {
@@ -186,11 +180,7 @@ impl Escalation {
 impl Incident {
     fn new(policy: &EscalationPolicy, now: Instant) -> Self {
         Self {
-            window: Window {
-                began: now,
-                failures: 0,
-                users: Sketch::default(),
-            },
+            window: Window { began: now, failures: 0, users: Sketch::default() },
             before: (0, 0),
             unreported: 0,
             alerts: 0,
@@ -211,16 +201,8 @@ impl Incident {
         let age = now - self.window.began;
         if age >= policy.window {
             let last = (self.window.failures, self.window.users.estimate());
-            self.before = if age < policy.window * 2 {
-                last
-            } else {
-                (0, 0)
-            };
-            self.window = Window {
-                began: now,
-                failures: 0,
-                users: Sketch::default(),
-            };
+            self.before = if age < policy.window * 2 { last } else { (0, 0) };
+            self.window = Window { began: now, failures: 0, users: Sketch::default() };
         }
         self.window.failures += 1;
         self.unreported += 1;
@@ -235,10 +217,7 @@ impl Incident {
         let left = (1.0 - age).clamp(0.0, 1.0);
         let part = |count: u64| (count as f64 * left) as u64;
         let failures = self.window.failures + part(self.before.0);
-        (
-            failures,
-            self.window.users.estimate().max(part(self.before.1)),
-        )
+        (failures, self.window.users.estimate().max(part(self.before.1)))
     }
 
     /// The number of the alert that may be raised now, if one may.
@@ -269,22 +248,14 @@ mod tests {
 
     impl AlertSink for Pager {
         fn alert(&self, alert: &Alert) {
-            self.0.lock().push((
-                alert.reason,
-                alert.subject.clone(),
-                alert.failures,
-                alert.number,
-            ));
+            self.0.lock().push((alert.reason, alert.subject.clone(), alert.failures, alert.number));
         }
     }
 
     fn log() -> (ErrorLog, Arc<Pager>) {
         let pager = Arc::new(Pager::default());
         let sink: Arc<dyn AlertSink> = Arc::<Pager>::clone(&pager);
-        (
-            ErrorLog::new(Arc::new(SystemClock), EscalationPolicy::default(), sink),
-            pager,
-        )
+        (ErrorLog::new(Arc::new(SystemClock), EscalationPolicy::default(), sink), pager)
     }
 
     fn down(operation: &'static str) -> Error {
@@ -296,17 +267,11 @@ mod tests {
         let (log, pager) = log();
         for second in 0..10 * 60 {
             for operation in ["db.read", "db.write", "db.list"] {
-                log.record(
-                    &down(operation),
-                    Some(UserId::derived(&[&[second as u8 % 3]])),
-                );
+                log.record(&down(operation), Some(UserId::derived(&[&[second as u8 % 3]])));
             }
             advance(Duration::from_secs(1)).await;
         }
-        assert_eq!(
-            *pager.0.lock(),
-            [(Reason::Rate, "postgres".to_owned(), 50, 1)]
-        );
+        assert_eq!(*pager.0.lock(), [(Reason::Rate, "postgres".to_owned(), 50, 1)]);
         for _ in 0..24 * 60 {
             log.record(&down("db.read"), None);
             for _ in 0..60 {
@@ -315,10 +280,7 @@ mod tests {
             advance(Duration::from_secs(60)).await;
         }
         let alerts = pager.0.lock().len();
-        assert!(
-            (6..=10).contains(&alerts),
-            "a day of outage: {alerts} alerts"
-        );
+        assert!((6..=10).contains(&alerts), "a day of outage: {alerts} alerts");
     }
 
     #[tokio::test(start_paused = true)]
@@ -338,10 +300,7 @@ mod tests {
         }
         log.record(&Error::internal("engine.step", "defect"), None);
         for _ in 0..1_000 {
-            log.record(
-                &Error::new(Kind::BadRequest, "http", "no"),
-                Some(UserId::derived(&[b"x"])),
-            );
+            log.record(&Error::new(Kind::BadRequest, "http", "no"), Some(UserId::derived(&[b"x"])));
         }
         let reasons: Vec<Reason> = pager.0.lock().iter().map(|alert| alert.0).collect();
         assert_eq!(reasons, [Reason::Users, Reason::Severity]);
@@ -371,11 +330,8 @@ mod tests {
 
     #[test]
     fn a_callback_that_panics_harms_nobody() {
-        let log = ErrorLog::new(
-            Arc::new(SystemClock),
-            EscalationPolicy::default(),
-            Arc::new(Broken),
-        );
+        let log =
+            ErrorLog::new(Arc::new(SystemClock), EscalationPolicy::default(), Arc::new(Broken));
         log.record(&Error::internal("x", "defect"), None);
         assert_eq!(log.groups().len(), 1);
     }

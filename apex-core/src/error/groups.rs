@@ -23,13 +23,7 @@ impl Fingerprint {
     #[must_use]
     pub fn of(error: &Error) -> Self {
         let mut hasher = DefaultHasher::new();
-        (
-            error.code(),
-            error.failure(),
-            error.operation(),
-            dependency(error),
-        )
-            .hash(&mut hasher);
+        (error.code(), error.failure(), error.operation(), dependency(error)).hash(&mut hasher);
         Self(hasher.finish())
     }
 }
@@ -105,15 +99,8 @@ impl ErrorLog {
     /// A log that escalates by `policy` to `sink`.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, policy: EscalationPolicy, sink: Arc<dyn AlertSink>) -> Self {
-        let state = State {
-            groups: HashMap::new(),
-            escalation: Escalation::new(policy),
-        };
-        Self {
-            clock,
-            sink,
-            state: Mutex::new(state),
-        }
+        let state = State { groups: HashMap::new(), escalation: Escalation::new(policy) };
+        Self { clock, sink, state: Mutex::new(state) }
     }
 
     /// Records a failure and whom it touched. Logs it with its correlation id, counts it, and calls the sink on this
@@ -146,13 +133,8 @@ impl ErrorLog {
     /// Every group, the most frequent first.
     #[must_use]
     pub fn groups(&self) -> Vec<Group> {
-        let mut groups: Vec<Group> = self
-            .state
-            .lock()
-            .groups
-            .values()
-            .map(|kept| kept.group.clone())
-            .collect();
+        let mut groups: Vec<Group> =
+            self.state.lock().groups.values().map(|kept| kept.group.clone()).collect();
         groups.sort_by_key(|group| (std::cmp::Reverse(group.count), group.fingerprint));
         groups
     }
@@ -173,11 +155,7 @@ impl Kept {
             users: 0,
             correlation: None,
         };
-        Self {
-            group,
-            users: Sketch::default(),
-            touched: now,
-        }
+        Self { group, users: Sketch::default(), touched: now }
     }
 
     fn add(&mut self, error: &Error, user: Option<UserId>, at: Timestamp, now: Instant) {
@@ -196,20 +174,15 @@ impl Kept {
 
 /// What was called, by the context that the resilience policy and the stores add.
 pub(super) fn dependency(error: &Error) -> Option<&str> {
-    error
-        .context()
-        .find(|(key, _)| *key == "dependency")
-        .map(|(_, value)| value)
+    error.context().find(|(key, _)| *key == "dependency").map(|(_, value)| value)
 }
 
 fn make_room(groups: &mut HashMap<Fingerprint, Kept>, newcomer: Fingerprint) {
     if groups.len() < MAX_GROUPS || groups.contains_key(&newcomer) {
         return;
     }
-    let quietest = groups
-        .iter()
-        .min_by_key(|(_, kept)| kept.touched)
-        .map(|(fingerprint, _)| *fingerprint);
+    let quietest =
+        groups.iter().min_by_key(|(_, kept)| kept.touched).map(|(fingerprint, _)| *fingerprint);
     if let Some(quietest) = quietest {
         groups.remove(&quietest);
     }
@@ -261,19 +234,12 @@ impl Sketch {
 
     pub(super) fn estimate(&self) -> u64 {
         let size = Self::SIZE as f64;
-        let sum: f64 = self
-            .0
-            .iter()
-            .map(|rank| 2_f64.powi(-i32::from(*rank)))
-            .sum();
+        let sum: f64 = self.0.iter().map(|rank| 2_f64.powi(-i32::from(*rank))).sum();
         let raw = 0.7213 / (1.0 + 1.079 / size) * size * size / sum;
         let empty = self.0.iter().filter(|rank| **rank == 0).count();
         // Few users leave most counters empty, and counting those is nearly exact.
-        let estimate = if raw <= 2.5 * size && empty > 0 {
-            size * (size / empty as f64).ln()
-        } else {
-            raw
-        };
+        let estimate =
+            if raw <= 2.5 * size && empty > 0 { size * (size / empty as f64).ln() } else { raw };
         estimate.round() as u64
     }
 }
@@ -301,11 +267,7 @@ mod tests {
 
     #[test]
     fn the_same_failure_is_one_group_however_its_details_differ() {
-        let log = ErrorLog::new(
-            Arc::new(SystemClock),
-            EscalationPolicy::default(),
-            Arc::new(()),
-        );
+        let log = ErrorLog::new(Arc::new(SystemClock), EscalationPolicy::default(), Arc::new(()));
         for number in 0..1_000_u32 {
             let error = Error::new(Kind::Unavailable, "db.read", "down").with("row", number);
             log.record(&error, Some(user(number % 20)));
@@ -320,11 +282,7 @@ mod tests {
 
     #[test]
     fn the_number_of_groups_is_bounded() {
-        let log = ErrorLog::new(
-            Arc::new(SystemClock),
-            EscalationPolicy::default(),
-            Arc::new(()),
-        );
+        let log = ErrorLog::new(Arc::new(SystemClock), EscalationPolicy::default(), Arc::new(()));
         for number in 0..2_000 {
             log.record(
                 &Error::new(Kind::Unavailable, "x", "down").with("dependency", number),

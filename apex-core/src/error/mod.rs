@@ -1,6 +1,6 @@
 //! One error for every crate and every language.
 //!
-//! An [`Error`] says what kind of thing went wrong ([`Kind`], with its row in the [catalogue]), during which
+//! An [`Error`] says what kind of thing went wrong ([`Kind`], with its row in the [catalogue](page)), during which
 //! operation, with what context, why (its source), and whether the write it belongs to was applied ([`Outcome`]):
 //! what a caller must know before it tries again. `Display` is one line for people; `Debug` is a report for logs.
 //! Neither may carry a secret: whoever adds context keeps credentials out.
@@ -196,10 +196,7 @@ impl Error {
 
     /// The facts that were added.
     pub fn context(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.0
-            .context
-            .iter()
-            .map(|(key, value)| (*key, value.as_str()))
+        self.0.context.iter().map(|(key, value)| (*key, value.as_str()))
     }
 
     /// The error as clients and events see it. What a defect of ours says stays inside: its message is general and
@@ -227,11 +224,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0.message)?;
         for (position, (key, value)) in self.0.context.iter().enumerate() {
-            write!(
-                f,
-                "{}{key}: {value}",
-                if position == 0 { " (" } else { ", " }
-            )?;
+            write!(f, "{}{key}: {value}", if position == 0 { " (" } else { ", " })?;
         }
         if !self.0.context.is_empty() {
             f.write_str(")")?;
@@ -245,14 +238,7 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} [{} during {}, {:?}",
-            self,
-            self.code(),
-            self.0.operation,
-            self.0.outcome
-        )?;
+        write!(f, "{} [{} during {}, {:?}", self, self.code(), self.0.operation, self.0.outcome)?;
         if let Some(id) = self.0.correlation {
             write!(f, ", correlation {id}")?;
         }

@@ -124,11 +124,8 @@ mod tests {
 
     #[test]
     fn the_shape_is_that_of_the_protocol() {
-        let thought = Event::AgentThinking {
-            step: StepId(1),
-            agent: "triage".into(),
-            note: "hm".into(),
-        };
+        let thought =
+            Event::AgentThinking { step: StepId(1), agent: "triage".into(), note: "hm".into() };
         let envelope = envelope(thought);
         let json: serde_json::Value = serde_json::from_slice(&envelope.encode().unwrap()).unwrap();
         assert_eq!(json["v"], 1);
@@ -144,12 +141,8 @@ mod tests {
 
     #[test]
     fn volatile_events_have_no_seq() {
-        let progress = Event::Progress {
-            step: StepId(1),
-            done: 1,
-            total: None,
-            unit: "rows".into(),
-        };
+        let progress =
+            Event::Progress { step: StepId(1), done: 1, total: None, unit: "rows".into() };
         let json = String::from_utf8(envelope(progress).encode().unwrap().to_vec()).unwrap();
         assert!(!json.contains("\"seq\""), "{json}");
     }
@@ -161,9 +154,6 @@ mod tests {
             agent: "a".into(),
             note: "x".repeat(MAX_ENVELOPE),
         };
-        assert_eq!(
-            envelope(thought).encode().unwrap_err().kind(),
-            Kind::TooLarge
-        );
+        assert_eq!(envelope(thought).encode().unwrap_err().kind(), Kind::TooLarge);
     }
 }

@@ -38,11 +38,7 @@ pub struct FileLimits {
 
 impl Default for FileLimits {
     fn default() -> Self {
-        Self {
-            file_bytes: 2 << 30,
-            user_bytes: 8 << 30,
-            user_files: 1_000,
-        }
+        Self { file_bytes: 2 << 30, user_bytes: 8 << 30, user_files: 1_000 }
     }
 }
 
@@ -52,15 +48,9 @@ impl FileLimits {
         let (what, limit) = if bytes > self.file_bytes {
             ("the file is larger than a file may be", self.file_bytes)
         } else if used.saturating_add(bytes) > self.user_bytes {
-            (
-                "your files together are larger than they may be; delete some",
-                self.user_bytes,
-            )
+            ("your files together are larger than they may be; delete some", self.user_bytes)
         } else if files >= self.user_files {
-            (
-                "you have as many files as you may have; delete some",
-                self.user_files as u64,
-            )
+            ("you have as many files as you may have; delete some", self.user_files as u64)
         } else {
             return Ok(());
         };
@@ -101,12 +91,10 @@ pub(crate) fn check_artifact(name: &str, content: &[u8]) -> Result<()> {
 /// A digest as the wire shows it.
 pub(crate) fn hex(digest: &[u8]) -> String {
     use std::fmt::Write as _;
-    digest
-        .iter()
-        .fold(String::with_capacity(2 * digest.len()), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    digest.iter().fold(String::with_capacity(2 * digest.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// The answer when the id of a file is in use.

@@ -44,10 +44,7 @@ impl CertificateFile {
     /// The file of an endpoint.
     #[must_use]
     pub fn new(endpoint: impl Into<String>, path: impl Into<PathBuf>) -> Self {
-        Self {
-            endpoint: endpoint.into(),
-            path: path.into(),
-        }
+        Self { endpoint: endpoint.into(), path: path.into() }
     }
 }
 
@@ -61,19 +58,13 @@ impl CertificateSource for CertificateFile {
         let path = self.path.clone();
         let read = move || -> std::io::Result<Vec<u8>> {
             let mut bytes = Vec::new();
-            std::fs::File::open(path)?
-                .take(MAX_CHAIN)
-                .read_to_end(&mut bytes)?;
+            std::fs::File::open(path)?.take(MAX_CHAIN).read_to_end(&mut bytes)?;
             Ok(bytes)
         };
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| {
-            Error::new(
-                Kind::Unavailable,
-                "certificate.read",
-                "the certificate file cannot be read",
-            )
-            .with("file", self.path.display())
-            .with_source(source)
+            Error::new(Kind::Unavailable, "certificate.read", "the certificate file cannot be read")
+                .with("file", self.path.display())
+                .with_source(source)
         };
         match tokio::task::spawn_blocking(read).await {
             Ok(Ok(bytes)) => Ok(bytes),
@@ -107,12 +98,7 @@ pub(super) struct Certificates {
 
 impl Certificates {
     pub(super) fn new(warn: Duration, fail: Duration) -> Self {
-        Self {
-            sources: Vec::new(),
-            seen: Mutex::default(),
-            warn,
-            fail,
-        }
+        Self { sources: Vec::new(), seen: Mutex::default(), warn, fail }
     }
 
     pub(super) fn add(&mut self, source: Arc<dyn CertificateSource>) {
@@ -132,10 +118,7 @@ impl Certificates {
 
     /// Takes what a handshake showed.
     pub(super) fn observe(&self, endpoint: &str, chain: &[u8]) {
-        self.remember(
-            endpoint,
-            earliest_end(chain).map_err(|error| error.to_string()),
-        );
+        self.remember(endpoint, earliest_end(chain).map_err(|error| error.to_string()));
     }
 
     fn remember(&self, endpoint: &str, end: Result<Timestamp, String>) {
@@ -183,9 +166,7 @@ impl CertificateStatus {
     /// A line of the health document. A certificate about to end fails as a line and does not take the node out: it
     /// still serves until the end, and all nodes have the same one.
     pub(super) fn line(&self, now: Timestamp) -> Line {
-        let days = self
-            .not_after
-            .map(|end| end.since(now).as_secs() / DAY.as_secs());
+        let days = self.not_after.map(|end| end.since(now).as_secs() / DAY.as_secs());
         Line {
             name: format!("{}:certificate", self.endpoint),
             component: "component",
@@ -208,21 +189,11 @@ fn earliest_end(chain: &[u8]) -> Result<Timestamp> {
         Certificate::load_pem_chain(chain).map_err(bad)?
     };
     let end = |certificate: &Certificate| {
-        certificate
-            .tbs_certificate()
-            .validity()
-            .not_after
-            .to_unix_duration()
+        certificate.tbs_certificate().validity().not_after.to_unix_duration()
     };
     let first = certificates.iter().map(end).min();
     let first = first.ok_or_else(|| {
-        Error::new(
-            Kind::BadData,
-            "certificate.read",
-            "there is no certificate in it",
-        )
+        Error::new(Kind::BadData, "certificate.read", "there is no certificate in it")
     })?;
-    Ok(Timestamp::from_millis(
-        i64::try_from(first.as_millis()).unwrap_or(i64::MAX),
-    ))
+    Ok(Timestamp::from_millis(i64::try_from(first.as_millis()).unwrap_or(i64::MAX)))
 }

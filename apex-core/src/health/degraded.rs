@@ -99,16 +99,12 @@ pub fn page() -> String {
         "| gone | still works | refused with | caught up afterwards |\n|---|---|---|---|\n",
     );
     for mode in MODES {
-        let refused = mode.refused.map_or_else(
-            || "nothing".to_owned(),
-            |kind| format!("`{}`", kind.row().code),
-        );
+        let refused = mode
+            .refused
+            .map_or_else(|| "nothing".to_owned(), |kind| format!("`{}`", kind.row().code));
         // Writing to a String cannot fail.
-        let _ = writeln!(
-            page,
-            "| {} | {} | {refused} | {} |",
-            mode.gone, mode.works, mode.caught_up
-        );
+        let _ =
+            writeln!(page, "| {} | {} | {refused} | {} |", mode.gone, mode.works, mode.caught_up);
     }
     page
 }

@@ -41,7 +41,8 @@ pub struct Reached {
 }
 
 /// The interval `ahead` steps (from 1) after the last of equally spaced `points`. `season` is the number of points
-/// after which things may repeat, such as a day. `None` when the past is too short for that: no further is looked than the past is long.
+/// after which things may repeat, such as a day. `None` when the past is too short for that: no further is looked
+/// than the past is long.
 #[must_use]
 pub fn interval(points: &[f64], season: Option<usize>, ahead: usize) -> Option<Interval> {
     if points.len() < LEAST_POINTS || ahead == 0 || ahead > points.len() {
@@ -52,26 +53,23 @@ pub fn interval(points: &[f64], season: Option<usize>, ahead: usize) -> Option<I
     }
     let tried = ahead.min(points.len() / TRIED);
     let season = season.filter(|season| repeats(points, *season));
-    let mut best: Option<(f64, Vec<f64>, Way)> = None;
-    for way in Way::ALL {
-        let errors = errors(points, season, tried, way);
+    let mut best: Option<(f64, Vec<f64>, f64)> = None;
+    let looks = looks(points, season, ahead);
+    for ((way, errors), expected) in
+        Way::ALL.into_iter().zip(errors(points, season, tried)).zip(looks)
+    {
         if errors.len() < LEAST_ORIGINS {
             return None;
         }
         let size = errors.iter().map(|error| error.abs()).sum::<f64>() / errors.len() as f64;
         let cost = size * way.handicap();
         if best.as_ref().is_none_or(|(least, _, _)| cost < *least) {
-            best = Some((cost, errors, way));
+            best = Some((cost, errors, expected));
         }
     }
-    let (_, errors, way) = best?;
-    let expected = way.look(points, season, ahead);
+    let (_, errors, expected) = best?;
     let radius = radius(&errors) * (ahead as f64 / tried as f64);
-    Some(Interval {
-        low: expected - radius,
-        expected,
-        high: expected + radius,
-    })
+    Some(Interval { low: expected - radius, expected, high: expected + radius })
 }
 
 /// The distance within which 80% of the errors stay, widened where the tried beginnings overlap so much that they
@@ -95,10 +93,8 @@ pub fn reached(points: &[f64], season: Option<usize>, limit: f64) -> Option<Reac
         return None;
     }
     let season = season.filter(|season| repeats(points, *season));
-    let plain = season.map_or_else(
-        || points.to_vec(),
-        |season| without(points, &profile(points, season)),
-    );
+    let plain =
+        season.map_or_else(|| points.to_vec(), |season| without(points, &profile(points, season)));
     if trend(&plain) < SIGNIFICANT {
         return None;
     }
@@ -108,10 +104,7 @@ pub fn reached(points: &[f64], season: Option<usize>, limit: f64) -> Option<Reac
         return None;
     }
     let last = points.last().copied().unwrap_or_default();
-    let mut crossings = [Crossing {
-        before: (0, last),
-        at: None,
-    }; 3];
+    let mut crossings = [Crossing { before: (0, last), at: None }; 3];
     let mut ahead = 1;
     while ahead <= furthest {
         let Some(interval) = interval(points, season, ahead) else {
@@ -143,11 +136,7 @@ impl Crossing {
     fn see(&mut self, ahead: usize, value: f64, limit: f64) {
         if self.at.is_none() && value >= limit {
             let (from, low) = self.before;
-            let part = if value > low {
-                (limit - low) / (value - low)
-            } else {
-                1.0
-            };
+            let part = if value > low { (limit - low) / (value - low) } else { 1.0 };
             let steps = ((ahead - from) as f64 * part.clamp(0.0, 1.0)).ceil();
             self.at = Some((from + steps as usize).max(1));
         }
@@ -176,22 +165,10 @@ impl Way {
         }
     }
 
-    fn look(self, points: &[f64], season: Option<usize>, ahead: usize) -> f64 {
-        let Some(season) = season.filter(|season| points.len() >= 2 * season) else {
-            return self.look_plain(points, ahead);
-        };
-        let profile = profile(points, season);
-        let plain = without(points, &profile);
-        let phase = (points.len() + ahead - 1) % season;
-        self.look_plain(&plain, ahead) + profile.get(phase).copied().unwrap_or_default()
-    }
-
-    fn look_plain(self, points: &[f64], ahead: usize) -> f64 {
-        let recent = |most: usize| {
-            points
-                .get(points.len().saturating_sub(most)..)
-                .unwrap_or(points)
-        };
+    /// The value ahead of points without a season.
+    fn look(self, points: &[f64], ahead: usize) -> f64 {
+        let recent =
+            |most: usize| points.get(points.len().saturating_sub(most)..).unwrap_or(points);
         let last = points.last().copied().unwrap_or_default();
         match self {
             Self::Level => mean(recent(points.len() / 4)),
@@ -199,11 +176,8 @@ impl Way {
             Self::Drift => {
                 let recent = recent((points.len() / 4).max(12));
                 let (slope, _) = line(recent);
-                mean(
-                    recent
-                        .get(recent.len().saturating_sub(3)..)
-                        .unwrap_or(recent),
-                ) + slope * (ahead as f64 + 1.0)
+                mean(recent.get(recent.len().saturating_sub(3)..).unwrap_or(recent))
+                    + slope * (ahead as f64 + 1.0)
             }
             Self::Line => {
                 let (slope, start) = line(points);
@@ -213,18 +187,35 @@ impl Way {
     }
 }
 
-/// What a way would have got wrong, forecast from each tried beginning of the past.
-fn errors(points: &[f64], season: Option<usize>, ahead: usize, way: Way) -> Vec<f64> {
+/// What each way sees ahead.
+fn looks(points: &[f64], season: Option<usize>, ahead: usize) -> [f64; 4] {
+    let Some(season) = season.filter(|season| points.len() >= 2 * season) else {
+        return Way::ALL.map(|way| way.look(points, ahead));
+    };
+    let profile = profile(points, season);
+    let plain = without(points, &profile);
+    let phase = (points.len() + ahead - 1) % season;
+    let phase = profile.get(phase).copied().unwrap_or_default();
+    Way::ALL.map(|way| way.look(&plain, ahead) + phase)
+}
+
+/// What each way would have got wrong, forecast from each tried beginning of the past.
+fn errors(points: &[f64], season: Option<usize>, ahead: usize) -> [Vec<f64>; 4] {
     let whole_seasons = season.map_or(0, |season| season * 5 / 2);
     let first = (points.len() / 3).max(LEAST_POINTS / 2).max(whole_seasons);
     let last = points.len() - ahead;
     let stride = (last.saturating_sub(first) / ORIGINS).max(1);
-    let tried = (first..=last).rev().step_by(stride);
-    let error = |origin: usize| {
-        let actual = points.get(origin + ahead - 1)?;
-        Some(actual - way.look(points.get(..origin)?, season, ahead))
-    };
-    tried.filter_map(error).collect()
+    let mut all: [Vec<f64>; 4] = Default::default();
+    for origin in (first..=last).rev().step_by(stride) {
+        let (Some(past), Some(actual)) = (points.get(..origin), points.get(origin + ahead - 1))
+        else {
+            continue;
+        };
+        for (errors, seen) in all.iter_mut().zip(looks(past, season, ahead)) {
+            errors.push(actual - seen);
+        }
+    }
+    all
 }
 
 /// The average of each phase of a season, around the line through everything.
@@ -237,17 +228,11 @@ fn profile(points: &[f64], season: usize) -> Vec<f64> {
             *count += 1;
         }
     }
-    sums.into_iter()
-        .map(|(sum, count)| if count == 0 { 0.0 } else { sum / count as f64 })
-        .collect()
+    sums.into_iter().map(|(sum, count)| if count == 0 { 0.0 } else { sum / count as f64 }).collect()
 }
 
 fn without(points: &[f64], profile: &[f64]) -> Vec<f64> {
-    points
-        .iter()
-        .zip(profile.iter().cycle())
-        .map(|(point, phase)| point - phase)
-        .collect()
+    points.iter().zip(profile.iter().cycle()).map(|(point, phase)| point - phase).collect()
 }
 
 /// Whether a season shows: points a season apart resemble each other more than they resemble chance.
@@ -256,11 +241,8 @@ fn repeats(points: &[f64], season: usize) -> bool {
         return false;
     }
     let (slope, start) = line(points);
-    let rest: Vec<f64> = points
-        .iter()
-        .enumerate()
-        .map(|(i, p)| p - (start + slope * i as f64))
-        .collect();
+    let rest: Vec<f64> =
+        points.iter().enumerate().map(|(i, p)| p - (start + slope * i as f64)).collect();
     correlation(&rest, season) > 0.3 && correlation(&rest, season) > correlation(&rest, season / 2)
 }
 
@@ -288,11 +270,8 @@ fn trend(points: &[f64]) -> f64 {
         }
     }
     let (slope, start) = line(&thinned);
-    let rest: Vec<f64> = thinned
-        .iter()
-        .enumerate()
-        .map(|(i, p)| p - (start + slope * i as f64))
-        .collect();
+    let rest: Vec<f64> =
+        thinned.iter().enumerate().map(|(i, p)| p - (start + slope * i as f64)).collect();
     let follow: f64 = (1..thinned.len() / 4)
         .map(|lag| correlation(&rest, lag))
         .take_while(|correlation| *correlation > 0.1)

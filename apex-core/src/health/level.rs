@@ -72,10 +72,7 @@ pub(super) struct Levels {
 impl Levels {
     pub(super) fn new(config: HealthConfig) -> Self {
         let books = std::array::from_fn(|_| Book::new(Instant::now()));
-        Self {
-            config,
-            books: Mutex::new(books),
-        }
+        Self { config, books: Mutex::new(books) }
     }
 
     pub(super) fn record(&self, run: RunResult) {
@@ -102,11 +99,7 @@ impl Levels {
         let mut books = self.books.lock();
         let status = |(book, (level, objective)): (&mut Book, (&'static str, f64))| {
             let (all, bad) = book.sums(60, now);
-            let share = if all == 0 {
-                0.0
-            } else {
-                bad as f64 / all as f64
-            };
+            let share = if all == 0 { 0.0 } else { bad as f64 / all as f64 };
             let burn = share / (1.0 - objective);
             metrics::gauge!("apex_slo_burn_rate", "level" => level).set(burn);
             LevelStatus {
@@ -127,11 +120,7 @@ impl LevelStatus {
         Line {
             name: format!("{}:serviceLevel", self.level),
             component: "system",
-            status: if self.alert.is_some() {
-                Status::Warn
-            } else {
-                Status::Pass
-            },
+            status: if self.alert.is_some() { Status::Warn } else { Status::Pass },
             value: self.good_share.into(),
             unit: "share",
             output: self
@@ -151,10 +140,7 @@ struct Book {
 
 impl Book {
     fn new(now: Instant) -> Self {
-        Self {
-            parts: VecDeque::from([(0, 0)]),
-            began: now,
-        }
+        Self { parts: VecDeque::from([(0, 0)]), began: now }
     }
 
     fn add(&mut self, good: bool, now: Instant) {
@@ -168,9 +154,7 @@ impl Book {
     fn sums(&mut self, minutes: usize, now: Instant) -> (u64, u64) {
         self.advance(now);
         let recent = self.parts.iter().rev().take(minutes);
-        recent.fold((0, 0), |sums, part| {
-            (sums.0 + u64::from(part.0), sums.1 + u64::from(part.1))
-        })
+        recent.fold((0, 0), |sums, part| (sums.0 + u64::from(part.0), sums.1 + u64::from(part.1)))
     }
 
     fn alert(&mut self, objective: f64, now: Instant) -> Option<Urgency> {
@@ -232,22 +216,12 @@ mod tests {
     async fn an_outage_pages_within_two_minutes_and_a_blip_does_not() {
         let levels = Levels::new(HealthConfig::default());
         assert!(pages(&levels, 2 * 3_600, |_| false).await.is_empty());
-        assert!(
-            pages(&levels, 1_800, |second| (600..630).contains(&second))
-                .await
-                .is_empty()
-        );
+        assert!(pages(&levels, 1_800, |second| (600..630).contains(&second)).await.is_empty());
         assert!(pages(&levels, 3_600, |_| false).await.is_empty());
         let outage = pages(&levels, 300, |_| true).await;
-        assert!(
-            outage.first().is_some_and(|second| *second <= 120),
-            "{outage:?}"
-        );
+        assert!(outage.first().is_some_and(|second| *second <= 120), "{outage:?}");
         let after = pages(&levels, 3_600, |_| false).await;
-        assert!(
-            after.last().is_some_and(|second| *second <= 1_900),
-            "ends soon after: {after:?}"
-        );
+        assert!(after.last().is_some_and(|second| *second <= 1_900), "ends soon after: {after:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -44,20 +44,14 @@ struct Seen {
 
 impl Watched {
     pub(super) fn new(probe: Arc<dyn Probe>, limit: Duration) -> Self {
-        Self {
-            probe,
-            limit,
-            seen: Mutex::default(),
-        }
+        Self { probe, limit, seen: Mutex::default() }
     }
 
     /// Looks, and says how it is doing.
     pub(super) async fn look(&self) -> Line {
         let began = Instant::now();
         let deadline = Deadline::after(self.limit);
-        let result = deadline
-            .limit("health.probe", Outcome::NotApplied, self.probe.probe())
-            .await;
+        let result = deadline.limit("health.probe", Outcome::NotApplied, self.probe.probe()).await;
         let took = began.elapsed();
         let dependency = self.probe.dependency();
         metrics::histogram!("apex_health_probe_seconds", "dependency" => dependency.to_owned())
@@ -71,9 +65,7 @@ impl Watched {
             status,
             value: u64::try_from(took.as_millis()).unwrap_or(u64::MAX).into(),
             unit: "ms",
-            output: result
-                .err()
-                .map(|error| format!("{}: {error}", error.code())),
+            output: result.err().map(|error| format!("{}: {error}", error.code())),
         }
     }
 
@@ -81,11 +73,7 @@ impl Watched {
     /// past to lean on and decides by itself.
     fn judge(&self, good: bool) -> Status {
         let mut seen = self.seen.lock();
-        seen.bad_in_a_row = if good {
-            0
-        } else {
-            seen.bad_in_a_row.saturating_add(1)
-        };
+        seen.bad_in_a_row = if good { 0 } else { seen.bad_in_a_row.saturating_add(1) };
         seen.gone = !good && (seen.gone || !seen.looked || seen.bad_in_a_row >= BAD_LOOKS);
         seen.looked = true;
         match (good, seen.gone && self.probe.is_required()) {

@@ -61,18 +61,9 @@ impl Resource {
     /// for a warning: half an hour for a pool, some days for a disk.
     #[must_use]
     pub fn new(name: impl Into<String>, limit: f64, warn_within: Duration) -> Self {
-        let past = Past {
-            last: None,
-            looked: None,
-            near: Series::new(NEAR),
-            far: Series::new(FAR),
-        };
-        Self {
-            name: name.into(),
-            limit,
-            warn_within,
-            past: Mutex::new(past),
-        }
+        let past =
+            Past { last: None, looked: None, near: Series::new(NEAR), far: Series::new(FAR) };
+        Self { name: name.into(), limit, warn_within, past: Mutex::new(past) }
     }
 
     /// Takes what is in use now; called every ten seconds or so. Of each interval the most counts.
@@ -105,13 +96,7 @@ impl Resource {
         let seconds = reaches.map_or(f64::INFINITY, |eta| eta.expected_s as f64);
         metrics::gauge!("apex_resource_exhaustion_eta_seconds", "resource" => self.name.clone())
             .set(seconds);
-        Outlook {
-            resource: self.name.clone(),
-            value: last,
-            limit: self.limit,
-            reaches,
-            status,
-        }
+        Outlook { resource: self.name.clone(), value: last, limit: self.limit, reaches, status }
     }
 
     fn look(&self) -> (Option<f64>, Option<Eta>) {
@@ -122,12 +107,7 @@ impl Resource {
             {
                 return (past.last, reaches);
             }
-            (
-                past.last,
-                past.near.taken,
-                past.near.points(),
-                past.far.points(),
-            )
+            (past.last, past.near.taken, past.near.points(), past.far.points())
         };
         let soon = eta(&near, NEAR.0, None, self.limit);
         let late = || eta(&far, FAR.0, Some(POINTS_A_DAY), self.limit);
@@ -142,9 +122,8 @@ impl Outlook {
     pub(super) fn line(&self) -> Line {
         let minutes = |seconds: u64| seconds.div_ceil(60);
         let output = self.reaches.map(|eta| {
-            let latest = eta
-                .latest_s
-                .map_or("open".to_owned(), |latest| minutes(latest).to_string());
+            let latest =
+                eta.latest_s.map_or("open".to_owned(), |latest| minutes(latest).to_string());
             format!(
                 "reaches {} in {} min (80%: {} to {latest})",
                 self.limit,
@@ -186,13 +165,7 @@ struct Series {
 
 impl Series {
     fn new((step, most): (Duration, usize)) -> Self {
-        Self {
-            step,
-            most,
-            done: VecDeque::new(),
-            taken: 0,
-            current: None,
-        }
+        Self { step, most, done: VecDeque::new(), taken: 0, current: None }
     }
 
     fn add(&mut self, value: f64, now: Instant) {
@@ -236,16 +209,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_ramp_is_told_half_way_within_a_fifth() {
         let pool = Resource::new("pool", 100.0, Duration::from_secs(60 * 60));
-        feed(&pool, 120, |minute| {
-            minute * 100.0 / 150.0 + (minute * 7.0).sin()
-        })
-        .await;
+        feed(&pool, 120, |minute| minute * 100.0 / 150.0 + (minute * 7.0).sin()).await;
         let outlook = pool.outlook();
         let eta = outlook.reaches.unwrap();
-        assert!(
-            (24 * 60..=36 * 60).contains(&eta.expected_s),
-            "30 min are left: {eta:?}"
-        );
+        assert!((24 * 60..=36 * 60).contains(&eta.expected_s), "30 min are left: {eta:?}");
         assert!(
             eta.earliest_s <= eta.expected_s
                 && eta.latest_s.is_none_or(|latest| latest >= eta.expected_s)

@@ -70,10 +70,7 @@ impl HealthDocument {
     /// Without the details, for everybody.
     #[must_use]
     pub fn public(&self) -> Self {
-        Self {
-            lines: Vec::new(),
-            ..self.clone()
-        }
+        Self { lines: Vec::new(), ..self.clone() }
     }
 }
 

@@ -127,11 +127,7 @@ impl Health {
     /// The answer to the liveness check.
     #[must_use]
     pub fn live(&self) -> HealthDocument {
-        HealthDocument {
-            status: Status::Pass,
-            time: self.clock.now(),
-            lines: Vec::new(),
-        }
+        HealthDocument { status: Status::Pass, time: self.clock.now(), lines: Vec::new() }
     }
 
     /// The answer to the readiness check, with all details; give strangers its [`public`](HealthDocument::public)
@@ -150,10 +146,7 @@ impl Health {
         {
             return report.clone();
         }
-        if latest
-            .certificates_at
-            .is_none_or(|at| at.elapsed() >= self.certificates_every)
-        {
+        if latest.certificates_at.is_none_or(|at| at.elapsed() >= self.certificates_every) {
             self.certificates.refresh().await;
             latest.certificates_at = Some(Instant::now());
         }
@@ -170,39 +163,17 @@ impl Health {
             status: Status::Pass,
             time,
             draining,
-            breakers: self
-                .breakers
-                .iter()
-                .map(|breaker| breaker.status())
-                .collect(),
+            breakers: self.breakers.iter().map(|breaker| breaker.status()).collect(),
             levels: self.levels.status(),
-            resources: self
-                .resources
-                .iter()
-                .map(|resource| resource.outlook())
-                .collect(),
+            resources: self.resources.iter().map(|resource| resource.outlook()).collect(),
             certificates,
             dependencies,
         };
-        let ended = report
-            .certificates
-            .iter()
-            .any(|c| c.not_after.is_some_and(|end| end <= time));
-        let gone = report
-            .dependencies
-            .iter()
-            .any(|line| line.status == Status::Fail);
-        let worst = report
-            .lines()
-            .iter()
-            .map(|line| line.status)
-            .max()
-            .unwrap_or(Status::Pass);
-        report.status = if draining || ended || gone {
-            Status::Fail
-        } else {
-            worst.min(Status::Warn)
-        };
+        let ended = report.certificates.iter().any(|c| c.not_after.is_some_and(|end| end <= time));
+        let gone = report.dependencies.iter().any(|line| line.status == Status::Fail);
+        let worst = report.lines().iter().map(|line| line.status).max().unwrap_or(Status::Pass);
+        report.status =
+            if draining || ended || gone { Status::Fail } else { worst.min(Status::Warn) };
         metrics::gauge!("apex_health_status").set(report.status.level());
         report
     }
@@ -212,21 +183,13 @@ impl HealthReport {
     /// The report as `application/health+json`.
     #[must_use]
     pub fn document(&self) -> HealthDocument {
-        HealthDocument {
-            status: self.status,
-            time: self.time,
-            lines: self.lines(),
-        }
+        HealthDocument { status: self.status, time: self.time, lines: self.lines() }
     }
 
     fn lines(&self) -> Vec<Line> {
         let mut lines = self.dependencies.clone();
         lines.extend(self.breakers.iter().map(breaker_line));
-        lines.extend(
-            self.certificates
-                .iter()
-                .map(|certificate| certificate.line(self.time)),
-        );
+        lines.extend(self.certificates.iter().map(|certificate| certificate.line(self.time)));
         lines.extend(self.levels.iter().map(LevelStatus::line));
         lines.extend(self.resources.iter().map(Outlook::line));
         if self.draining {

@@ -83,10 +83,7 @@ struct Waiting<'a> {
 
 impl<'a> Waiting<'a> {
     fn new(count: &'a AtomicUsize) -> Self {
-        Self {
-            count,
-            before: count.fetch_add(1, Ordering::Relaxed),
-        }
+        Self { count, before: count.fetch_add(1, Ordering::Relaxed) }
     }
 }
 
@@ -114,22 +111,14 @@ mod tests {
             assert!(waits.as_mut().now_or_never().is_none());
             assert_eq!(bulkhead.waiting(), 1);
             let refused = bulkhead.enter(soon).await.unwrap_err();
-            assert!(
-                refused.to_string().contains("too many calls wait"),
-                "{refused}"
-            );
+            assert!(refused.to_string().contains("too many calls wait"), "{refused}");
             drop(one);
             drop(waits.await.unwrap());
         }
         assert_eq!((bulkhead.in_use(), bulkhead.waiting()), (1, 0));
         let _three = bulkhead.enter(soon).await.unwrap();
         assert!(
-            bulkhead
-                .enter(soon)
-                .await
-                .unwrap_err()
-                .to_string()
-                .contains("within the deadline")
+            bulkhead.enter(soon).await.unwrap_err().to_string().contains("within the deadline")
         );
     }
 }

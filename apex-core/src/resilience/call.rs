@@ -41,11 +41,7 @@ impl Call {
     /// A call from the outermost layer, to be answered within `limit`.
     #[must_use]
     pub fn new(effect: Effect, limit: Duration) -> Self {
-        Self {
-            deadline: Deadline::after(limit),
-            effect,
-            repeated_above: false,
-        }
+        Self { deadline: Deadline::after(limit), effect, repeated_above: false }
     }
 
     /// The same call with another effect, for a step that reads within one that writes.
@@ -63,10 +59,6 @@ impl Call {
 
     /// The call as the layer below sees it.
     pub(super) fn below(self, deadline: Deadline) -> Self {
-        Self {
-            deadline,
-            repeated_above: true,
-            ..self
-        }
+        Self { deadline, repeated_above: true, ..self }
     }
 }

@@ -130,26 +130,15 @@ impl ResilienceConfig {
     pub fn policy_options(&self, environment: Environment) -> PolicyOptions {
         let development = environment == Environment::Development;
         let or = |own: Option<Duration>, here: u64, elsewhere: u64| {
-            own.unwrap_or(Duration::from_secs(if development {
-                here
-            } else {
-                elsewhere
-            }))
+            own.unwrap_or(Duration::from_secs(if development { here } else { elsewhere }))
         };
         let attempt = or(self.attempt, 2, 3);
         PolicyOptions {
             tries: self.tries.unwrap_or(if development { 3 } else { 5 }),
             total: or(self.total, 5, 10),
             attempt,
-            connect: if self.serverless_connector {
-                Duration::from_secs(30)
-            } else {
-                attempt
-            },
-            backoff: Backoff {
-                base: self.backoff_base,
-                cap: or(self.backoff_cap, 1, 2),
-            },
+            connect: if self.serverless_connector { Duration::from_secs(30) } else { attempt },
+            backoff: Backoff { base: self.backoff_base, cap: or(self.backoff_cap, 1, 2) },
         }
     }
 

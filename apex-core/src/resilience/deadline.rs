@@ -14,10 +14,7 @@ impl Deadline {
     pub fn after(limit: Duration) -> Self {
         let now = Instant::now();
         // No clock counts further than some centuries; a day is beyond every use.
-        Self(
-            now.checked_add(limit)
-                .unwrap_or(now + Duration::from_secs(24 * 60 * 60)),
-        )
+        Self(now.checked_add(limit).unwrap_or(now + Duration::from_secs(24 * 60 * 60)))
     }
 
     /// The deadline of a part: `limit` from now, and never later than the whole.
@@ -56,13 +53,11 @@ impl Deadline {
     ) -> Result<T> {
         match timeout_at(self.0, work).await {
             Ok(result) => result,
-            Err(_) => Err(Error::new(
-                Kind::DeadlineExceeded,
-                operation,
-                "no answer within the deadline",
-            )
-            .with_failure(Failure::Timeout)
-            .with_outcome(outcome)),
+            Err(_) => {
+                Err(Error::new(Kind::DeadlineExceeded, operation, "no answer within the deadline")
+                    .with_failure(Failure::Timeout)
+                    .with_outcome(outcome))
+            }
         }
     }
 }
@@ -75,21 +70,13 @@ mod tests {
     async fn a_part_never_has_more_time_than_the_whole() {
         let whole = Deadline::after(Duration::from_secs(5));
         assert_eq!(whole.within(Duration::from_secs(9)), whole);
-        assert_eq!(
-            whole.within(Duration::from_secs(2)).left(),
-            Duration::from_secs(2)
-        );
+        assert_eq!(whole.within(Duration::from_secs(2)).left(), Duration::from_secs(2));
         assert!(
             whole.allows(Duration::from_millis(4_999)) && !whole.allows(Duration::from_secs(5))
         );
-        let error = whole
-            .limit::<()>("test", Outcome::Unknown, std::future::pending())
-            .await
-            .unwrap_err();
-        assert_eq!(
-            (error.kind(), error.outcome()),
-            (Kind::DeadlineExceeded, Outcome::Unknown)
-        );
+        let error =
+            whole.limit::<()>("test", Outcome::Unknown, std::future::pending()).await.unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (Kind::DeadlineExceeded, Outcome::Unknown));
         assert!(whole.has_passed());
         assert!(Deadline::after(Duration::MAX).left() > Duration::from_secs(3600));
     }

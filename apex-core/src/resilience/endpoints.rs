@@ -79,18 +79,10 @@ impl<T> Endpoints<T> {
     /// [`Kind::Config`] when there are none.
     pub fn new(dependency: impl Into<String>, addresses: Vec<T>) -> Result<Self> {
         if addresses.is_empty() {
-            return Err(Error::new(
-                Kind::Config,
-                "endpoints.new",
-                "a dependency needs an address",
-            ));
+            return Err(Error::new(Kind::Config, "endpoints.new", "a dependency needs an address"));
         }
         let books = Mutex::new(vec![Book::default(); addresses.len()]);
-        Ok(Self {
-            dependency: dependency.into(),
-            addresses,
-            books,
-        })
+        Ok(Self { dependency: dependency.into(), addresses, books })
     }
 
     /// The endpoint to call now.
@@ -101,30 +93,18 @@ impl<T> Endpoints<T> {
         let now = Instant::now();
         let books = self.books.lock();
         let fits = |book: &Book| need == Need::Read || !book.reads_only(now);
-        let well = books
-            .iter()
-            .position(|book| fits(book) && !book.is_aside(now));
+        let well = books.iter().position(|book| fits(book) && !book.is_aside(now));
         // When all that fit are put aside, the one that comes back first is better than none.
         let chosen = well.or_else(|| {
             let fitting = books.iter().enumerate().filter(|(_, book)| fits(book));
-            fitting
-                .min_by_key(|(_, book)| book.aside_until)
-                .map(|(index, _)| index)
+            fitting.min_by_key(|(_, book)| book.aside_until).map(|(index, _)| index)
         });
-        let found = chosen.and_then(|index| {
-            Some(Endpoint {
-                address: self.addresses.get(index)?,
-                index,
-            })
-        });
+        let found =
+            chosen.and_then(|index| Some(Endpoint { address: self.addresses.get(index)?, index }));
         found.ok_or_else(|| {
-            Error::new(
-                Kind::Unavailable,
-                "endpoints.choose",
-                "no endpoint takes writes now",
-            )
-            .with("dependency", &self.dependency)
-            .with_retry_after(Duration::from_secs(1))
+            Error::new(Kind::Unavailable, "endpoints.choose", "no endpoint takes writes now")
+                .with("dependency", &self.dependency)
+                .with_retry_after(Duration::from_secs(1))
         })
     }
 
@@ -231,25 +211,15 @@ mod tests {
     async fn at_most_half_are_put_aside_and_never_the_last() {
         let endpoints = Endpoints::new("x", vec![0, 1, 2, 3]).unwrap();
         for _ in 0..100 {
-            endpoints.heard(
-                endpoints.choose(Need::Read).unwrap(),
-                &failed(Failure::Connection),
-            );
+            endpoints.heard(endpoints.choose(Need::Read).unwrap(), &failed(Failure::Connection));
         }
-        let aside = endpoints
-            .status()
-            .iter()
-            .filter(|status| status.aside_ms > 0)
-            .count();
+        let aside = endpoints.status().iter().filter(|status| status.aside_ms > 0).count();
         assert_eq!(aside, 2);
         assert_eq!(*endpoints.choose(Need::Read).unwrap().address, 2);
 
         let alone = Endpoints::new("x", vec![0]).unwrap();
         for _ in 0..100 {
-            alone.heard(
-                alone.choose(Need::Write).unwrap(),
-                &failed(Failure::Timeout),
-            );
+            alone.heard(alone.choose(Need::Write).unwrap(), &failed(Failure::Timeout));
         }
         assert!(alone.choose(Need::Write).is_ok());
         assert!(Endpoints::<u8>::new("x", Vec::new()).is_err());
@@ -259,10 +229,7 @@ mod tests {
     async fn a_refusal_of_the_content_says_nothing_about_the_endpoint() {
         let endpoints = Endpoints::new("x", vec![0, 1]).unwrap();
         for _ in 0..100 {
-            endpoints.heard(
-                endpoints.choose(Need::Read).unwrap(),
-                &failed(Failure::Constraint),
-            );
+            endpoints.heard(endpoints.choose(Need::Read).unwrap(), &failed(Failure::Constraint));
         }
         assert_eq!(*endpoints.choose(Need::Read).unwrap().address, 0);
     }

@@ -21,19 +21,13 @@ pub struct Degraded {
 
 impl<T> Answer<T> {
     pub(super) fn whole(value: T) -> Self {
-        Self {
-            value,
-            degraded: None,
-        }
+        Self { value, degraded: None }
     }
 
     pub(super) fn instead(value: T, dependency: &str, error: &Error) -> Self {
         Self {
             value,
-            degraded: Some(Degraded {
-                dependency: dependency.to_owned(),
-                code: error.code(),
-            }),
+            degraded: Some(Degraded { dependency: dependency.to_owned(), code: error.code() }),
         }
     }
 }
@@ -41,8 +35,5 @@ impl<T> Answer<T> {
 /// Whether the next best may stand in: when something was not there, never for a refusal. Whoever was not let in
 /// stays out.
 pub(super) fn may_stand_in(error: &Error) -> bool {
-    matches!(
-        error.kind().row().class,
-        Class::Unavailable | Class::Storage
-    )
+    matches!(error.kind().row().class, Class::Unavailable | Class::Storage)
 }

@@ -57,13 +57,7 @@ impl Policy {
         bulkhead: Arc<Bulkhead>,
         budget: Arc<Budget>,
     ) -> Self {
-        Self {
-            options,
-            breaker,
-            bulkhead,
-            budget,
-            random: Random::from_system(),
-        }
+        Self { options, breaker, bulkhead, budget, random: Random::from_system() }
     }
 
     /// The same with jitter that is the same each time.
@@ -162,9 +156,7 @@ impl Policy {
                 Err(Failed::Tried(error)) => error,
             };
             let Some(wait) = self.wait_before_next(&error, call, deadline, tried) else {
-                return Err(error
-                    .with("dependency", self.dependency())
-                    .with("tries", tried));
+                return Err(error.with("dependency", self.dependency()).with("tries", tried));
             };
             metrics::counter!("apex_retries_total", "dependency" => self.dependency().to_owned())
                 .increment(1);
@@ -186,23 +178,13 @@ impl Policy {
     {
         // Asked before queueing too: who is going to be refused need not wait for it.
         self.breaker.check().map_err(Failed::HeldBack)?;
-        let _place = self
-            .bulkhead
-            .enter(deadline)
-            .await
-            .map_err(Failed::HeldBack)?;
+        let _place = self.bulkhead.enter(deadline).await.map_err(Failed::HeldBack)?;
         let permit = self.breaker.admit().map_err(Failed::HeldBack)?;
         // Who may take its time to wake up is not slow for doing so.
-        let permit = if limit > self.options.attempt {
-            permit.expecting(limit)
-        } else {
-            permit
-        };
+        let permit = if limit > self.options.attempt { permit.expecting(limit) } else { permit };
         let deadline = deadline.within(limit);
         let outcome = call.effect.unanswered();
-        let result = deadline
-            .limit("policy.attempt", outcome, work(call.below(deadline)))
-            .await;
+        let result = deadline.limit("policy.attempt", outcome, work(call.below(deadline))).await;
         permit.done(&result);
         result.map_err(Failed::Tried)
     }
@@ -226,12 +208,7 @@ impl Policy {
             _ => Duration::ZERO,
         };
         let asked = error.retry_after().unwrap_or_default();
-        let wait = self
-            .options
-            .backoff
-            .wait(tried, &self.random)
-            .max(least)
-            .max(asked);
+        let wait = self.options.backoff.wait(tried, &self.random).max(least).max(asked);
         // The budget last, so that a retry that would not be made anyway is not charged.
         (deadline.allows(wait) && self.budget.withdraw()).then_some(wait)
     }

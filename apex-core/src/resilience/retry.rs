@@ -19,11 +19,9 @@ pub struct Backoff {
 impl Backoff {
     /// The wait after the `tries`-th try (from 1) failed: anything from nothing to twice the range before.
     pub(super) fn wait(&self, tries: u32, random: &Random) -> Duration {
-        let doubled = self.base.saturating_mul(
-            1_u32
-                .checked_shl(tries.saturating_sub(1))
-                .unwrap_or(u32::MAX),
-        );
+        let doubled = self
+            .base
+            .saturating_mul(1_u32.checked_shl(tries.saturating_sub(1)).unwrap_or(u32::MAX));
         doubled.min(self.cap).mul_f64(random.share())
     }
 }
@@ -37,16 +35,8 @@ impl Budget {
     #[must_use]
     pub fn new(share: f64, per_second: u32) -> Self {
         // Outside these bounds the budget of `tower` panics.
-        let share = if share.is_finite() {
-            share.clamp(0.0, 1.0)
-        } else {
-            0.0
-        };
-        Self(TpsBudget::new(
-            Duration::from_secs(10),
-            per_second.min(1_000_000),
-            share as f32,
-        ))
+        let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
+        Self(TpsBudget::new(Duration::from_secs(10), per_second.min(1_000_000), share as f32))
     }
 
     /// Counts a call that was made for the first time.

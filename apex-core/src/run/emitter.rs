@@ -29,13 +29,7 @@ impl Emitter {
     #[must_use]
     pub fn new(log: Arc<dyn RunLog>, clock: Arc<dyn Clock>, live: Live, lease: Lease) -> Self {
         let head = lease.head;
-        Self {
-            log,
-            clock,
-            live,
-            lease,
-            head,
-        }
+        Self { log, clock, live, lease, head }
     }
 
     /// The lease that it writes under.
@@ -84,13 +78,7 @@ impl Emitter {
             return;
         }
         match Recorded::encode(&self.envelope(None, event)) {
-            Ok(shown) => self.live.show(
-                self.lease.run,
-                Recorded {
-                    seq: self.head,
-                    ..shown
-                },
-            ),
+            Ok(shown) => self.live.show(self.lease.run, Recorded { seq: self.head, ..shown }),
             Err(error) => {
                 tracing::debug!(run = %self.lease.run, %error, "a volatile event was dropped")
             }

@@ -103,10 +103,6 @@ impl InboxSubscription {
             return None;
         };
         (self.epoch, self.cursor) = (page.epoch, page.oldest.saturating_sub(1));
-        Some(InboxDelivery::Reset {
-            reason,
-            epoch: self.epoch,
-            head: self.cursor,
-        })
+        Some(InboxDelivery::Reset { reason, epoch: self.epoch, head: self.cursor })
     }
 }

@@ -38,11 +38,7 @@ impl Live {
     /// Whether anybody watches the run: if not, a volatile event need not even be made.
     #[must_use]
     pub fn is_watched(&self, run: RunId) -> bool {
-        self.watched
-            .lock()
-            .runs
-            .get(&run)
-            .is_some_and(|sender| sender.receiver_count() > 0)
+        self.watched.lock().runs.get(&run).is_some_and(|sender| sender.receiver_count() > 0)
     }
 
     /// Begins to watch a run.
@@ -55,10 +51,6 @@ impl Live {
             watched.runs.retain(|_, sender| sender.receiver_count() > 0);
             watched.sweep_at = 2 * watched.runs.len() + 16;
         }
-        watched
-            .runs
-            .entry(run)
-            .or_insert_with(|| broadcast::channel(BEHIND).0)
-            .subscribe()
+        watched.runs.entry(run).or_insert_with(|| broadcast::channel(BEHIND).0).subscribe()
     }
 }

@@ -95,21 +95,11 @@ mod tests {
     }
 
     fn open(thread: ThreadId, queued: bool) -> OpenRun {
-        OpenRun {
-            run: RunId::new(&SystemClock),
-            thread,
-            queued,
-            placed: !queued,
-            child: false,
-        }
+        OpenRun { run: RunId::new(&SystemClock), thread, queued, placed: !queued, child: false }
     }
 
     fn limits(running: usize, queued: usize) -> RunLimits {
-        RunLimits {
-            running,
-            queued,
-            ..RunLimits::default()
-        }
+        RunLimits { running, queued, ..RunLimits::default() }
     }
 
     #[test]
@@ -125,20 +115,11 @@ mod tests {
     fn only_runs_that_have_to_wait_count_against_the_queue() {
         let [a, b] = [(); 2].map(|()| ThreadId::new(&SystemClock));
         let waiting = [open(a, false), open(a, true)];
-        assert_eq!(
-            admit(&waiting, &new(b, None), &limits(2, 1)).unwrap(),
-            RunState::Running
-        );
-        assert_eq!(
-            admit(&waiting, &new(a, None), &limits(2, 2)).unwrap(),
-            RunState::Queued
-        );
+        assert_eq!(admit(&waiting, &new(b, None), &limits(2, 1)).unwrap(), RunState::Running);
+        assert_eq!(admit(&waiting, &new(a, None), &limits(2, 2)).unwrap(), RunState::Queued);
         let error = admit(&waiting, &new(a, None), &limits(2, 1)).unwrap_err();
         assert_eq!(error.kind(), Kind::TooManyRuns);
         let child = new(a, Some(waiting[0].run));
-        assert_eq!(
-            admit(&waiting, &child, &limits(1, 1)).unwrap(),
-            RunState::Running
-        );
+        assert_eq!(admit(&waiting, &child, &limits(1, 1)).unwrap(), RunState::Running);
     }
 }

@@ -138,10 +138,7 @@ impl RunRecord {
 
     /// What a start does besides.
     pub(crate) fn start_effects(&self, begins: RunState) -> Effects {
-        Effects {
-            inbox: Some(begins),
-            wakes: vec![Topic::Work, Topic::Inbox(self.user)],
-        }
+        Effects { inbox: Some(begins), wakes: vec![Topic::Work, Topic::Inbox(self.user)] }
     }
 
     /// The answer to a request that is on record already.
@@ -154,11 +151,7 @@ impl RunRecord {
             )
             .with("request", new.request));
         }
-        Ok(Started {
-            run: self.run,
-            thread: self.thread,
-            created: false,
-        })
+        Ok(Started { run: self.run, thread: self.thread, created: false })
     }
 
     /// Whether a node may take it now.
@@ -261,11 +254,7 @@ impl RunRecord {
         }
         self.state = state;
         self.head += batch.events.len() as u64;
-        self.bytes += batch
-            .events
-            .iter()
-            .map(|event| event.json.len() as u64)
-            .sum::<u64>();
+        self.bytes += batch.events.iter().map(|event| event.json.len() as u64).sum::<u64>();
         self.last_batch = Some(batch.batch);
         self.unseen = false;
         Ok(Some(effects))
@@ -273,10 +262,7 @@ impl RunRecord {
 
     /// The answer to an append.
     pub(crate) fn appended(&self) -> Appended {
-        Appended {
-            head: self.head,
-            signals: self.signals.clone(),
-        }
+        Appended { head: self.head, signals: self.signals.clone() }
     }
 
     /// Notes a user's wish.
@@ -395,9 +381,7 @@ impl RunRecord {
                 RunState::Waiting if self.unseen => RunState::Queued,
                 state => state,
             }),
-            _ => Err(malformed(
-                "a terminal event and the change to its state go together",
-            )),
+            _ => Err(malformed("a terminal event and the change to its state go together")),
         }
     }
 }
@@ -423,9 +407,7 @@ impl Signals {
                 full(self.stopped.len())?;
                 self.stopped.push(step);
             }
-            Signal::Decide {
-                approval, decision, ..
-            } => {
+            Signal::Decide { approval, decision, .. } => {
                 if self.decided.iter().any(|(known, ..)| *known == approval) {
                     return Err(Error::new(
                         Kind::Conflict,
@@ -471,13 +453,9 @@ fn check_batch(batch: &Append) -> Result<()> {
         .with("limit", MAX_CHECKPOINT));
     }
     if batch.events.len() > MAX_BATCH {
-        return Err(Error::new(
-            Kind::TooLarge,
-            "run_log.append",
-            "too many events in one batch",
-        )
-        .with("events", batch.events.len())
-        .with("limit", MAX_BATCH));
+        return Err(Error::new(Kind::TooLarge, "run_log.append", "too many events in one batch")
+            .with("events", batch.events.len())
+            .with("limit", MAX_BATCH));
     }
     let last = batch.events.len().saturating_sub(1);
     for (place, event) in batch.events.iter().enumerate() {

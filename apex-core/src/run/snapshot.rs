@@ -47,12 +47,7 @@ impl Snapshot {
     /// Before the first event.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            state: RunState::Queued,
-            steps: Vec::new(),
-            open_calls: Vec::new(),
-            result: None,
-        }
+        Self { state: RunState::Queued, steps: Vec::new(), open_calls: Vec::new(), result: None }
     }
 
     /// Goes on by one event.
@@ -62,26 +57,16 @@ impl Snapshot {
             Event::AgentStarted { step, agent, .. } => {
                 self.state = RunState::Running;
                 keep_most(&mut self.steps);
-                self.steps.push(StepView {
-                    step: *step,
-                    agent: agent.clone(),
-                    outcome: None,
-                });
+                self.steps.push(StepView { step: *step, agent: agent.clone(), outcome: None });
             }
             Event::AgentCompleted { step, outcome, .. } => {
                 if let Some(view) = self.steps.iter_mut().rfind(|view| view.step == *step) {
                     view.outcome = Some(*outcome);
                 }
             }
-            Event::ToolExecuting {
-                step, call, tool, ..
-            } => {
+            Event::ToolExecuting { step, call, tool, .. } => {
                 keep_most(&mut self.open_calls);
-                self.open_calls.push(OpenCall {
-                    step: *step,
-                    call: *call,
-                    tool: tool.clone(),
-                });
+                self.open_calls.push(OpenCall { step: *step, call: *call, tool: tool.clone() });
             }
             Event::ToolCompleted { call, .. } => self.open_calls.retain(|open| open.call != *call),
             Event::ApprovalRequested { .. } => self.state = RunState::Waiting,

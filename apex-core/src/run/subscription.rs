@@ -108,11 +108,7 @@ impl Subscription {
             principal,
             run,
             epoch: view.epoch,
-            cursor: if reason.is_some() {
-                view.head
-            } else {
-                position.after
-            },
+            cursor: if reason.is_some() { view.head } else { position.after },
             woken,
             live: Some(watch),
             held: None,
@@ -143,10 +139,7 @@ impl Subscription {
             return Ok(reset);
         }
         loop {
-            if self
-                .held
-                .as_ref()
-                .is_some_and(|held| held.seq <= self.cursor)
+            if self.held.as_ref().is_some_and(|held| held.seq <= self.cursor)
                 && let Some(held) = self.held.take()
             {
                 return Ok(Delivery::Live(held));
@@ -161,10 +154,7 @@ impl Subscription {
     }
 
     async fn read(&mut self) -> Result<Option<Delivery>> {
-        let page = self
-            .log
-            .read(&self.principal, self.run, self.cursor, PAGE)
-            .await?;
+        let page = self.log.read(&self.principal, self.run, self.cursor, PAGE).await?;
         let reason = if page.epoch != self.epoch || page.head < self.cursor {
             Some(ResetReason::Epoch)
         } else if self.cursor + 1 < page.oldest {
@@ -213,10 +203,5 @@ impl Subscription {
 }
 
 fn reset(reason: ResetReason, view: &RunView) -> Delivery {
-    Delivery::Reset {
-        reason,
-        epoch: view.epoch,
-        head: view.head,
-        snapshot: view.snapshot.clone(),
-    }
+    Delivery::Reset { reason, epoch: view.epoch, head: view.head, snapshot: view.snapshot.clone() }
 }

@@ -65,19 +65,9 @@ impl Wakeup for LocalWakeup {
     }
 
     fn listen(&self, topic: Topic) -> Woken {
-        let receiver = self
-            .topics
-            .lock()
-            .entry(topic)
-            .or_insert_with(|| watch::channel(0).0)
-            .subscribe();
-        Woken {
-            receiver,
-            _slot: Arc::new(Slot {
-                topic,
-                topics: Arc::clone(&self.topics),
-            }),
-        }
+        let receiver =
+            self.topics.lock().entry(topic).or_insert_with(|| watch::channel(0).0).subscribe();
+        Woken { receiver, _slot: Arc::new(Slot { topic, topics: Arc::clone(&self.topics) }) }
     }
 }
 
@@ -92,10 +82,7 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let mut topics = self.topics.lock();
         // The receiver beside this slot is dropped first (field order of `Woken`).
-        if topics
-            .get(&self.topic)
-            .is_some_and(|sender| sender.receiver_count() == 0)
-        {
+        if topics.get(&self.topic).is_some_and(|sender| sender.receiver_count() == 0) {
             topics.remove(&self.topic);
         }
     }

@@ -22,16 +22,10 @@ async fn an_artifact_comes_back_as_it_was_made(backend: Arc<dyn Backend>) {
     let mut made = Vec::new();
     for (name, text) in [("report.md", "# hi"), ("report.html", ""), ("a.json", "{}")] {
         let content = Bytes::from_static(text.as_bytes());
-        let info = artifacts
-            .put(&user, run, name, "text/plain", content.clone())
-            .await
-            .unwrap();
+        let info = artifacts.put(&user, run, name, "text/plain", content.clone()).await.unwrap();
         assert_eq!((info.artifact, info.run), (artifact_id(run, name), run));
         assert_eq!((info.name.as_str(), info.bytes), (name, text.len() as u64));
-        assert_eq!(
-            artifacts.read(&user, info.artifact).await.unwrap(),
-            (info.clone(), content)
-        );
+        assert_eq!(artifacts.read(&user, info.artifact).await.unwrap(), (info.clone(), content));
         made.push(info);
     }
     made.sort_unstable_by(|a, b| a.name.cmp(&b.name));
@@ -46,14 +40,8 @@ async fn a_step_done_again_puts_the_same_artifact(backend: Arc<dyn Backend>) {
     let run = bench.new_run(bench.thread()).run;
     for text in ["first", "second"] {
         let content = Bytes::from_static(text.as_bytes());
-        let info = artifacts
-            .put(&user, run, "a", "text/plain", content.clone())
-            .await
-            .unwrap();
-        assert_eq!(
-            artifacts.read(&user, info.artifact).await.unwrap().1,
-            content
-        );
+        let info = artifacts.put(&user, run, "a", "text/plain", content.clone()).await.unwrap();
+        assert_eq!(artifacts.read(&user, info.artifact).await.unwrap().1, content);
     }
     assert_eq!(artifacts.list(&user, run).await.unwrap().len(), 1);
 }
@@ -82,11 +70,7 @@ async fn an_artifact_has_a_largest_size(backend: Arc<dyn Backend>) {
     let bench = Bench::open(&*backend).await;
     let run = bench.new_run(bench.thread()).run;
     let content = Bytes::from(vec![0; MAX_ARTIFACT + 1]);
-    let put = bench
-        .stores
-        .artifacts
-        .put(&bench.user(), run, "a", "text/plain", content)
-        .await;
+    let put = bench.stores.artifacts.put(&bench.user(), run, "a", "text/plain", content).await;
     assert_eq!(put.unwrap_err().kind(), Kind::TooLarge);
 }
 
@@ -97,10 +81,7 @@ async fn the_artifacts_of_a_run_are_deleted_together(backend: Arc<dyn Backend>) 
     let content = Bytes::from_static(b"x");
     for run in runs {
         for name in ["a", "b"] {
-            artifacts
-                .put(&user, run, name, "text/plain", content.clone())
-                .await
-                .unwrap();
+            artifacts.put(&user, run, name, "text/plain", content.clone()).await.unwrap();
         }
     }
     artifacts.delete(&user, runs[0]).await.unwrap();
@@ -111,9 +92,6 @@ async fn the_artifacts_of_a_run_are_deleted_together(backend: Arc<dyn Backend>) 
 
 async fn put(bench: &Bench, user: &Principal, run: RunId, length: usize) -> ArtifactInfo {
     let content = Bytes::from("v".repeat(length));
-    let put = bench
-        .stores
-        .artifacts
-        .put(user, run, "a", "text/plain", content);
+    let put = bench.stores.artifacts.put(user, run, "a", "text/plain", content);
     put.await.unwrap()
 }

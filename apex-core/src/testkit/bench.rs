@@ -46,10 +46,7 @@ impl Bench {
 
     /// New stores with limits for runs.
     pub async fn with_runs(backend: &dyn Backend, runs: RunLimits) -> Self {
-        let limits = Limits {
-            runs,
-            ..Limits::default()
-        };
+        let limits = Limits { runs, ..Limits::default() };
         Self::with(backend, limits).await
     }
 
@@ -104,20 +101,12 @@ impl Bench {
     /// Puts a new run on record.
     pub async fn start_in(&self, principal: &Principal, thread: ThreadId) -> Started {
         let new = self.new_run(thread);
-        self.stores
-            .runs
-            .start(principal, new)
-            .await
-            .expect("the run starts")
+        self.stores.runs.start(principal, new).await.expect("the run starts")
     }
 
     /// What a node can claim.
     pub async fn claim(&self, node: NodeId, max: usize) -> Vec<Claimed> {
-        self.stores
-            .runs
-            .claim(Claim { node, max })
-            .await
-            .expect("a claim is answered")
+        self.stores.runs.claim(Claim { node, max }).await.expect("a claim is answered")
     }
 
     /// Puts a run on record and claims it.
@@ -171,8 +160,7 @@ impl Bench {
     /// # Errors
     /// What the log says.
     pub async fn complete(&self, lease: &Lease, after: u64) -> Result<Appended> {
-        self.append(lease, after, vec![completed()], Some(RunState::Completed))
-            .await
+        self.append(lease, after, vec![completed()], Some(RunState::Completed)).await
     }
 
     /// The whole log that is kept, page by page.
@@ -180,12 +168,8 @@ impl Bench {
         let mut all: Vec<Recorded> = Vec::new();
         loop {
             let after = all.last().map_or(0, |event| event.seq);
-            let Page { events, .. } = self
-                .stores
-                .runs
-                .read(principal, run, after, 100)
-                .await
-                .expect("the log is read");
+            let Page { events, .. } =
+                self.stores.runs.read(principal, run, after, 100).await.expect("the log is read");
             if events.is_empty() {
                 return all;
             }
@@ -201,28 +185,17 @@ impl Bench {
         position: Position,
     ) -> Subscription {
         let (log, wakeup) = (Arc::clone(&self.stores.runs), &*self.stores.wakeup);
-        Subscription::open(
-            log,
-            wakeup,
-            &Live::default(),
-            principal.clone(),
-            run,
-            position,
-        )
-        .await
-        .expect("the subscription opens")
-        .1
+        Subscription::open(log, wakeup, &Live::default(), principal.clone(), run, position)
+            .await
+            .expect("the subscription opens")
+            .1
     }
 }
 
 /// A thought of the first step, of about `bytes` bytes.
 #[must_use]
 pub fn thought(bytes: usize) -> Event {
-    Event::AgentThinking {
-        step: StepId(1),
-        agent: "triage".into(),
-        note: "x".repeat(bytes),
-    }
+    Event::AgentThinking { step: StepId(1), agent: "triage".into(), note: "x".repeat(bytes) }
 }
 
 /// A step that begins.
@@ -265,11 +238,7 @@ pub fn completed() -> Event {
 
 /// A run that was cancelled.
 pub(super) fn cancelled(by: UserId) -> Event {
-    Event::RunCancelled {
-        elapsed_ms: 12,
-        usage: Usage::default(),
-        by,
-    }
+    Event::RunCancelled { elapsed_ms: 12, usage: Usage::default(), by }
 }
 
 /// A body in pieces.

@@ -26,10 +26,7 @@ impl VirtualClock {
     /// A clock that shows 2026-01-01T00:00:00Z now and goes on with tokio's time.
     #[must_use]
     pub fn following() -> Self {
-        Self {
-            follows: Some(Instant::now()),
-            ..Self::still()
-        }
+        Self { follows: Some(Instant::now()), ..Self::still() }
     }
 
     /// Moves it forward, without waiting and without moving tokio's time.

@@ -54,11 +54,7 @@ async fn entries_are_delivered_as_they_come(backend: Arc<dyn Backend>) {
 }
 
 async fn a_reader_behind_a_trimmed_inbox_gets_what_is_kept(backend: Arc<dyn Backend>) {
-    let limits = RunLimits {
-        inbox_entries: 5,
-        running: 50,
-        ..RunLimits::default()
-    };
+    let limits = RunLimits { inbox_entries: 5, running: 50, ..RunLimits::default() };
     let bench = Bench::with_runs(&*backend, limits).await;
     let user = bench.user();
     for _ in 0..12 {
@@ -83,16 +79,9 @@ async fn a_reader_of_another_epoch_is_reset(backend: Arc<dyn Backend>) {
     bench.start(&user).await;
     let epoch = bench.stores.runs.inbox(&user, 0, 1).await.unwrap().epoch;
     for (asked, after) in [(Epoch::new(&*bench.clock), 1), (epoch, 5)] {
-        let position = Position {
-            epoch: Some(asked),
-            after,
-        };
+        let position = Position { epoch: Some(asked), after };
         let mut inbox = open(&bench, &user, position).await;
-        let reset = InboxDelivery::Reset {
-            reason: ResetReason::Epoch,
-            epoch,
-            head: 0,
-        };
+        let reset = InboxDelivery::Reset { reason: ResetReason::Epoch, epoch, head: 0 };
         assert_eq!(inbox.next().await.unwrap(), reset);
         assert_eq!(entries(inbox.next().await.unwrap()).len(), 1);
     }
@@ -100,18 +89,14 @@ async fn a_reader_of_another_epoch_is_reset(backend: Arc<dyn Backend>) {
 
 async fn open(bench: &Bench, user: &Principal, position: Position) -> InboxSubscription {
     let (log, wakeup) = (Arc::clone(&bench.stores.runs), &*bench.stores.wakeup);
-    InboxSubscription::open(log, wakeup, user.clone(), position)
-        .await
-        .expect("the inbox opens")
-        .1
+    InboxSubscription::open(log, wakeup, user.clone(), position).await.expect("the inbox opens").1
 }
 
 fn entries(delivery: InboxDelivery) -> Vec<(u64, RunId, RunState)> {
     match delivery {
-        InboxDelivery::Entries(entries) => entries
-            .into_iter()
-            .map(|entry| (entry.seq, entry.run, entry.state))
-            .collect(),
+        InboxDelivery::Entries(entries) => {
+            entries.into_iter().map(|entry| (entry.seq, entry.run, entry.state)).collect()
+        }
         reset @ InboxDelivery::Reset { .. } => panic!("{reset:?}"),
     }
 }

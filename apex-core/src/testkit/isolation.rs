@@ -37,15 +37,7 @@ async fn runs_are_their_users_own(backend: Arc<dyn Backend>) {
     let (log, wakeup) = (Arc::clone(runs), &*bench.stores.wakeup);
     let position = Position::default();
     hidden(
-        Subscription::open(
-            log,
-            wakeup,
-            &Live::default(),
-            eve.clone(),
-            lease.run,
-            position,
-        )
-        .await,
+        Subscription::open(log, wakeup, &Live::default(), eve.clone(), lease.run, position).await,
     );
     assert!(runs.inbox(&eve, 0, 10).await.unwrap().entries.is_empty());
     assert_eq!(runs.inbox(&eve, 0, 10).await.unwrap().head, 0);
@@ -57,10 +49,7 @@ async fn runs_are_their_users_own(backend: Arc<dyn Backend>) {
     hidden(runs.view(&eve, lease.run).await);
     let mut taken = bench.new_run(lease.thread);
     taken.run = lease.run;
-    assert_eq!(
-        runs.start(&eve, taken).await.unwrap_err().kind(),
-        Kind::Conflict
-    );
+    assert_eq!(runs.start(&eve, taken).await.unwrap_err().kind(), Kind::Conflict);
 }
 
 async fn threads_are_their_users_own(backend: Arc<dyn Backend>) {
@@ -79,14 +68,7 @@ async fn threads_are_their_users_own(backend: Arc<dyn Backend>) {
     hidden(threads.thread(&eve, thread).await);
     hidden(threads.messages(&eve, thread, None, 10).await);
     hidden(threads.delete(&eve, thread).await);
-    assert!(
-        threads
-            .threads(&eve, None, 10)
-            .await
-            .unwrap()
-            .items
-            .is_empty()
-    );
+    assert!(threads.threads(&eve, None, 10).await.unwrap().items.is_empty());
     let kept = threads.messages(&ada, thread, None, 10).await.unwrap();
     assert_eq!(kept.items.len(), 1);
 }
@@ -95,10 +77,7 @@ async fn files_are_their_users_own(backend: Arc<dyn Backend>) {
     let bench = Bench::open(&*backend).await;
     let (ada, eve) = (bench.user(), bench.user());
     let (files, file) = (&bench.stores.files, FileId::new(&*bench.clock));
-    files
-        .put(&ada, file, "a.csv", body(&[b"mine"]))
-        .await
-        .unwrap();
+    files.put(&ada, file, "a.csv", body(&[b"mine"])).await.unwrap();
     hidden(files.info(&eve, file).await);
     hidden(files.open(&eve, file).await);
     hidden(files.delete(&eve, file).await);
@@ -114,28 +93,15 @@ async fn artifacts_are_their_users_own(backend: Arc<dyn Backend>) {
     let artifacts = &bench.stores.artifacts;
     let run = bench.new_run(bench.thread()).run;
     let content = Bytes::from_static(b"mine");
-    let info = artifacts.put(
-        &ada,
-        run,
-        "report.json",
-        "application/json",
-        content.clone(),
-    );
+    let info = artifacts.put(&ada, run, "report.json", "application/json", content.clone());
     let info = info.await.unwrap();
     hidden(artifacts.read(&eve, info.artifact).await);
     for name in ["report.json", "other.json"] {
-        hidden(
-            artifacts
-                .put(&eve, run, name, "text/plain", content.clone())
-                .await,
-        );
+        hidden(artifacts.put(&eve, run, name, "text/plain", content.clone()).await);
     }
     assert!(artifacts.list(&eve, run).await.unwrap().is_empty());
     artifacts.delete(&eve, run).await.unwrap();
-    assert_eq!(
-        artifacts.read(&ada, info.artifact).await.unwrap(),
-        (info, content)
-    );
+    assert_eq!(artifacts.read(&ada, info.artifact).await.unwrap(), (info, content));
 }
 
 async fn sessions_are_their_users_own(backend: Arc<dyn Backend>) {

@@ -31,10 +31,7 @@ cases!("lease":
 );
 
 async fn the_oldest_run_with_a_place_comes_first(backend: Arc<dyn Backend>) {
-    let limits = RunLimits {
-        running: 1,
-        ..RunLimits::default()
-    };
+    let limits = RunLimits { running: 1, ..RunLimits::default() };
     let bench = Bench::with_runs(&*backend, limits).await;
     let (ada, bob) = (bench.user(), bench.user());
     let mut started = Vec::new();
@@ -99,10 +96,7 @@ async fn a_conversation_runs_one_at_a_time(backend: Arc<dyn Backend>) {
 }
 
 async fn a_child_uses_the_place_of_its_parent(backend: Arc<dyn Backend>) {
-    let limits = RunLimits {
-        running: 1,
-        ..RunLimits::default()
-    };
+    let limits = RunLimits { running: 1, ..RunLimits::default() };
     let bench = Bench::with_runs(&*backend, limits).await;
     let user = bench.user();
     let parent = bench.running(&user).await;
@@ -120,10 +114,7 @@ async fn a_lease_that_ran_out_is_taken_over(backend: Arc<dyn Backend>) {
     let bench = Bench::open(&*backend).await;
     let user = bench.user();
     let first = bench.running(&user).await;
-    bench
-        .append(&first.lease, 1, vec![thought(1)], None)
-        .await
-        .unwrap();
+    bench.append(&first.lease, 1, vec![thought(1)], None).await.unwrap();
     bench.clock.advance(Duration::from_millis(14_000));
     assert!(bench.claim(bench.node(), 10).await.is_empty());
     bench.clock.advance(Duration::from_millis(1_001));
@@ -134,12 +125,7 @@ async fn a_lease_that_ran_out_is_taken_over(backend: Arc<dyn Backend>) {
     bench.clock.advance(Duration::from_secs(16));
     let third = bench.claim(bench.node(), 10).await.remove(0);
     assert_eq!(third.attempt, 3);
-    let view = bench
-        .stores
-        .runs
-        .view(&user, third.lease.run)
-        .await
-        .unwrap();
+    let view = bench.stores.runs.view(&user, third.lease.run).await.unwrap();
     assert_eq!((view.attempt, view.state), (3, RunState::Running));
 }
 
@@ -147,14 +133,8 @@ async fn a_late_writer_still_counts_while_nobody_took_over(backend: Arc<dyn Back
     let bench = Bench::open(&*backend).await;
     let lease = bench.running(&bench.user()).await.lease;
     bench.clock.advance(Duration::from_secs(60));
-    bench
-        .append(&lease, 1, vec![thought(1)], None)
-        .await
-        .unwrap();
-    assert!(
-        bench.claim(bench.node(), 10).await.is_empty(),
-        "that renewed it"
-    );
+    bench.append(&lease, 1, vec![thought(1)], None).await.unwrap();
+    assert!(bench.claim(bench.node(), 10).await.is_empty(), "that renewed it");
 }
 
 async fn a_zombie_is_fenced(backend: Arc<dyn Backend>) {
@@ -162,40 +142,18 @@ async fn a_zombie_is_fenced(backend: Arc<dyn Backend>) {
     let user = bench.user();
     let zombie = bench.running(&user).await.lease;
     let batch = bench.batch(&zombie, 1, vec![thought(1)], None);
-    bench
-        .stores
-        .runs
-        .append(&zombie, batch.clone())
-        .await
-        .unwrap();
+    bench.stores.runs.append(&zombie, batch.clone()).await.unwrap();
     bench.clock.advance(Duration::from_secs(16));
     let lease = bench.claim(bench.node(), 10).await.remove(0).lease;
     // What it had written is answered; anything new is refused.
-    assert_eq!(
-        bench
-            .stores
-            .runs
-            .append(&zombie, batch.clone())
-            .await
-            .unwrap()
-            .head,
-        2
-    );
-    for (events, transition) in [
-        (vec![thought(2)], None),
-        (vec![], None),
-        (vec![completed()], Some(RunState::Completed)),
-    ] {
-        let error = bench
-            .append(&zombie, 2, events, transition)
-            .await
-            .unwrap_err();
+    assert_eq!(bench.stores.runs.append(&zombie, batch.clone()).await.unwrap().head, 2);
+    for (events, transition) in
+        [(vec![thought(2)], None), (vec![], None), (vec![completed()], Some(RunState::Completed))]
+    {
+        let error = bench.append(&zombie, 2, events, transition).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Fenced);
     }
-    bench
-        .append(&lease, 2, vec![thought(3)], None)
-        .await
-        .unwrap();
+    bench.append(&lease, 2, vec![thought(3)], None).await.unwrap();
     let error = bench.stores.runs.append(&zombie, batch).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Fenced);
     assert_eq!(bench.log(&user, lease.run).await.len(), 3);
@@ -213,18 +171,12 @@ async fn a_renewal_keeps_the_lease(backend: Arc<dyn Backend>) {
 }
 
 async fn a_run_that_waits_holds_no_place(backend: Arc<dyn Backend>) {
-    let limits = RunLimits {
-        running: 1,
-        ..RunLimits::default()
-    };
+    let limits = RunLimits { running: 1, ..RunLimits::default() };
     let bench = Bench::with_runs(&*backend, limits).await;
     let user = bench.user();
     let waiting = bench.running(&user).await.lease;
     let mut work = bench.stores.wakeup.listen(Topic::Work);
-    bench
-        .append(&waiting, 1, vec![thought(1)], Some(RunState::Waiting))
-        .await
-        .unwrap();
+    bench.append(&waiting, 1, vec![thought(1)], Some(RunState::Waiting)).await.unwrap();
     woken(&mut work).await;
     let inbox = bench.stores.runs.inbox(&user, 0, 10).await.unwrap();
     assert_eq!(inbox.entries[1].state, RunState::Waiting);
@@ -241,10 +193,7 @@ async fn a_decision_makes_a_waiting_run_claimable(backend: Arc<dyn Backend>) {
     let bench = Bench::open(&*backend).await;
     let user = bench.user();
     let first = bench.running(&user).await.lease;
-    bench
-        .append(&first, 1, vec![], Some(RunState::Waiting))
-        .await
-        .unwrap();
+    bench.append(&first, 1, vec![], Some(RunState::Waiting)).await.unwrap();
     let approval = ApprovalId::new(&*bench.clock);
     let mut work = bench.stores.wakeup.listen(Topic::Work);
     let state = bench
@@ -268,32 +217,18 @@ async fn what_was_asked_meanwhile_is_looked_at_before_waiting(backend: Arc<dyn B
     let user = bench.user();
     let lease = bench.running(&user).await.lease;
     let stop = Signal::Stop(StepId(2));
-    bench
-        .stores
-        .runs
-        .signal(&user, lease.run, stop)
-        .await
-        .unwrap();
-    bench
-        .append(&lease, 1, vec![], Some(RunState::Waiting))
-        .await
-        .unwrap();
+    bench.stores.runs.signal(&user, lease.run, stop).await.unwrap();
+    bench.append(&lease, 1, vec![], Some(RunState::Waiting)).await.unwrap();
     let claimed = bench.claim(bench.node(), 10).await.remove(0);
     assert_eq!(claimed.signals.stopped, [StepId(2)]);
-    bench
-        .append(&claimed.lease, 1, vec![], Some(RunState::Waiting))
-        .await
-        .unwrap();
+    bench.append(&claimed.lease, 1, vec![], Some(RunState::Waiting)).await.unwrap();
     assert!(bench.claim(bench.node(), 10).await.is_empty());
 }
 
 async fn a_run_can_be_given_back(backend: Arc<dyn Backend>) {
     let bench = Bench::open(&*backend).await;
     let lease = bench.running(&bench.user()).await.lease;
-    bench
-        .append(&lease, 1, vec![thought(1)], Some(RunState::Queued))
-        .await
-        .unwrap();
+    bench.append(&lease, 1, vec![thought(1)], Some(RunState::Queued)).await.unwrap();
     let error = bench.append(&lease, 2, vec![], None).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Fenced);
     let again = bench.claim(bench.node(), 10).await.remove(0);
@@ -301,35 +236,21 @@ async fn a_run_can_be_given_back(backend: Arc<dyn Backend>) {
 }
 
 async fn a_queued_run_that_is_cancelled_is_claimable_at_once(backend: Arc<dyn Backend>) {
-    let limits = RunLimits {
-        running: 1,
-        ..RunLimits::default()
-    };
+    let limits = RunLimits { running: 1, ..RunLimits::default() };
     let bench = Bench::with_runs(&*backend, limits).await;
     let user = bench.user();
     bench.running(&user).await;
     let queued = bench.start(&user).await;
     assert!(bench.claim(bench.node(), 10).await.is_empty());
-    let state = bench
-        .stores
-        .runs
-        .signal(&user, queued.run, Signal::Cancel)
-        .await
-        .unwrap();
+    let state = bench.stores.runs.signal(&user, queued.run, Signal::Cancel).await.unwrap();
     assert_eq!(state, RunState::Cancelling);
     let claimed = bench.claim(bench.node(), 10).await.remove(0);
     assert_eq!(claimed.lease.run, queued.run);
     assert_eq!(claimed.signals.cancelled_by, Some(user.user()));
     let events = vec![cancelled(user.user())];
-    bench
-        .append(&claimed.lease, 1, events, Some(RunState::Cancelled))
-        .await
-        .unwrap();
+    bench.append(&claimed.lease, 1, events, Some(RunState::Cancelled)).await.unwrap();
     let view = bench.stores.runs.view(&user, queued.run).await.unwrap();
-    assert_eq!(
-        (view.state, view.snapshot.state),
-        (RunState::Cancelled, RunState::Cancelled)
-    );
+    assert_eq!((view.state, view.snapshot.state), (RunState::Cancelled, RunState::Cancelled));
 }
 
 async fn a_cancel_reaches_the_writer(backend: Arc<dyn Backend>) {
@@ -337,20 +258,12 @@ async fn a_cancel_reaches_the_writer(backend: Arc<dyn Backend>) {
     let user = bench.user();
     let lease = bench.running(&user).await.lease;
     let mut signals = bench.stores.wakeup.listen(Topic::Signals(lease.run));
-    bench
-        .stores
-        .runs
-        .signal(&user, lease.run, Signal::Cancel)
-        .await
-        .unwrap();
+    bench.stores.runs.signal(&user, lease.run, Signal::Cancel).await.unwrap();
     woken(&mut signals).await;
     let answer = bench.append(&lease, 1, vec![], None).await.unwrap();
     assert_eq!(answer.signals.cancelled_by, Some(user.user()));
     // It stays a cancel, whatever the writer says, until the run has ended.
-    bench
-        .append(&lease, 1, vec![], Some(RunState::Running))
-        .await
-        .unwrap();
+    bench.append(&lease, 1, vec![], Some(RunState::Running)).await.unwrap();
     let view = bench.stores.runs.view(&user, lease.run).await.unwrap();
     assert_eq!(view.state, RunState::Cancelling);
     bench.clock.advance(Duration::from_secs(16));
@@ -363,19 +276,12 @@ async fn the_first_decision_counts(backend: Arc<dyn Backend>) {
     let user = bench.user();
     let lease = bench.running(&user).await.lease;
     let (runs, approval) = (&bench.stores.runs, ApprovalId::new(&*bench.clock));
-    runs.signal(&user, lease.run, decide(approval, Decision::Deny))
-        .await
-        .unwrap();
-    let error = runs
-        .signal(&user, lease.run, decide(approval, Decision::Approve))
-        .await
-        .unwrap_err();
+    runs.signal(&user, lease.run, decide(approval, Decision::Deny)).await.unwrap();
+    let error =
+        runs.signal(&user, lease.run, decide(approval, Decision::Approve)).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Conflict);
     let answer = bench.append(&lease, 1, vec![], None).await.unwrap();
-    assert_eq!(
-        answer.signals.decided,
-        [(approval, Decision::Deny, user.user())]
-    );
+    assert_eq!(answer.signals.decided, [(approval, Decision::Deny, user.user())]);
 }
 
 async fn a_signal_to_a_run_that_has_ended_does_nothing(backend: Arc<dyn Backend>) {
@@ -383,20 +289,11 @@ async fn a_signal_to_a_run_that_has_ended_does_nothing(backend: Arc<dyn Backend>
     let user = bench.user();
     let lease = bench.running(&user).await.lease;
     bench.complete(&lease, 1).await.unwrap();
-    let state = bench
-        .stores
-        .runs
-        .signal(&user, lease.run, Signal::Cancel)
-        .await
-        .unwrap();
+    let state = bench.stores.runs.signal(&user, lease.run, Signal::Cancel).await.unwrap();
     assert_eq!(state, RunState::Completed);
     assert!(bench.claim(bench.node(), 10).await.is_empty());
 }
 
 fn decide(approval: ApprovalId, decision: Decision) -> Signal {
-    Signal::Decide {
-        approval,
-        digest: "d".into(),
-        decision,
-    }
+    Signal::Decide { approval, digest: "d".into(), decision }
 }

@@ -36,14 +36,9 @@ pub(super) type Taken = (RunId, u64, u32, u64, Signals);
 
 impl Model {
     pub(super) fn new(limits: RunLimits) -> Self {
-        Self {
-            limits,
-            runs: Vec::new(),
-            inbox: Vec::new(),
-        }
+        Self { limits, runs: Vec::new(), inbox: Vec::new() }
     }
 
-    /// `first` is looked up only when the run is new.
     pub(super) fn start(&mut self, user: UserId, new: &NewRun) -> Result<(RunId, bool), Kind> {
         let same = |run: &&ModelRun| run.user == user && run.new.request == new.request;
         if let Some(known) = self.runs.iter().find(same) {
@@ -78,20 +73,14 @@ impl Model {
             self.runs.pop();
             return Err(Kind::TooManyRuns);
         }
-        let begins = if runs_now {
-            RunState::Running
-        } else {
-            RunState::Queued
-        };
+        let begins = if runs_now { RunState::Running } else { RunState::Queued };
         self.inbox.push((user, new.run, begins));
         Ok((new.run, true))
     }
 
     pub(super) fn claim(&mut self, node: NodeId, max: usize, now: Timestamp) -> Vec<Taken> {
         for run in &mut self.runs {
-            run.aged |= run
-                .ended
-                .is_some_and(|ended| now.since(ended) >= self.limits.history_age);
+            run.aged |= run.ended.is_some_and(|ended| now.since(ended) >= self.limits.history_age);
         }
         let idle = |run: &ModelRun| run.held.is_none() && run.ended.is_none();
         let child = |run: &ModelRun| run.new.parent.is_some() && run.state == RunState::Queued;
@@ -190,15 +179,8 @@ impl Model {
                 run.signals.stopped.retain(|known| known != step);
                 run.signals.stopped.push(*step);
             }
-            Signal::Decide {
-                approval, decision, ..
-            } => {
-                if run
-                    .signals
-                    .decided
-                    .iter()
-                    .any(|(known, ..)| known == approval)
-                {
+            Signal::Decide { approval, decision, .. } => {
+                if run.signals.decided.iter().any(|(known, ..)| known == approval) {
                     return Err(Kind::Conflict);
                 }
                 run.signals.decided.push((*approval, *decision, user));

@@ -50,19 +50,13 @@ async fn a_start_puts_the_first_event_and_the_inbox_entry_on_record(backend: Arc
     };
     assert_eq!(first.event, begins);
     let view = bench.stores.runs.view(&user, started.run).await.unwrap();
-    assert_eq!(
-        (view.state, view.head, view.oldest),
-        (RunState::Queued, 1, 1)
-    );
+    assert_eq!((view.state, view.head, view.oldest), (RunState::Queued, 1, 1));
     assert_eq!((view.attempt, view.epoch), (1, first.epoch));
     let inbox = bench.stores.runs.inbox(&user, 0, 10).await.unwrap();
     assert_eq!((inbox.head, inbox.oldest, inbox.entries.len()), (1, 1, 1));
     assert_eq!(inbox.entries[0].run, started.run);
     let claimed = bench.claim(bench.node(), 10).await.remove(0);
-    assert_eq!(
-        (claimed.text.as_str(), claimed.request),
-        ("a question", new.request)
-    );
+    assert_eq!((claimed.text.as_str(), claimed.request), ("a question", new.request));
     assert_eq!(claimed.principal.user(), user.user());
     assert_eq!((claimed.attempt, claimed.lease.head), (1, 1));
 }
@@ -129,20 +123,13 @@ async fn many_starts_of_one_request_at_once_are_one_run(backend: Arc<dyn Backend
 }
 
 async fn a_run_without_a_place_begins_as_queued(backend: Arc<dyn Backend>) {
-    let limits = RunLimits {
-        running: 2,
-        ..RunLimits::default()
-    };
+    let limits = RunLimits { running: 2, ..RunLimits::default() };
     let bench = Bench::with_runs(&*backend, limits).await;
     let (user, thread) = (bench.user(), bench.thread());
     let mut begins = Vec::new();
     for thread in [thread, thread, bench.thread(), bench.thread()] {
         let started = bench.start_in(&user, thread).await;
-        match bench.log(&user, started.run).await[0]
-            .decode()
-            .unwrap()
-            .event
-        {
+        match bench.log(&user, started.run).await[0].decode().unwrap().event {
             Event::RunStarted { state, .. } => begins.push(state),
             other => panic!("{other:?}"),
         }
@@ -152,23 +139,14 @@ async fn a_run_without_a_place_begins_as_queued(backend: Arc<dyn Backend>) {
 }
 
 async fn a_queue_has_an_end(backend: Arc<dyn Backend>) {
-    let limits = RunLimits {
-        running: 1,
-        queued: 2,
-        ..RunLimits::default()
-    };
+    let limits = RunLimits { running: 1, queued: 2, ..RunLimits::default() };
     let bench = Bench::with_runs(&*backend, limits).await;
     let user = bench.user();
     for _ in 0..3 {
         bench.start(&user).await;
     }
     let refused = bench.new_run(bench.thread());
-    let error = bench
-        .stores
-        .runs
-        .start(&user, refused.clone())
-        .await
-        .unwrap_err();
+    let error = bench.stores.runs.start(&user, refused.clone()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::TooManyRuns);
     bench.start(&bench.user()).await;
     let claimed = bench.claim(bench.node(), 1).await.remove(0);
@@ -189,19 +167,8 @@ async fn a_batch_is_all_or_nothing(backend: Arc<dyn Backend>) {
     let error = bench.stores.runs.append(&lease, holed).await.unwrap_err();
     assert_eq!(error.kind(), Kind::BadRequest);
     let log = bench.log(&user, lease.run).await;
-    let names: Vec<&str> = log
-        .iter()
-        .map(|e| e.decode().unwrap().event.name())
-        .collect();
-    assert_eq!(
-        names,
-        [
-            "run_started",
-            "agent_started",
-            "agent_thinking",
-            "agent_completed"
-        ]
-    );
+    let names: Vec<&str> = log.iter().map(|e| e.decode().unwrap().event.name()).collect();
+    assert_eq!(names, ["run_started", "agent_started", "agent_thinking", "agent_completed"]);
 }
 
 async fn a_batch_has_to_follow_the_head(backend: Arc<dyn Backend>) {
@@ -209,10 +176,7 @@ async fn a_batch_has_to_follow_the_head(backend: Arc<dyn Backend>) {
     let user = bench.user();
     let lease = bench.running(&user).await.lease;
     for after in [0, 2, 99] {
-        let error = bench
-            .append(&lease, after, vec![thought(1)], None)
-            .await
-            .unwrap_err();
+        let error = bench.append(&lease, after, vec![thought(1)], None).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Conflict);
     }
     assert_eq!(bench.log(&user, lease.run).await.len(), 1);
@@ -223,22 +187,12 @@ async fn the_same_batch_again_is_answered_as_the_first_time(backend: Arc<dyn Bac
     let user = bench.user();
     let lease = bench.running(&user).await.lease;
     let batch = bench.batch(&lease, 1, vec![begun(1), thought(1)], None);
-    let first = bench
-        .stores
-        .runs
-        .append(&lease, batch.clone())
-        .await
-        .unwrap();
+    let first = bench.stores.runs.append(&lease, batch.clone()).await.unwrap();
     bench.log(&user, lease.run).await;
     let again = bench.stores.runs.append(&lease, batch).await.unwrap();
     assert_eq!(first, again);
     let last = bench.batch(&lease, 3, vec![completed()], Some(RunState::Completed));
-    let first = bench
-        .stores
-        .runs
-        .append(&lease, last.clone())
-        .await
-        .unwrap();
+    let first = bench.stores.runs.append(&lease, last.clone()).await.unwrap();
     assert_eq!(bench.stores.runs.append(&lease, last).await.unwrap(), first);
     assert_eq!(bench.log(&user, lease.run).await.len(), 4);
     assert_eq!(bench.stores.runs.inbox(&user, 0, 10).await.unwrap().head, 2);
@@ -253,10 +207,7 @@ async fn of_two_writers_at_one_head_one_wins(backend: Arc<dyn Backend>) {
             .map(|_| {
                 let (bench, lease) = (bench.clone(), lease.clone());
                 tokio::spawn(async move {
-                    bench
-                        .append(&lease, after, vec![thought(9)], None)
-                        .await
-                        .is_ok()
+                    bench.append(&lease, after, vec![thought(9)], None).await.is_ok()
                 })
             })
             .collect();
@@ -281,10 +232,7 @@ async fn a_terminal_event_and_its_state_go_together(backend: Arc<dyn Backend>) {
         (vec![completed(), thought(1)], Some(RunState::Completed)),
     ];
     for (events, transition) in wrong {
-        let error = bench
-            .append(&lease, 1, events, transition)
-            .await
-            .unwrap_err();
+        let error = bench.append(&lease, 1, events, transition).await.unwrap_err();
         assert_eq!(error.kind(), Kind::BadRequest);
     }
     bench.complete(&lease, 1).await.unwrap();
@@ -303,18 +251,10 @@ async fn nothing_follows_a_terminal_event(backend: Arc<dyn Backend>) {
         (2, vec![completed()], Some(RunState::Completed)),
         (2, vec![], None),
     ] {
-        let error = bench
-            .append(&lease, after, events, transition)
-            .await
-            .unwrap_err();
+        let error = bench.append(&lease, after, events, transition).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Fenced);
     }
-    let page = bench
-        .stores
-        .runs
-        .read(&user, lease.run, 2, 10)
-        .await
-        .unwrap();
+    let page = bench.stores.runs.read(&user, lease.run, 2, 10).await.unwrap();
     assert!(page.ended && page.events.is_empty());
     assert!(bench.claim(bench.node(), 10).await.is_empty());
 }
@@ -322,20 +262,15 @@ async fn nothing_follows_a_terminal_event(backend: Arc<dyn Backend>) {
 async fn a_checkpoint_is_kept_until_the_run_ends(backend: Arc<dyn Backend>) {
     let bench = Bench::open(&*backend).await;
     let lease = bench.running(&bench.user()).await.lease;
-    let checkpoint = |state: &'static [u8]| Checkpoint {
-        version: 3,
-        state: Bytes::from_static(state),
-    };
+    let checkpoint =
+        |state: &'static [u8]| Checkpoint { version: 3, state: Bytes::from_static(state) };
     let mut batch = bench.batch(&lease, 1, vec![begun(1)], None);
     batch.checkpoint = Some(checkpoint(b"one"));
     bench.stores.runs.append(&lease, batch).await.unwrap();
     let mut batch = bench.batch(&lease, 2, vec![], None);
     batch.checkpoint = Some(checkpoint(b"two"));
     bench.stores.runs.append(&lease, batch).await.unwrap();
-    bench
-        .append(&lease, 2, vec![thought(1)], None)
-        .await
-        .unwrap();
+    bench.append(&lease, 2, vec![thought(1)], None).await.unwrap();
     bench.clock.advance(Duration::from_secs(16));
     let claimed = bench.claim(bench.node(), 1).await.remove(0);
     assert_eq!(claimed.checkpoint, Some(checkpoint(b"two")));
@@ -343,10 +278,7 @@ async fn a_checkpoint_is_kept_until_the_run_ends(backend: Arc<dyn Backend>) {
 }
 
 async fn a_history_is_bounded_by_count(backend: Arc<dyn Backend>) {
-    let limits = RunLimits {
-        history_events: 40,
-        ..RunLimits::default()
-    };
+    let limits = RunLimits { history_events: 40, ..RunLimits::default() };
     let bench = Bench::with_runs(&*backend, limits).await;
     let user = bench.user();
     let lease = bench.running(&user).await.lease;
@@ -356,11 +288,7 @@ async fn a_history_is_bounded_by_count(backend: Arc<dyn Backend>) {
         head = bench.append(&lease, head, events, None).await.unwrap().head;
         let view = bench.stores.runs.view(&user, lease.run).await.unwrap();
         assert!(view.head + 1 - view.oldest <= 40);
-        assert_eq!(
-            view.snapshot.steps.len(),
-            step as usize,
-            "detail goes, the outcome stays"
-        );
+        assert_eq!(view.snapshot.steps.len(), step as usize, "detail goes, the outcome stays");
     }
     bench.complete(&lease, head).await.unwrap();
     let log = bench.log(&user, lease.run).await;
@@ -373,26 +301,17 @@ async fn a_history_is_bounded_by_count(backend: Arc<dyn Backend>) {
 }
 
 async fn a_history_is_bounded_by_bytes(backend: Arc<dyn Backend>) {
-    let limits = RunLimits {
-        history_bytes: 20_000,
-        ..RunLimits::default()
-    };
+    let limits = RunLimits { history_bytes: 20_000, ..RunLimits::default() };
     let bench = Bench::with_runs(&*backend, limits).await;
     let user = bench.user();
     let lease = bench.running(&user).await.lease;
     for after in 1..30 {
-        bench
-            .append(&lease, after, vec![thought(3_000)], None)
-            .await
-            .unwrap();
+        bench.append(&lease, after, vec![thought(3_000)], None).await.unwrap();
         let log = bench.log(&user, lease.run).await;
         let bytes: usize = log.iter().map(|event| event.json.len()).sum();
         assert!(bytes <= 20_000, "{bytes}");
     }
-    bench
-        .append(&lease, 30, vec![thought(30_000)], None)
-        .await
-        .unwrap();
+    bench.append(&lease, 30, vec![thought(30_000)], None).await.unwrap();
     let log = bench.log(&user, lease.run).await;
     assert_eq!(log.len(), 1, "the last event stays, whatever its size");
 }
@@ -401,10 +320,7 @@ async fn a_history_goes_after_its_age_and_the_outcome_stays(backend: Arc<dyn Bac
     let bench = Bench::open(&*backend).await;
     let user = bench.user();
     let lease = bench.running(&user).await.lease;
-    bench
-        .append(&lease, 1, vec![begun(1), ended(1)], None)
-        .await
-        .unwrap();
+    bench.append(&lease, 1, vec![begun(1), ended(1)], None).await.unwrap();
     bench.complete(&lease, 3).await.unwrap();
     let before = bench.stores.runs.view(&user, lease.run).await.unwrap();
     bench.clock.advance(Duration::from_secs(23 * 3600));
@@ -415,10 +331,7 @@ async fn a_history_goes_after_its_age_and_the_outcome_stays(backend: Arc<dyn Bac
     assert!(bench.log(&user, lease.run).await.is_empty());
     let after = bench.stores.runs.view(&user, lease.run).await.unwrap();
     assert_eq!((after.head, after.oldest), (4, 5));
-    assert_eq!(
-        (after.snapshot, after.state),
-        (before.snapshot, before.state)
-    );
+    assert_eq!((after.snapshot, after.state), (before.snapshot, before.state));
     let again = bench.claim(bench.node(), 1).await;
     assert!(again.is_empty());
 }
@@ -431,29 +344,14 @@ async fn a_page_is_bounded(backend: Arc<dyn Backend>) {
         let events = (0..10).map(|_| thought(8_000)).collect();
         bench.append(&lease, after, events, None).await.unwrap();
     }
-    let page = bench
-        .stores
-        .runs
-        .read(&user, lease.run, 0, 1_000)
-        .await
-        .unwrap();
+    let page = bench.stores.runs.read(&user, lease.run, 0, 1_000).await.unwrap();
     let bytes: usize = page.events.iter().map(|event| event.json.len()).sum();
     assert!((200_000..=262_144).contains(&bytes), "{bytes}");
     assert_eq!((page.head, page.oldest, page.ended), (201, 1, false));
-    let few = bench
-        .stores
-        .runs
-        .read(&user, lease.run, 5, 3)
-        .await
-        .unwrap();
+    let few = bench.stores.runs.read(&user, lease.run, 5, 3).await.unwrap();
     let numbers: Vec<u64> = few.events.iter().map(|event| event.seq).collect();
     assert_eq!(numbers, [6, 7, 8]);
-    let none = bench
-        .stores
-        .runs
-        .read(&user, lease.run, u64::MAX, 3)
-        .await
-        .unwrap();
+    let none = bench.stores.runs.read(&user, lease.run, u64::MAX, 3).await.unwrap();
     assert!(none.events.is_empty());
 }
 
@@ -468,10 +366,7 @@ async fn a_log_wakes_those_who_listen(backend: Arc<dyn Backend>) {
     woken(&mut inbox).await;
     let lease = bench.claim(bench.node(), 1).await.remove(0).lease;
     let mut run = wakeup.listen(Topic::Run(started.run));
-    bench
-        .append(&lease, 1, vec![thought(1)], None)
-        .await
-        .unwrap();
+    bench.append(&lease, 1, vec![thought(1)], None).await.unwrap();
     woken(&mut run).await;
     bench.complete(&lease, 2).await.unwrap();
     woken(&mut run).await;
@@ -483,10 +378,7 @@ async fn a_log_wakes_those_who_listen(backend: Arc<dyn Backend>) {
 pub(super) async fn woken(woken: &mut crate::run::Woken) {
     let before = tokio::time::Instant::now();
     woken.wait(Duration::from_secs(20)).await;
-    assert!(
-        before.elapsed() < Duration::from_secs(10),
-        "no wake-up came"
-    );
+    assert!(before.elapsed() < Duration::from_secs(10), "no wake-up came");
 }
 
 async fn a_conversation_is_forgotten_when_its_runs_have_ended(backend: Arc<dyn Backend>) {
@@ -500,22 +392,11 @@ async fn a_conversation_is_forgotten_when_its_runs_have_ended(backend: Arc<dyn B
     for claimed in bench.claim(bench.node(), 2).await {
         bench.complete(&claimed.lease, 1).await.unwrap();
     }
-    assert_eq!(
-        bench.stores.runs.forget(&user, thread).await.unwrap(),
-        [new.run]
-    );
+    assert_eq!(bench.stores.runs.forget(&user, thread).await.unwrap(), [new.run]);
     let error = bench.stores.runs.view(&user, new.run).await.unwrap_err();
     assert_eq!(error.kind(), Kind::NotFound);
     bench.stores.runs.view(&user, kept.run).await.unwrap();
-    assert!(
-        bench
-            .stores
-            .runs
-            .forget(&user, thread)
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    assert!(bench.stores.runs.forget(&user, thread).await.unwrap().is_empty());
     let again = bench.stores.runs.start(&user, new).await.unwrap();
     assert!(again.created, "its request ids went with it");
 }

@@ -25,20 +25,14 @@ async fn a_backlog_and_then_the_tail_are_delivered_once(backend: Arc<dyn Backend
     let user = bench.user();
     let lease = bench.running(&user).await.lease;
     for after in 1..400 {
-        bench
-            .append(&lease, after, vec![thought(5)], None)
-            .await
-            .unwrap();
+        bench.append(&lease, after, vec![thought(5)], None).await.unwrap();
     }
     let mut reader = Reader::new(&bench, &user, lease.run);
     let writer = {
         let bench = bench.clone();
         tokio::spawn(async move {
             for after in 400..450 {
-                bench
-                    .append(&lease, after, vec![thought(5)], None)
-                    .await
-                    .unwrap();
+                bench.append(&lease, after, vec![thought(5)], None).await.unwrap();
             }
             bench.complete(&lease, 450).await.unwrap();
         })
@@ -62,10 +56,7 @@ async fn what_is_written_while_a_reader_opens_is_not_missed(backend: Arc<dyn Bac
                 })
             })
             .collect();
-        bench
-            .append(&lease, 1, vec![thought(5)], None)
-            .await
-            .unwrap();
+        bench.append(&lease, 1, vec![thought(5)], None).await.unwrap();
         bench.complete(&lease, 2).await.unwrap();
         for reader in readers {
             assert_eq!(reader.await.unwrap(), 3);
@@ -96,9 +87,7 @@ async fn readers_that_come_and_go_see_each_number_once(backend: Arc<dyn Backend>
         let mut random = Random::seeded(seed);
         let mut head = 1;
         for _ in 0..60 {
-            let events = (0..=random.below(6))
-                .map(|_| thought(random.below(50)))
-                .collect();
+            let events = (0..=random.below(6)).map(|_| thought(random.below(50))).collect();
             head = bench.append(&lease, head, events, None).await.unwrap().head;
             if random.once_in(3) {
                 tokio::task::yield_now().await;
@@ -114,46 +103,25 @@ async fn readers_that_come_and_go_see_each_number_once(backend: Arc<dyn Backend>
 }
 
 async fn a_reader_behind_a_trimmed_log_is_reset(backend: Arc<dyn Backend>) {
-    let limits = RunLimits {
-        history_events: 8,
-        ..RunLimits::default()
-    };
+    let limits = RunLimits { history_events: 8, ..RunLimits::default() };
     let bench = Bench::with_runs(&*backend, limits).await;
     let user = bench.user();
     let lease = bench.running(&user).await.lease;
     for after in 1..30 {
-        bench
-            .append(&lease, after, vec![thought(5)], None)
-            .await
-            .unwrap();
+        bench.append(&lease, after, vec![thought(5)], None).await.unwrap();
     }
     let view = bench.stores.runs.view(&user, lease.run).await.unwrap();
-    let position = |after| Position {
-        epoch: Some(view.epoch),
-        after,
-    };
-    let mut behind = bench
-        .subscribe(&user, lease.run, position(view.oldest - 2))
-        .await;
+    let position = |after| Position { epoch: Some(view.epoch), after };
+    let mut behind = bench.subscribe(&user, lease.run, position(view.oldest - 2)).await;
     assert!(!behind.recovered());
     match behind.next().await.unwrap() {
-        Delivery::Reset {
-            reason,
-            epoch,
-            head,
-            snapshot,
-        } => {
-            assert_eq!(
-                (reason, epoch, head),
-                (ResetReason::Trimmed, view.epoch, 30)
-            );
+        Delivery::Reset { reason, epoch, head, snapshot } => {
+            assert_eq!((reason, epoch, head), (ResetReason::Trimmed, view.epoch, 30));
             assert_eq!(snapshot, view.snapshot);
         }
         other => panic!("{other:?}"),
     }
-    let mut just = bench
-        .subscribe(&user, lease.run, position(view.oldest - 1))
-        .await;
+    let mut just = bench.subscribe(&user, lease.run, position(view.oldest - 1)).await;
     assert!(just.recovered());
     match just.next().await.unwrap() {
         Delivery::Events(events) => assert_eq!(events[0].seq, view.oldest),
@@ -166,18 +134,10 @@ async fn a_reader_ahead_of_the_log_or_of_another_epoch_is_reset(backend: Arc<dyn
     let user = bench.user();
     let lease = bench.running(&user).await.lease;
     for (epoch, after) in [(lease.epoch, 9), (Epoch::new(&*bench.clock), 1)] {
-        let position = Position {
-            epoch: Some(epoch),
-            after,
-        };
+        let position = Position { epoch: Some(epoch), after };
         let mut reader = bench.subscribe(&user, lease.run, position).await;
         match reader.next().await.unwrap() {
-            Delivery::Reset {
-                reason,
-                epoch,
-                head,
-                ..
-            } => {
+            Delivery::Reset { reason, epoch, head, .. } => {
                 assert_eq!((reason, epoch, head), (ResetReason::Epoch, lease.epoch, 1));
             }
             other => panic!("{other:?}"),
@@ -194,10 +154,7 @@ async fn a_reader_that_has_all_of_an_ended_run_is_told_so(backend: Arc<dyn Backe
         // Also after its history has gone.
         bench.clock.advance(Duration::from_secs(3_600 * hours));
         bench.claim(bench.node(), 1).await;
-        let position = Position {
-            epoch: Some(lease.epoch),
-            after: 2,
-        };
+        let position = Position { epoch: Some(lease.epoch), after: 2 };
         let mut reader = bench.subscribe(&user, lease.run, position).await;
         let end = reader.next().await.unwrap();
         assert_eq!(end, Delivery::End(RunState::Completed));
@@ -216,14 +173,7 @@ struct Reader {
 
 impl Reader {
     fn new(bench: &Bench, user: &Principal, run: RunId) -> Self {
-        Self {
-            bench: bench.clone(),
-            user: user.clone(),
-            run,
-            epoch: None,
-            cursor: 0,
-            resets: 0,
-        }
+        Self { bench: bench.clone(), user: user.clone(), run, epoch: None, cursor: 0, resets: 0 }
     }
 
     async fn read_to_end(&mut self) {
@@ -244,10 +194,7 @@ impl Reader {
 
     /// One connection of at most so many deliveries; says whether the end was seen.
     async fn read(&mut self, deliveries: usize) -> bool {
-        let position = Position {
-            epoch: self.epoch,
-            after: self.cursor,
-        };
+        let position = Position { epoch: self.epoch, after: self.cursor };
         let mut subscription = self.bench.subscribe(&self.user, self.run, position).await;
         for _ in 0..deliveries {
             let next = tokio::time::timeout(PATIENCE, subscription.next());

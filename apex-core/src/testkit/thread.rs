@@ -37,15 +37,9 @@ async fn a_conversation_begins_with_its_first_message(backend: Arc<dyn Backend>)
     threads.add(&user, thread, answer.clone()).await.unwrap();
     let found = threads.thread(&user, thread).await.unwrap();
     assert_eq!(found.title, "Where does the money go?");
-    assert_eq!(
-        (found.created_at, found.updated_at),
-        (question.at, answer.at)
-    );
+    assert_eq!((found.created_at, found.updated_at), (question.at, answer.at));
     let messages = threads.messages(&user, thread, None, 10).await.unwrap();
-    assert_eq!(
-        (messages.items, messages.next),
-        (vec![question, answer], None)
-    );
+    assert_eq!((messages.items, messages.next), (vec![question, answer], None));
 }
 
 async fn the_same_message_again_changes_nothing(backend: Arc<dyn Backend>) {
@@ -54,18 +48,11 @@ async fn the_same_message_again_changes_nothing(backend: Arc<dyn Backend>) {
     let first = message(&bench, Role::User, "one");
     threads.add(&user, thread, first.clone()).await.unwrap();
     bench.clock.advance(Duration::from_secs(5));
-    let again = ThreadMessage {
-        text: "two".into(),
-        at: bench.clock.now(),
-        ..first.clone()
-    };
+    let again = ThreadMessage { text: "two".into(), at: bench.clock.now(), ..first.clone() };
     threads.add(&user, thread, again).await.unwrap();
     let messages = threads.messages(&user, thread, None, 10).await.unwrap();
     assert_eq!(messages.items, std::slice::from_ref(&first));
-    assert_eq!(
-        threads.thread(&user, thread).await.unwrap().updated_at,
-        first.at
-    );
+    assert_eq!(threads.thread(&user, thread).await.unwrap().updated_at, first.at);
 }
 
 async fn threads_are_paged_from_the_last_written(backend: Arc<dyn Backend>) {
@@ -82,10 +69,7 @@ async fn threads_are_paged_from_the_last_written(backend: Arc<dyn Backend>) {
             Some(known) if random.once_in(4) => *known,
             _ => bench.thread(),
         };
-        threads
-            .add(&user, thread, message(&bench, Role::User, "hi"))
-            .await
-            .unwrap();
+        threads.add(&user, thread, message(&bench, Role::User, "hi")).await.unwrap();
         written.retain(|known| *known != thread);
         written.push(thread);
     }
@@ -114,18 +98,12 @@ async fn messages_are_paged_in_order(backend: Arc<dyn Backend>) {
     for number in 0..10 {
         let message = message(&bench, Role::User, &number.to_string());
         threads.add(&user, thread, message.clone()).await.unwrap();
-        threads
-            .add(&user, bench.thread(), message.clone())
-            .await
-            .unwrap();
+        threads.add(&user, bench.thread(), message.clone()).await.unwrap();
         written.push(message);
     }
     let (mut found, mut cursor) = (Vec::new(), None);
     loop {
-        let page = threads
-            .messages(&user, thread, cursor.as_deref(), 5)
-            .await
-            .unwrap();
+        let page = threads.messages(&user, thread, cursor.as_deref(), 5).await.unwrap();
         found.extend(page.items);
         cursor = page.next;
         if cursor.is_none() {
@@ -138,10 +116,7 @@ async fn messages_are_paged_in_order(backend: Arc<dyn Backend>) {
 async fn a_strange_cursor_is_refused(backend: Arc<dyn Backend>) {
     let bench = Bench::open(&*backend).await;
     let (user, thread, threads) = (bench.user(), bench.thread(), &bench.stores.threads);
-    threads
-        .add(&user, thread, message(&bench, Role::User, "hi"))
-        .await
-        .unwrap();
+    threads.add(&user, thread, message(&bench, Role::User, "hi")).await.unwrap();
     for cursor in ["", "x", "1", "'; DROP TABLE thread; --"] {
         let listed = threads.threads(&user, Some(cursor), 5).await;
         assert_eq!(listed.unwrap_err().kind(), Kind::BadRequest);
@@ -153,10 +128,7 @@ async fn a_strange_cursor_is_refused(backend: Arc<dyn Backend>) {
 async fn a_deleted_conversation_is_gone_with_its_messages(backend: Arc<dyn Backend>) {
     let bench = Bench::open(&*backend).await;
     let (user, thread, threads) = (bench.user(), bench.thread(), &bench.stores.threads);
-    threads
-        .add(&user, thread, message(&bench, Role::User, "old"))
-        .await
-        .unwrap();
+    threads.add(&user, thread, message(&bench, Role::User, "old")).await.unwrap();
     threads.delete(&user, thread).await.unwrap();
     for answer in [
         threads.delete(&user, thread).await,

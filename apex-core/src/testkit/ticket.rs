@@ -41,27 +41,16 @@ async fn a_ticket_comes_back_as_it_was_issued_once(backend: Arc<dyn Backend>) {
     };
     for record in [full, bare] {
         tickets.issue(record.clone(), now, 32).await.unwrap();
-        assert_eq!(
-            tickets.redeem(&record.hash).await.unwrap(),
-            Some(record.clone())
-        );
+        assert_eq!(tickets.redeem(&record.hash).await.unwrap(), Some(record.clone()));
         assert_eq!(tickets.redeem(&record.hash).await.unwrap(), None);
     }
-    assert_eq!(
-        tickets.redeem(&TokenHash::of("unknown")).await.unwrap(),
-        None
-    );
+    assert_eq!(tickets.redeem(&TokenHash::of("unknown")).await.unwrap(), None);
 }
 
 async fn of_a_thousand_callers_one_gets_the_ticket(backend: Arc<dyn Backend>) {
     let bench = Bench::open(&*backend).await;
     let record = ticket(&bench, "a", bench.user().user());
-    bench
-        .stores
-        .tickets
-        .issue(record.clone(), bench.clock.now(), 32)
-        .await
-        .unwrap();
+    bench.stores.tickets.issue(record.clone(), bench.clock.now(), 32).await.unwrap();
     let callers: Vec<_> = (0..1_000)
         .map(|_| {
             let tickets = Arc::clone(&bench.stores.tickets);
@@ -77,60 +66,33 @@ async fn of_a_thousand_callers_one_gets_the_ticket(backend: Arc<dyn Backend>) {
 
 async fn unused_tickets_are_limited_per_user(backend: Arc<dyn Backend>) {
     let bench = Bench::open(&*backend).await;
-    let (ada, bob, tickets) = (
-        bench.user().user(),
-        bench.user().user(),
-        &bench.stores.tickets,
-    );
+    let (ada, bob, tickets) = (bench.user().user(), bench.user().user(), &bench.stores.tickets);
     let now = bench.clock.now();
     for token in ["1", "2", "3"] {
-        tickets
-            .issue(ticket(&bench, token, ada), now, 3)
-            .await
-            .unwrap();
+        tickets.issue(ticket(&bench, token, ada), now, 3).await.unwrap();
     }
-    let refused = tickets
-        .issue(ticket(&bench, "4", ada), now, 3)
-        .await
-        .unwrap_err();
+    let refused = tickets.issue(ticket(&bench, "4", ada), now, 3).await.unwrap_err();
     assert_eq!(refused.kind(), Kind::RateLimited);
     assert_eq!(refused.retry_after(), Some(Duration::from_secs(30)));
     assert_eq!(tickets.redeem(&TokenHash::of("4")).await.unwrap(), None);
-    tickets
-        .issue(ticket(&bench, "5", bob), now, 3)
-        .await
-        .unwrap();
+    tickets.issue(ticket(&bench, "5", bob), now, 3).await.unwrap();
     tickets.redeem(&TokenHash::of("1")).await.unwrap().unwrap();
-    tickets
-        .issue(ticket(&bench, "6", ada), now, 3)
-        .await
-        .unwrap();
+    tickets.issue(ticket(&bench, "6", ada), now, 3).await.unwrap();
     // Those that have lapsed do not count.
     bench.clock.advance(Duration::from_secs(31));
     let now = bench.clock.now();
     for token in ["7", "8", "9"] {
-        tickets
-            .issue(ticket(&bench, token, ada), now, 3)
-            .await
-            .unwrap();
+        tickets.issue(ticket(&bench, token, ada), now, 3).await.unwrap();
     }
 }
 
 async fn a_lapsed_ticket_is_given_out_or_gone(backend: Arc<dyn Backend>) {
     let bench = Bench::open(&*backend).await;
     let record = ticket(&bench, "a", bench.user().user());
-    bench
-        .stores
-        .tickets
-        .issue(record.clone(), bench.clock.now(), 32)
-        .await
-        .unwrap();
+    bench.stores.tickets.issue(record.clone(), bench.clock.now(), 32).await.unwrap();
     bench.clock.advance(Duration::from_secs(31));
     if let Some(found) = bench.stores.tickets.redeem(&record.hash).await.unwrap() {
         assert_eq!(found, record, "its expiry is the caller's to check");
     }
-    assert_eq!(
-        bench.stores.tickets.redeem(&record.hash).await.unwrap(),
-        None
-    );
+    assert_eq!(bench.stores.tickets.redeem(&record.hash).await.unwrap(), None);
 }

@@ -109,9 +109,8 @@ impl Walk {
         };
         let expected = self.model.start(user.user(), &new);
         let answer = self.bench.stores.runs.start(&user, new.clone()).await;
-        let answer = answer
-            .map(|started| (started.run, started.created))
-            .map_err(|error| error.kind());
+        let answer =
+            answer.map(|started| (started.run, started.created)).map_err(|error| error.kind());
         assert_eq!(answer, expected, "start at {}", self.at);
         if let Ok((run, true)) = answer {
             let first = self.bench.log(&user, run).await;
@@ -129,13 +128,7 @@ impl Walk {
             .iter()
             .map(|c| {
                 let lease = &c.lease;
-                (
-                    lease.run,
-                    lease.fence,
-                    c.attempt,
-                    lease.head,
-                    c.signals.clone(),
-                )
+                (lease.run, lease.fence, c.attempt, lease.head, c.signals.clone())
             })
             .collect();
         assert_eq!(taken, expected, "claim at {}", self.at);
@@ -158,9 +151,8 @@ impl Walk {
         };
         let expected = self.model.append(&lease, &batch, self.bench.clock.now());
         let answer = self.bench.stores.runs.append(&lease, batch.clone()).await;
-        let answer = answer
-            .map(|appended| (appended.head, appended.signals))
-            .map_err(|error| error.kind());
+        let answer =
+            answer.map(|appended| (appended.head, appended.signals)).map_err(|error| error.kind());
         assert_eq!(answer, expected, "append at {}: {batch:?}", self.at);
         self.leases[place].1 = Some(batch);
     }
@@ -168,11 +160,7 @@ impl Walk {
     fn new_batch(&mut self, lease: &Lease) -> Append {
         let known = self.model.runs.iter().find(|run| run.new.run == lease.run);
         let head = known.map_or(1, |run| run.head());
-        let after = if self.random.once_in(12) {
-            head + 1
-        } else {
-            head
-        };
+        let after = if self.random.once_in(12) { head + 1 } else { head };
         let mut events: Vec<Event> = (0..self.random.below(5))
             .map(|_| {
                 let step = self.random.below(4) as u32;
@@ -237,12 +225,7 @@ impl Walk {
                 }
                 let view = view.unwrap();
                 assert_eq!(view.state, run.state, "at {}", self.at);
-                assert_eq!(
-                    (view.head, view.attempt),
-                    (run.head(), run.attempt),
-                    "at {}",
-                    self.at
-                );
+                assert_eq!((view.head, view.attempt), (run.head(), run.attempt), "at {}", self.at);
                 assert_eq!(view.snapshot, run.snapshot(), "at {}", self.at);
                 let log = self.bench.log(user, id).await;
                 let kept = usize::try_from(view.oldest).unwrap() - 1;
@@ -250,20 +233,12 @@ impl Walk {
                 assert_eq!(log.is_empty(), run.aged, "at {}", self.at);
                 assert!(log.len() <= LIMITS.history_events, "at {}", self.at);
                 let bytes: usize = log.iter().map(|event| event.json.len()).sum();
-                assert!(
-                    bytes <= LIMITS.history_bytes || log.len() == 1,
-                    "at {}",
-                    self.at
-                );
+                assert!(bytes <= LIMITS.history_bytes || log.len() == 1, "at {}", self.at);
             }
         }
         for user in &self.users {
             let page = self.bench.stores.runs.inbox(user, 0, 100).await.unwrap();
-            let all = self
-                .model
-                .inbox
-                .iter()
-                .filter(|entry| entry.0 == user.user());
+            let all = self.model.inbox.iter().filter(|entry| entry.0 == user.user());
             let all: Vec<_> = all.map(|(_, run, state)| (*run, *state)).collect();
             assert_eq!(page.head, all.len() as u64, "at {}", self.at);
             let kept = all.len().saturating_sub(LIMITS.inbox_entries);

@@ -154,10 +154,7 @@ impl Cursor {
 pub(crate) fn page<T>(mut items: Vec<T>, max: usize, cursor: impl Fn(&T) -> Cursor) -> Paged<T> {
     let more = items.len() > max;
     items.truncate(max);
-    let next = items
-        .last()
-        .filter(|_| more)
-        .map(|last| cursor(last).encode());
+    let next = items.last().filter(|_| more).map(|last| cursor(last).encode());
     Paged { items, next }
 }
 
@@ -175,10 +172,7 @@ mod tests {
 
     #[test]
     fn a_cursor_survives_text_and_refuses_other_text() {
-        let cursor = Cursor {
-            order: -3,
-            id: [0xfe; 16],
-        };
+        let cursor = Cursor { order: -3, id: [0xfe; 16] };
         assert_eq!(Cursor::decode(&cursor.encode(), "test").unwrap(), cursor);
         for other in ["", "1", "x.y", "1.", "1.zz"] {
             let error = Cursor::decode(other, "test").unwrap_err();

@@ -10,11 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 
 /// A runtime as a host would have it.
 pub(crate) fn runtime() -> Runtime {
-    Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_time()
-        .build()
-        .unwrap()
+    Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap()
 }
 
 #[derive(Debug)]
@@ -27,10 +23,7 @@ impl Backend for Memory {
     }
 
     async fn open(&self, limits: Limits, clock: Arc<dyn Clock>) -> Result<Stores> {
-        let options = memory::MemoryOptions {
-            runs: limits.runs,
-            files: limits.files,
-        };
+        let options = memory::MemoryOptions { runs: limits.runs, files: limits.files };
         Ok(memory::open(options, clock))
     }
 }

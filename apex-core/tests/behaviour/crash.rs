@@ -29,21 +29,18 @@ const KILLS: u64 = 20;
 const WORKERS: u64 = 6;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![Trial::test(
-        "sqlite::crash::what_was_acknowledged_survives_a_kill_at_any_moment",
-        || {
-            let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("apex.db");
-            let mut acknowledged = Acknowledged::default();
-            for kill in 0..KILLS {
-                kill_a_writer(&path, kill, &mut acknowledged);
-                runtime().block_on(check(&path, &acknowledged));
-            }
-            assert!(acknowledged.heads.len() > 40, "hardly anything was written");
-            assert!(acknowledged.ended.len() > 5 && acknowledged.files.len() > 5);
-            Ok(())
-        },
-    )]
+    vec![Trial::test("sqlite::crash::what_was_acknowledged_survives_a_kill_at_any_moment", || {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("apex.db");
+        let mut acknowledged = Acknowledged::default();
+        for kill in 0..KILLS {
+            kill_a_writer(&path, kill, &mut acknowledged);
+            runtime().block_on(check(&path, &acknowledged));
+        }
+        assert!(acknowledged.heads.len() > 40, "hardly anything was written");
+        assert!(acknowledged.ended.len() > 5 && acknowledged.files.len() > 5);
+        Ok(())
+    })]
 }
 
 /// What the killed processes said that they were told.
@@ -59,8 +56,7 @@ impl Acknowledged {
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
             ["head", run, head] => {
-                self.heads
-                    .insert(run.parse().unwrap(), head.parse().unwrap());
+                self.heads.insert(run.parse().unwrap(), head.parse().unwrap());
             }
             ["ended", run] => {
                 self.ended.insert(run.parse().unwrap());
@@ -129,21 +125,14 @@ async fn check(path: &Path, acknowledged: &Acknowledged) {
         assert_eq!(text, file.to_string());
     }
     // Its holder is dead, and that is known without waiting for the lease.
-    let claim = Claim {
-        node: stores.node,
-        max: 1_000,
-    };
+    let claim = Claim { node: stores.node, max: 1_000 };
     assert_eq!(stores.runs.claim(claim).await.unwrap().len(), open_runs);
 }
 
 /// Passes when the log is whole and goes at least up to `head`.
 async fn check_log(stores: &Stores, user: &Principal, run: RunId, head: u64) -> RunState {
     let view = stores.runs.view(user, run).await.unwrap();
-    assert!(
-        view.head >= head,
-        "{} of {head} acknowledged events are there",
-        view.head
-    );
+    assert!(view.head >= head, "{} of {head} acknowledged events are there", view.head);
     let mut next = 1;
     while next <= view.head {
         let page = stores.runs.read(user, run, next - 1, 1_000).await.unwrap();
@@ -152,10 +141,7 @@ async fn check_log(stores: &Stores, user: &Principal, run: RunId, head: u64) -> 
             let envelope = event.decode().unwrap();
             assert_eq!((event.seq, envelope.seq), (next, Some(next)));
             let closes = view.state.is_terminal() && next == view.head;
-            assert_eq!(
-                (event.terminal, envelope.event.is_terminal()),
-                (closes, closes)
-            );
+            assert_eq!((event.terminal, envelope.event.is_terminal()), (closes, closes));
             next += 1;
         }
     }
@@ -166,9 +152,8 @@ async fn check_log(stores: &Stores, user: &Principal, run: RunId, head: u64) -> 
 pub(crate) fn child(path: &Path) -> ! {
     runtime().block_on(async {
         let stores = open(&options(path), Arc::new(SystemClock)).unwrap();
-        let workers: Vec<_> = (0..WORKERS)
-            .map(|worker| tokio::spawn(work(stores.clone(), worker)))
-            .collect();
+        let workers: Vec<_> =
+            (0..WORKERS).map(|worker| tokio::spawn(work(stores.clone(), worker))).collect();
         for worker in workers {
             worker.await.unwrap();
         }
@@ -189,9 +174,7 @@ async fn work(stores: Stores, seed: u64) {
             claimed.lease,
         );
         while !random.once_in(12) {
-            let events = (0..=random.below(3))
-                .map(|_| thought(random.below(2_000)))
-                .collect();
+            let events = (0..=random.below(3)).map(|_| thought(random.below(2_000))).collect();
             emitter.append(events, None, None).await.unwrap();
             say(&format!("head {run} {}", emitter.head()));
         }
@@ -199,10 +182,7 @@ async fn work(stores: Stores, seed: u64) {
             put_file(&stores).await;
         }
         let state = Some(RunState::Completed);
-        emitter
-            .append(vec![completed()], None, state)
-            .await
-            .unwrap();
+        emitter.append(vec![completed()], None, state).await.unwrap();
         say(&format!("head {run} {}", emitter.head()));
         say(&format!("ended {run}"));
     }
@@ -210,10 +190,7 @@ async fn work(stores: Stores, seed: u64) {
 
 async fn next_run(stores: &Stores) -> Claimed {
     loop {
-        let claim = Claim {
-            node: stores.node,
-            max: 1,
-        };
+        let claim = Claim { node: stores.node, max: 1 };
         if let Some(claimed) = stores.runs.claim(claim).await.unwrap().pop() {
             return claimed;
         }
@@ -251,11 +228,7 @@ fn user() -> Principal {
 
 fn options(path: &Path) -> SqliteOptions {
     SqliteOptions {
-        runs: RunLimits {
-            running: 1_000,
-            inbox_entries: 100_000,
-            ..RunLimits::default()
-        },
+        runs: RunLimits { running: 1_000, inbox_entries: 100_000, ..RunLimits::default() },
         ..SqliteOptions::new(path)
     }
 }

@@ -52,6 +52,7 @@ trials!(
     a_closed_store_lets_go_of_the_file,
     two_stores_on_one_file_write_side_by_side,
     many_may_open_a_new_file_at_once,
+    nobody_else_on_the_machine_can_read_it,
 );
 
 async fn a_path_that_cannot_be_a_database_is_refused_plainly(folder: PathBuf) {
@@ -63,26 +64,17 @@ async fn a_path_that_cannot_be_a_database_is_refused_plainly(folder: PathBuf) {
         let error = refusal(&path);
         assert_eq!(error.kind(), Kind::Storage);
         assert!(error.to_string().contains(what), "{error}");
-        assert!(
-            error.to_string().contains(path.to_str().unwrap()),
-            "{error}"
-        );
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
     }
 }
 
 async fn a_file_of_something_else_is_refused_and_left_alone(folder: PathBuf) {
     let text = folder.join("notes.txt");
-    std::fs::write(
-        &text,
-        "not a database at all, but long enough to look at. ".repeat(40),
-    )
-    .unwrap();
+    std::fs::write(&text, "not a database at all, but long enough to look at. ".repeat(40))
+        .unwrap();
     let error = refusal(&text);
     assert_eq!(error.kind(), Kind::Storage);
-    assert!(
-        error.to_string().contains("not a SQLite database"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("not a SQLite database"), "{error}");
 
     let other = folder.join("other.db");
     let connection = Connection::open(&other).unwrap();
@@ -101,10 +93,7 @@ async fn a_damaged_file_is_told_as_one(folder: PathBuf) {
     let user = bench.user();
     for _ in 0..40 {
         let lease = bench.running(&user).await.lease;
-        bench
-            .append(&lease, 1, vec![thought(3_000)], None)
-            .await
-            .unwrap();
+        bench.append(&lease, 1, vec![thought(3_000)], None).await.unwrap();
         bench.complete(&lease, 2).await.unwrap();
     }
     let run = bench.start(&user).await.run;
@@ -129,10 +118,7 @@ async fn a_newer_version_is_refused(folder: PathBuf) {
     drop(connection);
     let error = refusal(&path);
     assert!(error.to_string().contains("newer version"), "{error}");
-    assert!(
-        error.to_string().contains("database_version: 99"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("database_version: 99"), "{error}");
 }
 
 async fn everything_is_there_after_opening_again(folder: PathBuf) {
@@ -140,10 +126,7 @@ async fn everything_is_there_after_opening_again(folder: PathBuf) {
     let first = bench(&path);
     let user = first.user();
     let lease = first.running(&user).await.lease;
-    first
-        .append(&lease, 1, vec![thought(5)], None)
-        .await
-        .unwrap();
+    first.append(&lease, 1, vec![thought(5)], None).await.unwrap();
     let file = put(&first, &user, b"abc").await;
     let inbox = first.stores.runs.inbox(&user, 0, 10).await.unwrap();
     let log = first.log(&user, lease.run).await;
@@ -170,11 +153,7 @@ async fn a_dead_nodes_runs_are_taken_over_at_once(folder: PathBuf) {
     let claimed = third.claim(third.stores.node, 10).await.remove(0);
     assert_eq!((claimed.lease.run, claimed.attempt), (lease.run, 3));
     let nodes = std::fs::read_dir(folder.join("a.db.nodes")).unwrap();
-    assert_eq!(
-        nodes.count(),
-        2,
-        "its own and the guard: the dead are buried"
-    );
+    assert_eq!(nodes.count(), 2, "its own and the guard: the dead are buried");
 }
 
 async fn a_living_nodes_runs_are_left_alone(folder: PathBuf) {
@@ -182,10 +161,7 @@ async fn a_living_nodes_runs_are_left_alone(folder: PathBuf) {
     let (first, second) = (bench(&path), bench(&path));
     let lease = first.running(&first.user()).await.lease;
     assert!(second.claim(second.stores.node, 10).await.is_empty());
-    first
-        .append(&lease, 1, vec![thought(5)], None)
-        .await
-        .unwrap();
+    first.append(&lease, 1, vec![thought(5)], None).await.unwrap();
     // A stalled node is taken over by its lease, alive or not.
     second.clock.advance(Duration::from_secs(16));
     assert_eq!(second.claim(second.stores.node, 10).await.len(), 1);
@@ -200,10 +176,8 @@ async fn content_that_no_row_names_is_removed(folder: PathBuf) {
     let file = put(&first, &user, b"abc").await;
     drop(first);
     let files = folder.join("a.db.files");
-    let (orphan, part) = (
-        files.join("0".repeat(32)),
-        files.join(format!("{}.part", "1".repeat(32))),
-    );
+    let (orphan, part) =
+        (files.join("0".repeat(32)), files.join(format!("{}.part", "1".repeat(32))));
     let foreign = files.join("README");
     for path in [&orphan, &part, &foreign] {
         std::fs::write(path, "x").unwrap();
@@ -237,11 +211,7 @@ async fn one_write_that_fails_does_not_hurt_the_others(folder: PathBuf) {
         .map(|number| {
             let (bench, lease) = (bench.clone(), leases[(number % 4) as usize].clone());
             // Three of four follow no head.
-            let after = if number % 16 < 4 {
-                1 + number / 16
-            } else {
-                9_999
-            };
+            let after = if number % 16 < 4 { 1 + number / 16 } else { 9_999 };
             tokio::spawn(async move {
                 let batch = bench.batch(&lease, after, vec![thought(50)], None);
                 loop {
@@ -271,10 +241,7 @@ async fn writes_that_wait_are_answered_when_the_store_closes(folder: PathBuf) {
     let user = first.user();
     let starts: Vec<_> = (0..12)
         .map(|_| {
-            let (runs, new) = (
-                Arc::clone(&first.stores.runs),
-                first.new_run(first.thread()),
-            );
+            let (runs, new) = (Arc::clone(&first.stores.runs), first.new_run(first.thread()));
             let user = user.clone();
             tokio::spawn(async move { runs.start(&user, new).await })
         })
@@ -323,10 +290,7 @@ async fn two_stores_on_one_file_write_side_by_side(folder: PathBuf) {
             let (bench, lease) = (bench.clone(), lease.clone());
             tokio::spawn(async move {
                 for after in 1..50 {
-                    bench
-                        .append(&lease, after, vec![thought(50)], None)
-                        .await
-                        .unwrap();
+                    bench.append(&lease, after, vec![thought(50)], None).await.unwrap();
                 }
             })
         })
@@ -356,12 +320,24 @@ async fn many_may_open_a_new_file_at_once(folder: PathBuf) {
     assert_eq!(inbox.entries.len(), 8);
 }
 
+async fn nobody_else_on_the_machine_can_read_it(folder: PathBuf) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let bench = bench(&folder.join("a.db"));
+    bench.start(&bench.user()).await;
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{:?}", entry.path());
+        names.push(entry.file_name().into_string().unwrap());
+    }
+    names.sort_unstable();
+    assert_eq!(names, ["a.db", "a.db-shm", "a.db-wal", "a.db.files", "a.db.nodes"]);
+}
+
 fn bench(path: &Path) -> Bench {
     let clock = Arc::new(VirtualClock::still());
-    let options = SqliteOptions {
-        synchronous: Synchronous::Normal,
-        ..SqliteOptions::new(path)
-    };
+    let options = SqliteOptions { synchronous: Synchronous::Normal, ..SqliteOptions::new(path) };
     let stores = open(&options, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
     Bench { stores, clock }
 }

@@ -22,10 +22,8 @@ fn main() {
     if let Some(path) = std::env::var_os(crash::CHILD) {
         crash::child(path.as_ref());
     }
-    let backends: [Arc<dyn Backend>; 2] = [
-        Arc::new(backend::Memory),
-        Arc::new(backend::Sqlite::default()),
-    ];
+    let backends: [Arc<dyn Backend>; 2] =
+        [Arc::new(backend::Memory), Arc::new(backend::Sqlite::default())];
     let mut trials: Vec<Trial> = backends.iter().flat_map(trials_of).collect();
     trials.extend(database::trials());
     trials.extend(crash::trials());

@@ -69,11 +69,7 @@ impl Api {
     /// # Errors
     /// `bad_request` for an address that is none.
     pub fn new(url: &str) -> Result<Self> {
-        Ok(Self {
-            url: url.to_owned(),
-            place: Place::parse(url)?,
-            login: None,
-        })
+        Ok(Self { url: url.to_owned(), place: Place::parse(url)?, login: None })
     }
 
     /// The address.
@@ -101,10 +97,7 @@ impl Api {
         }
         let asked = serde_json::json!({ "user": user });
         let body: Body = self.json(Method::POST, "/auth/dev", Some(&asked)).await?;
-        Ok(self.with_login(Login {
-            token: Secret::new(body.token),
-            expires_at: body.expires_at,
-        }))
+        Ok(self.with_login(Login { token: Secret::new(body.token), expires_at: body.expires_at }))
     }
 
     /// Brings a file; `progress` is told the bytes sent so far. The body streams: the file is never held whole.
@@ -137,9 +130,7 @@ impl Api {
                 Err(error) => Some((Err(error), None)),
             }
         }));
-        let mut request = self
-            .request(Method::POST)?
-            .header("x-file-name", percent_encoded(name));
+        let mut request = self.request(Method::POST)?.header("x-file-name", percent_encoded(name));
         if let Some(length) = length {
             request = request.header(CONTENT_LENGTH, length);
         }
@@ -185,9 +176,7 @@ impl Api {
     /// # Errors
     /// What the server says.
     pub async fn log_out(&self) -> Result<()> {
-        self.send(Method::POST, "/auth/logout", None)
-            .await
-            .map(drop)
+        self.send(Method::POST, "/auth/logout", None).await.map(drop)
     }
 
     async fn bytes(&self, route: &str) -> Result<Bytes> {

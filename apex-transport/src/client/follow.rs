@@ -17,10 +17,9 @@ impl Update {
     pub fn is_last(&self) -> bool {
         match self {
             Self::Event(event) => event.is_terminal(),
-            Self::Reset(reset) => reset
-                .snapshot
-                .as_ref()
-                .is_some_and(|snapshot| snapshot.state.is_terminal()),
+            Self::Reset(reset) => {
+                reset.snapshot.as_ref().is_some_and(|snapshot| snapshot.state.is_terminal())
+            }
         }
     }
 }
@@ -45,18 +44,12 @@ pub(super) struct Applied {
 
 impl Applied {
     pub(super) fn from(position: Position) -> Self {
-        Self {
-            epoch: position.epoch,
-            last: position.after,
-        }
+        Self { epoch: position.epoch, last: position.after }
     }
 
     /// From where to subscribe again.
     pub(super) fn since(&self) -> Since {
-        Since {
-            epoch: self.epoch,
-            after: self.epoch.map(|_| self.last),
-        }
+        Since { epoch: self.epoch, after: self.epoch.map(|_| self.last) }
     }
 
     /// Takes note of the answer to a subscription that has no epoch yet.
@@ -66,10 +59,7 @@ impl Applied {
 
     /// Goes on at a reset.
     pub(super) fn reset(&mut self, reset: &ResetFrame) {
-        *self = Self {
-            epoch: Some(reset.epoch),
-            last: reset.head,
-        };
+        *self = Self { epoch: Some(reset.epoch), last: reset.head };
     }
 
     /// What to do with an event; [`Applied::apply`] takes note of one that was applied.
@@ -88,10 +78,7 @@ impl Applied {
     /// Takes note of an event that was applied.
     pub(super) fn apply(&mut self, epoch: Epoch, seq: Option<u64>) {
         if let Some(seq) = seq {
-            *self = Self {
-                epoch: Some(epoch),
-                last: seq,
-            };
+            *self = Self { epoch: Some(epoch), last: seq };
         }
     }
 }
@@ -105,10 +92,7 @@ mod tests {
     #[test]
     fn another_epoch_without_a_reset_means_subscribe_again() {
         let (one, other) = (Epoch::new(&SystemClock), Epoch::new(&SystemClock));
-        let applied = Applied::from(Position {
-            epoch: Some(one),
-            after: 3,
-        });
+        let applied = Applied::from(Position { epoch: Some(one), after: 3 });
         assert_eq!(applied.judge(other, Some(4)), Verdict::Again);
         assert_eq!(applied.judge(one, Some(4)), Verdict::Apply);
         assert_eq!(applied.judge(one, None), Verdict::Apply);

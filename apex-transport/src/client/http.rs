@@ -59,9 +59,7 @@ impl Place {
             .await
             .map_err(|_| unreachable())?
             .map_err(|error| unreachable().with_source(error))?;
-        stream
-            .set_nodelay(true)
-            .map_err(|error| unreachable().with_source(error))?;
+        stream.set_nodelay(true).map_err(|error| unreachable().with_source(error))?;
         Ok(stream)
     }
 
@@ -80,14 +78,13 @@ impl Place {
     {
         let host = HeaderValue::from_str(&self.authority)
             .map_err(|_| Error::internal(OPERATION, "a host that is no header value"))?;
-        let request: Request<_> = request
-            .uri(self.path(route))
-            .header(HOST, host)
-            .body(body.boxed_unsync())
-            .map_err(|error| {
-                Error::new(Kind::BadRequest, OPERATION, "the request is malformed")
-                    .with("cause", error)
-            })?;
+        let request: Request<_> =
+            request.uri(self.path(route)).header(HOST, host).body(body.boxed_unsync()).map_err(
+                |error| {
+                    Error::new(Kind::BadRequest, OPERATION, "the request is malformed")
+                        .with("cause", error)
+                },
+            )?;
         let io = TokioIo::new(self.dial().await?);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(io)
             .await
@@ -105,9 +102,7 @@ impl Place {
             return Ok(response);
         }
         let status = response.status().as_u16();
-        let body = collect(response.into_body(), 64 * 1024)
-            .await
-            .unwrap_or_default();
+        let body = collect(response.into_body(), 64 * 1024).await.unwrap_or_default();
         Err(error_of(status, &body))
     }
 }
@@ -152,11 +147,7 @@ pub(super) fn error_of(status: u16, body: &[u8]) -> Error {
 pub(super) fn error_from(report: ErrorReport) -> Error {
     let named = |kind: &&Kind| kind.row().code == report.code;
     let kind = Kind::ALL.iter().find(named).copied();
-    let mut error = Error::new(
-        kind.unwrap_or(Kind::Unavailable),
-        "client.call",
-        report.message,
-    );
+    let mut error = Error::new(kind.unwrap_or(Kind::Unavailable), "client.call", report.message);
     if let Some(correlation) = report.correlation {
         error = error.with_correlation(correlation);
     }

@@ -89,11 +89,7 @@ pub(super) async fn walk(
 }
 
 fn no_ticket(error: Error) -> Refused {
-    if error.is_retryable() {
-        Refused::Later(error)
-    } else {
-        Refused::Never(error)
-    }
+    if error.is_retryable() { Refused::Later(error) } else { Refused::Never(error) }
 }
 
 /// How one attempt failed.
@@ -127,9 +123,7 @@ async fn attempt(
                 id: FrameId::Number(0),
                 call: Call::Hello(Hello(Credential::Ticket(ticket))),
             };
-            send(&mut socket, &hello)
-                .await
-                .map_err(|_| Attempt::Lost(unreachable()))?;
+            send(&mut socket, &hello).await.map_err(|_| Attempt::Lost(unreachable()))?;
         }
         let welcome = welcome(&mut socket).await?;
         Ok((socket, welcome))
@@ -140,13 +134,7 @@ async fn attempt(
 }
 
 fn request(place: &Place, way: ClientWay, ticket: &Secret<String>) -> Result<http::Request<()>> {
-    let wrong = || {
-        Error::new(
-            Kind::BadRequest,
-            OPERATION,
-            "the address or ticket is malformed",
-        )
-    };
+    let wrong = || Error::new(Kind::BadRequest, OPERATION, "the address or ticket is malformed");
     let mut target = format!("ws://{}{}", place.authority, place.path("/ws"));
     if way == ClientWay::Query {
         target.push_str("?ticket=");
@@ -160,9 +148,7 @@ fn request(place: &Place, way: ClientWay, ticket: &Secret<String>) -> Result<htt
         let protocols = format!("{SUBPROTOCOL}, apex.ticket.{}", ticket.reveal());
         let mut protocols = HeaderValue::from_str(&protocols).map_err(|_| wrong())?;
         protocols.set_sensitive(true);
-        request
-            .headers_mut()
-            .insert(http::header::SEC_WEBSOCKET_PROTOCOL, protocols);
+        request.headers_mut().insert(http::header::SEC_WEBSOCKET_PROTOCOL, protocols);
     }
     Ok(request)
 }
@@ -230,11 +216,7 @@ pub(super) fn closed_with(code: u16, reason: &str) -> Error {
         Some(CloseCode::Draining) => Kind::Draining,
         _ => Kind::Unavailable,
     };
-    Error::new(
-        kind,
-        OPERATION,
-        format!("the server closed the connection: {code} {reason}"),
-    )
+    Error::new(kind, OPERATION, format!("the server closed the connection: {code} {reason}"))
 }
 
 /// Sends one frame.

@@ -25,6 +25,7 @@ mod follow;
 mod http;
 mod link;
 mod session;
+mod sink;
 
 pub use api::{Api, Login};
 pub use follow::Update;
@@ -38,7 +39,8 @@ use apex_core::event::Decision;
 use apex_core::id::{ApprovalId, FileId, RequestId, RunId, StepId, ThreadId};
 use apex_core::run::{Accepted, Position};
 use async_trait::async_trait;
-use session::{Command, Session, Sink};
+use session::{Command, Session};
+use sink::Sink;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -106,11 +108,8 @@ impl Client {
     /// `unauthenticated` when no way lets the client in; `unavailable` when nobody answers; what the server says.
     pub async fn connect(options: ClientOptions) -> Result<Self> {
         let (commands, received) = mpsc::channel(COMMANDS);
-        let client = Self {
-            commands,
-            clock: Arc::clone(&options.clock),
-            call_within: options.call_within,
-        };
+        let client =
+            Self { commands, clock: Arc::clone(&options.clock), call_within: options.call_within };
         let session = Session::connect(options, received).await?;
         tokio::spawn(session.run());
         Ok(client)
@@ -150,11 +149,7 @@ impl Client {
         let answer = self.call(Call::Message(message), Some(sink)).await?;
         match answer {
             ServerFrame::Accepted(frame) => {
-                let accepted = Accepted {
-                    request_id,
-                    thread: frame.thread,
-                    run: frame.run,
-                };
+                let accepted = Accepted { request_id, thread: frame.thread, run: frame.run };
                 Ok((accepted, self.updates(frame.run, received, behind)))
             }
             other => Err(unexpected(&other)),
@@ -201,13 +196,7 @@ impl Client {
         decision: Decision,
     ) -> Result<()> {
         let digest = digest.to_owned();
-        self.done(Call::Decide(Decide {
-            run,
-            approval,
-            digest,
-            decision,
-        }))
-        .await
+        self.done(Call::Decide(Decide { run, approval, digest, decision })).await
     }
 
     /// By which way the client came in last.
@@ -235,16 +224,14 @@ impl Client {
             self.commands.send(command).await.map_err(|_| closed())?;
             answer.await.map_err(|_| closed())?
         };
-        tokio::time::timeout(self.call_within, asking)
-            .await
-            .unwrap_or_else(|_| {
-                Err(Error::new(
-                    Kind::DeadlineExceeded,
-                    "client.call",
-                    "no answer in time; ask again under the same ids",
-                )
-                .with_outcome(apex_core::error::Outcome::Unknown))
-            })
+        tokio::time::timeout(self.call_within, asking).await.unwrap_or_else(|_| {
+            Err(Error::new(
+                Kind::DeadlineExceeded,
+                "client.call",
+                "no answer in time; ask again under the same ids",
+            )
+            .with_outcome(apex_core::error::Outcome::Unknown))
+        })
     }
 
     fn updates(
@@ -253,12 +240,7 @@ impl Client {
         received: mpsc::Receiver<Result<Update>>,
         behind: Arc<AtomicBool>,
     ) -> Updates {
-        Updates {
-            run,
-            received,
-            behind,
-            commands: self.commands.clone(),
-        }
+        Updates { run, received, behind, commands: self.commands.clone() }
     }
 }
 
@@ -302,11 +284,7 @@ fn channel() -> (Sink, mpsc::Receiver<Result<Update>>) {
 }
 
 fn closed() -> Error {
-    Error::new(
-        Kind::Cancelled,
-        "client.call",
-        "the connection was closed for good; connect anew",
-    )
+    Error::new(Kind::Cancelled, "client.call", "the connection was closed for good; connect anew")
 }
 
 fn unexpected(frame: &ServerFrame) -> Error {
@@ -314,9 +292,5 @@ fn unexpected(frame: &ServerFrame) -> Error {
         ServerFrame::Unknown => "an unknown frame",
         _ => "another frame than the call asks for",
     };
-    Error::new(
-        Kind::BadFrame,
-        "client.call",
-        format!("the server answered with {name}"),
-    )
+    Error::new(Kind::BadFrame, "client.call", format!("the server answered with {name}"))
 }

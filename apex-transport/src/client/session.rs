@@ -4,6 +4,7 @@ use super::backoff::{Backoff, random_part};
 use super::follow::{Applied, Update, Verdict};
 use super::http::{Place, error_from};
 use super::link::{ClientWay, Refused, Socket, closed_with, send, walk};
+use super::sink::{Sink, Unsent};
 use super::{ClientOptions, Tickets};
 use crate::protocol::{
     Advice, Call, ClientFrame, CloseCode, ErrorFrame, EventFrame, FrameId, Hello, OfRun, Ping,
@@ -16,9 +17,7 @@ use apex_core::run::Position;
 use futures_util::StreamExt as _;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
@@ -32,50 +31,9 @@ const SEND: Duration = Duration::from_secs(10);
 /// How long a subscription rests that broke off for a reason that may pass.
 const REST: Duration = Duration::from_secs(1);
 
-/// Where the updates of one run go.
-#[derive(Debug)]
-pub(super) struct Sink {
-    pub(super) updates: mpsc::Sender<Result<Update>>,
-    /// Set when an update was left out because its reader was behind; the reader clears it when it has caught up.
-    pub(super) behind: Arc<AtomicBool>,
-}
-
-/// Why an update was not passed on.
-enum Unsent {
-    /// The reader is behind and will say when it has caught up.
-    Behind,
-    /// The reader has caught up in the meantime.
-    CaughtUp,
-    /// The reader is gone.
-    Gone,
-}
-
-impl Sink {
-    fn send(&self, update: Result<Update>) -> Result<(), Unsent> {
-        match self.updates.try_send(update) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Closed(_)) => Err(Unsent::Gone),
-            Err(TrySendError::Full(_)) => {
-                self.behind.store(true, Ordering::SeqCst);
-                // A reader that emptied the channel just before that would wait for ever.
-                let empty = self.updates.capacity() == self.updates.max_capacity();
-                if empty && self.behind.swap(false, Ordering::SeqCst) {
-                    Err(Unsent::CaughtUp)
-                } else {
-                    Err(Unsent::Behind)
-                }
-            }
-        }
-    }
-}
-
 /// What the handles of a client ask.
 pub(super) enum Command {
-    Call(
-        Box<Call>,
-        oneshot::Sender<Result<ServerFrame>>,
-        Option<Sink>,
-    ),
+    Call(Box<Call>, oneshot::Sender<Result<ServerFrame>>, Option<Sink>),
     Follow(RunId, Position, Sink),
     /// The reader of a run has read all that there is.
     CaughtUp(RunId),
@@ -140,9 +98,8 @@ impl Session {
         commands: mpsc::Receiver<Command>,
     ) -> Result<Self> {
         let place = Place::parse(&options.url)?;
-        let (socket, welcome, way) = walk(&place, &*options.tickets, None)
-            .await
-            .map_err(Refused::into_error)?;
+        let (socket, welcome, way) =
+            walk(&place, &*options.tickets, None).await.map_err(Refused::into_error)?;
         Ok(Self {
             place,
             tickets: options.tickets,
@@ -228,10 +185,7 @@ impl Session {
                 Err(Refused::Never(error)) => return Err(error),
                 Err(Refused::NextWay(error)) if !error.is_retryable() => return Err(error),
                 Err(Refused::NextWay(error) | Refused::Later(error)) => {
-                    pause = self
-                        .backoff
-                        .pause()
-                        .max(error.retry_after().unwrap_or_default());
+                    pause = self.backoff.pause().max(error.retry_after().unwrap_or_default());
                 }
             }
         }
@@ -245,11 +199,8 @@ impl Session {
         for run in runs {
             self.subscribe(run).await?;
         }
-        let calls: Vec<(u64, Call)> = self
-            .asked
-            .iter()
-            .map(|(id, asked)| (*id, asked.call.clone()))
-            .collect();
+        let calls: Vec<(u64, Call)> =
+            self.asked.iter().map(|(id, asked)| (*id, asked.call.clone())).collect();
         for (id, call) in calls {
             self.send(id, call).await?;
         }
@@ -260,21 +211,13 @@ impl Session {
         match command {
             Command::Call(call, answer, follow) => {
                 let id = self.next_id();
-                let asked = Asked {
-                    call: (*call).clone(),
-                    answer,
-                    follow,
-                };
+                let asked = Asked { call: (*call).clone(), answer, follow };
                 self.asked.insert(id, asked);
                 self.send(id, *call).await
             }
             Command::Follow(run, position, sink) => {
-                let followed = Followed {
-                    applied: Applied::from(position),
-                    sink,
-                    id: 0,
-                    paused: Paused::No,
-                };
+                let followed =
+                    Followed { applied: Applied::from(position), sink, id: 0, paused: Paused::No };
                 self.followed.insert(run, followed);
                 self.subscribe(run).await
             }
@@ -297,8 +240,7 @@ impl Session {
         };
         (followed.id, followed.paused) = (id, Paused::No);
         let since = followed.applied.since();
-        self.send(id, Call::Subscribe(Subscribe::new(run, since)))
-            .await
+        self.send(id, Call::Subscribe(Subscribe::new(run, since))).await
     }
 
     async fn leave(&mut self, run: RunId) -> Result<(), Lost> {
@@ -530,10 +472,7 @@ impl Session {
     }
 
     async fn send(&mut self, id: u64, call: Call) -> Result<(), Lost> {
-        let frame = ClientFrame {
-            id: FrameId::Number(id),
-            call,
-        };
+        let frame = ClientFrame { id: FrameId::Number(id), call };
         match tokio::time::timeout(SEND, send(&mut self.socket, &frame)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Lost),

@@ -32,17 +32,8 @@ impl Connection {
         let principal = self.entry.as_ref().map(|entry| entry.principal.clone());
         match (accepted, principal) {
             (Ok(accepted), Some(principal)) => {
-                let Accepted {
-                    request_id,
-                    thread,
-                    run,
-                } = accepted;
-                let frame = AcceptedFrame {
-                    id: id.clone(),
-                    request_id,
-                    thread,
-                    run,
-                };
+                let Accepted { request_id, thread, run } = accepted;
+                let frame = AcceptedFrame { id: id.clone(), request_id, thread, run };
                 self.send(&ServerFrame::Accepted(frame), now);
                 let start = Position::default();
                 self.follow(id, principal, Stream::Run(run), start, false, now);
@@ -100,29 +91,18 @@ impl Connection {
             (Brought::Run(Delivery::Live(event)), Stream::Run(run)) => {
                 self.outbox.volatile(run, event, now.elapsed);
             }
-            (
-                Brought::Run(Delivery::Reset {
-                    reason,
-                    epoch,
-                    head,
-                    snapshot,
-                }),
-                Stream::Run(_),
-            ) => self.reset(key, reason, epoch, head, Some(snapshot), now),
+            (Brought::Run(Delivery::Reset { reason, epoch, head, snapshot }), Stream::Run(_)) => {
+                self.reset(key, reason, epoch, head, Some(snapshot), now)
+            }
             (Brought::Run(Delivery::End(_)), Stream::Run(_)) => {
                 self.streams.end(key);
             }
             (Brought::Inbox(InboxDelivery::Entries(entries)), Stream::Inbox) => {
                 self.entries(key, entries, now);
             }
-            (
-                Brought::Inbox(InboxDelivery::Reset {
-                    reason,
-                    epoch,
-                    head,
-                }),
-                Stream::Inbox,
-            ) => self.reset(key, reason, epoch, head, None, now),
+            (Brought::Inbox(InboxDelivery::Reset { reason, epoch, head }), Stream::Inbox) => {
+                self.reset(key, reason, epoch, head, None, now)
+            }
             (Brought::Broken(error), _) => {
                 if let Some(followed) = self.streams.end(key) {
                     self.refuse(Some(followed.id), error, now);
@@ -145,11 +125,7 @@ impl Connection {
     }
 
     fn entries(&mut self, key: StreamKey, entries: Vec<InboxEntry>, now: Moment) {
-        let Some(epoch) = self
-            .streams
-            .get_mut(key)
-            .and_then(|followed| followed.epoch)
-        else {
+        let Some(epoch) = self.streams.get_mut(key).and_then(|followed| followed.epoch) else {
             return;
         };
         for entry in entries {

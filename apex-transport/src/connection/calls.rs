@@ -113,14 +113,7 @@ impl Connection {
             Call::Decide(what) => {
                 principal.require(Scope::Run, OPERATION)?;
                 let (approval, decision) = (what.approval, what.decision);
-                self.ask(Action::Decide(
-                    id,
-                    who,
-                    what.run,
-                    approval,
-                    what.digest,
-                    decision,
-                ));
+                self.ask(Action::Decide(id, who, what.run, approval, what.digest, decision));
             }
         }
         Ok(())
@@ -173,8 +166,7 @@ impl Connection {
                 self.refuse(Some(followed.id), overtaken(), now);
             }
         }
-        self.actions
-            .push_back(Action::Follow(key, who, stream, position));
+        self.actions.push_back(Action::Follow(key, who, stream, position));
     }
 
     fn check_room(&self) -> Result<()> {
@@ -199,9 +191,5 @@ impl Connection {
 }
 
 fn overtaken() -> Error {
-    Error::new(
-        Kind::Conflict,
-        OPERATION,
-        "a later frame about the same stream took its place",
-    )
+    Error::new(Kind::Conflict, OPERATION, "a later frame about the same stream took its place")
 }

@@ -265,14 +265,8 @@ impl Connection {
             };
             now.elapsed + due.since(now.at)
         });
-        let slow = self
-            .outbox
-            .waiting_since()
-            .map(|since| since + self.config.outbound_wait);
-        [Some(self.next_ping), hello, expiry, slow, self.close_at]
-            .into_iter()
-            .flatten()
-            .min()
+        let slow = self.outbox.waiting_since().map(|since| since + self.config.outbound_wait);
+        [Some(self.next_ping), hello, expiry, slow, self.close_at].into_iter().flatten().min()
     }
 
     /// Whether the close is queued or sent: nothing more will be asked or taken in.
@@ -384,10 +378,7 @@ impl Connection {
     /// Answers with an error; its correlation id is the same in the log.
     fn refuse(&mut self, id: Option<FrameId>, error: Error, now: Moment) {
         let error = self.correlated(error);
-        let frame = ErrorFrame {
-            id,
-            error: error.report(),
-        };
+        let frame = ErrorFrame { id, error: error.report() };
         self.send(&ServerFrame::Error(frame), now);
     }
 
@@ -412,6 +403,7 @@ impl Connection {
             return;
         }
         tracing::debug!(connection = %self.id, code = code.code(), reason, "closing");
+        metrics::counter!("apex_closes_total", "code" => code.row().name).increment(1);
         self.phase = Phase::Closing(now.elapsed + self.config.close_within);
         self.actions.clear();
         self.streams.clear();

@@ -49,11 +49,7 @@ impl Item {
 
 impl Outbox {
     pub(super) fn new(limit: usize) -> Self {
-        Self {
-            queue: VecDeque::new(),
-            bytes: 0,
-            limit,
-        }
+        Self { queue: VecDeque::new(), bytes: 0, limit }
     }
 
     pub(super) fn frame(&mut self, json: Bytes, now: Duration) {
@@ -144,34 +140,17 @@ fn merge(earlier: &Recorded, later: &Recorded) -> Option<Recorded> {
     let (first, mut second) = (earlier.decode().ok()?, later.decode().ok()?);
     match (first.event, &mut second.event) {
         (
-            Event::Delta {
-                step,
-                offset,
-                text: mut before,
-            },
-            Event::Delta {
-                step: of,
-                offset: follows,
-                text,
-            },
+            Event::Delta { step, offset, text: mut before },
+            Event::Delta { step: of, offset: follows, text },
         ) if step == *of && offset + before.len() as u64 == *follows => {
             before.push_str(text);
             (*follows, *text) = (offset, before);
         }
-        (
-            Event::Progress { step, unit, .. },
-            Event::Progress {
-                step: of,
-                unit: same,
-                ..
-            },
-        ) if step == *of && unit == *same => {}
+        (Event::Progress { step, unit, .. }, Event::Progress { step: of, unit: same, .. })
+            if step == *of && unit == *same => {}
         _ => return None,
     }
-    Some(Recorded {
-        seq: later.seq,
-        ..Recorded::encode(&second).ok()?
-    })
+    Some(Recorded { seq: later.seq, ..Recorded::encode(&second).ok()? })
 }
 
 #[cfg(test)]
@@ -199,26 +178,11 @@ mod tests {
 
     fn delta(run: RunId, offset: u64, text: &str) -> Recorded {
         let text = text.to_owned();
-        shown(
-            run,
-            Event::Delta {
-                step: StepId(1),
-                offset,
-                text,
-            },
-        )
+        shown(run, Event::Delta { step: StepId(1), offset, text })
     }
 
     fn progress(run: RunId, done: u64) -> Recorded {
-        shown(
-            run,
-            Event::Progress {
-                step: StepId(1),
-                done,
-                total: None,
-                unit: "rows".into(),
-            },
-        )
+        shown(run, Event::Progress { step: StepId(1), done, total: None, unit: "rows".into() })
     }
 
     fn texts(outbox: &mut Outbox) -> Vec<serde_json::Value> {
@@ -277,9 +241,7 @@ mod tests {
     fn the_reason_of_a_close_is_cut() {
         let mut outbox = Outbox::new(100);
         outbox.close(CloseCode::Defect, &"ü".repeat(100), NOW);
-        let Some(Outgoing::Close(_, reason)) = outbox.pop() else {
-            panic!("no close")
-        };
+        let Some(Outgoing::Close(_, reason)) = outbox.pop() else { panic!("no close") };
         assert_eq!(reason.len(), 122);
     }
 }

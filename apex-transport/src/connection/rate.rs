@@ -28,10 +28,7 @@ impl Bucket {
         if gained > 0 {
             self.at = now;
         }
-        self.filled = self
-            .filled
-            .saturating_add(gained)
-            .min(u64::from(self.burst) * 1_000);
+        self.filled = self.filled.saturating_add(gained).min(u64::from(self.burst) * 1_000);
         if self.filled >= 1_000 {
             self.filled -= 1_000;
             return Ok(());
@@ -52,19 +49,12 @@ const WINDOW: Duration = Duration::from_secs(60);
 
 impl Recent {
     pub(super) fn new(most: usize) -> Self {
-        Self {
-            most,
-            times: VecDeque::new(),
-        }
+        Self { most, times: VecDeque::new() }
     }
 
     /// Counts one more; `true` when that reaches the limit.
     pub(super) fn count(&mut self, now: Duration) -> bool {
-        while self
-            .times
-            .front()
-            .is_some_and(|at| now.saturating_sub(*at) >= WINDOW)
-        {
+        while self.times.front().is_some_and(|at| now.saturating_sub(*at) >= WINDOW) {
             self.times.pop_front();
         }
         self.times.push_back(now);
@@ -85,9 +75,8 @@ mod tests {
         let later = start + Duration::from_secs(1);
         assert_eq!((0..30).filter(|_| bucket.take(later).is_ok()).count(), 20);
         // Many looks in between do not lose the fractions.
-        let taken = (0..1_000)
-            .filter(|n| bucket.take(later + Duration::from_millis(*n)).is_ok())
-            .count();
+        let taken =
+            (0..1_000).filter(|n| bucket.take(later + Duration::from_millis(*n)).is_ok()).count();
         assert_eq!(taken, 19);
     }
 

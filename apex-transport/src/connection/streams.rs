@@ -49,16 +49,7 @@ impl Streams {
         let key = StreamKey(self.last);
         let before = self.by_stream.insert(stream, key);
         let replaced = before.and_then(|key| Some((key, self.followed.remove(&key)?)));
-        self.followed.insert(
-            key,
-            Followed {
-                stream,
-                id,
-                unanswered,
-                epoch: None,
-                last,
-            },
-        );
+        self.followed.insert(key, Followed { stream, id, unanswered, epoch: None, last });
         (key, replaced)
     }
 

@@ -39,10 +39,7 @@ pub fn decode(text: &str) -> Result<ClientFrame, Malformed> {
     })?;
     match call(head.frame.as_deref(), text) {
         Ok(call) => Ok(ClientFrame { id, call }),
-        Err(error) => Err(Malformed {
-            id: Some(id),
-            error,
-        }),
+        Err(error) => Err(Malformed { id: Some(id), error }),
     }
 }
 
@@ -90,9 +87,7 @@ fn call(name: Option<&str>, text: &str) -> Result<Call, Error> {
 fn position_is_whole(since: super::Since) -> Result<(), Error> {
     match since.position() {
         Some(_) => Ok(()),
-        None => Err(bad_frame(
-            "`after` needs the `epoch` in which it was counted",
-        )),
+        None => Err(bad_frame("`after` needs the `epoch` in which it was counted")),
     }
 }
 
@@ -170,21 +165,9 @@ mod tests {
             (r#"{"id":1}"#, "`frame` is missing", Some(1)),
             (r#"{"id":1,"frame":"shout"}"#, "known are hello", Some(1)),
             (r#"{"id":1,"frame":"ping"}"#, "missing field `n`", Some(1)),
-            (
-                r#"{"id":1,"frame":"cancel"}"#,
-                "missing field `run`",
-                Some(1),
-            ),
-            (
-                r#"{"id":1,"id":2,"frame":"ping"}"#,
-                "duplicate field `id`",
-                None,
-            ),
-            (
-                r#"{"id":1,"frame":"hello","token":"a","ticket":"b"}"#,
-                "exactly one",
-                Some(1),
-            ),
+            (r#"{"id":1,"frame":"cancel"}"#, "missing field `run`", Some(1)),
+            (r#"{"id":1,"id":2,"frame":"ping"}"#, "duplicate field `id`", None),
+            (r#"{"id":1,"frame":"hello","token":"a","ticket":"b"}"#, "exactly one", Some(1)),
             (r#"{"id":1,"frame":"hello"}"#, "exactly one", Some(1)),
         ] {
             let bad = refused(text);
@@ -192,9 +175,7 @@ mod tests {
             assert!(bad.error.message().contains(part), "{text}: {}", bad.error);
             assert_eq!(bad.id, id.map(FrameId::Number), "{text}");
         }
-        let bad = refused(&format!(
-            r#"{{"id":1,"frame":"subscribe","run":"{RUN}","after":3}}"#
-        ));
+        let bad = refused(&format!(r#"{{"id":1,"frame":"subscribe","run":"{RUN}","after":3}}"#));
         assert!(bad.error.message().contains("`epoch`"), "{}", bad.error);
     }
 

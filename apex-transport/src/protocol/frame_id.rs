@@ -41,10 +41,7 @@ impl<'de> Deserialize<'de> for FrameId {
         impl serde::de::Visitor<'_> for Visitor {
             type Value = FrameId;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(
-                    f,
-                    "an `id` that is a whole number or a text of 1 to {MAX} bytes"
-                )
+                write!(f, "an `id` that is a whole number or a text of 1 to {MAX} bytes")
             }
             fn visit_u64<E: serde::de::Error>(self, n: u64) -> Result<FrameId, E> {
                 Ok(FrameId::Number(n))

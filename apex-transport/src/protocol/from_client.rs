@@ -152,20 +152,13 @@ impl Subscribe {
     /// Follow `run` from `since`.
     #[must_use]
     pub fn new(run: RunId, since: Since) -> Self {
-        Self {
-            run,
-            epoch: since.epoch,
-            after: since.after,
-        }
+        Self { run, epoch: since.epoch, after: since.after }
     }
 
     /// From where.
     #[must_use]
     pub fn since(self) -> Since {
-        Since {
-            epoch: self.epoch,
-            after: self.after,
-        }
+        Since { epoch: self.epoch, after: self.after }
     }
 }
 
@@ -190,19 +183,13 @@ impl Since {
         if self.epoch.is_none() && after > 0 {
             return None;
         }
-        Some(Position {
-            epoch: self.epoch,
-            after,
-        })
+        Some(Position { epoch: self.epoch, after })
     }
 }
 
 impl From<Position> for Since {
     fn from(position: Position) -> Self {
-        Self {
-            epoch: position.epoch,
-            after: position.epoch.map(|_| position.after),
-        }
+        Self { epoch: position.epoch, after: position.epoch.map(|_| position.after) }
     }
 }
 

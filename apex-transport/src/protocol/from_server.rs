@@ -176,18 +176,13 @@ impl EventFrame {
     /// The typed envelope; `None` for a type that this version does not know.
     #[must_use]
     pub fn envelope(&self) -> Option<Envelope> {
-        serde_json::to_value(self)
-            .and_then(serde_json::from_value)
-            .ok()
+        serde_json::to_value(self).and_then(serde_json::from_value).ok()
     }
 
     /// Whether it closes its run.
     #[must_use]
     pub fn is_terminal(&self) -> bool {
-        matches!(
-            self.kind.as_str(),
-            "run_completed" | "run_failed" | "run_cancelled"
-        )
+        matches!(self.kind.as_str(), "run_completed" | "run_failed" | "run_cancelled")
     }
 }
 
@@ -293,9 +288,7 @@ mod tests {
         let envelope = envelope();
         let recorded = Recorded::encode(&envelope).unwrap();
         let frame: ServerFrame = serde_json::from_slice(&event_frame(&recorded.json)).unwrap();
-        let ServerFrame::Event(event) = frame else {
-            panic!("{frame:?}")
-        };
+        let ServerFrame::Event(event) = frame else { panic!("{frame:?}") };
         assert_eq!(event.envelope(), Some(envelope));
         assert!(!event.is_terminal());
     }
@@ -317,10 +310,7 @@ mod tests {
     #[test]
     fn an_error_frame_is_flat() {
         let error = apex_core::error::Error::not_found("x", "run").report();
-        let frame = ServerFrame::Error(ErrorFrame {
-            id: Some(7.into()),
-            error,
-        });
+        let frame = ServerFrame::Error(ErrorFrame { id: Some(7.into()), error });
         let json: Value = serde_json::from_slice(&frame.encode()).unwrap();
         assert_eq!(
             json,

@@ -32,40 +32,22 @@ mod tests {
         let validator = validator(client_frames());
         for (good, frame) in [
             (true, json!({"frame": "hello", "id": 1, "token": "t"})),
-            (
-                true,
-                json!({"frame": "hello", "id": "a", "ticket": "t", "later": 1}),
-            ),
+            (true, json!({"frame": "hello", "id": "a", "ticket": "t", "later": 1})),
             (false, json!({"frame": "hello", "id": 1})),
-            (
-                false,
-                json!({"frame": "hello", "id": 1, "token": "t", "ticket": "t"}),
-            ),
-            (
-                true,
-                json!({"frame": "message", "id": 1, "request_id": ID, "text": "x"}),
-            ),
+            (false, json!({"frame": "hello", "id": 1, "token": "t", "ticket": "t"})),
+            (true, json!({"frame": "message", "id": 1, "request_id": ID, "text": "x"})),
             (
                 true,
                 json!({"frame": "message", "id": 1, "request_id": ID, "text": "x", "thread": ID, "attachments": [{"file": ID}]}),
             ),
             (false, json!({"frame": "message", "id": 1, "text": "x"})),
-            (
-                true,
-                json!({"frame": "subscribe", "id": 1, "run": ID, "epoch": ID, "after": 4}),
-            ),
+            (true, json!({"frame": "subscribe", "id": 1, "run": ID, "epoch": ID, "after": 4})),
             (false, json!({"frame": "subscribe", "id": 1})),
             (true, json!({"frame": "inbox", "id": 1})),
             (true, json!({"frame": "unsubscribe", "id": 1, "run": ID})),
             (true, json!({"frame": "cancel", "id": 1, "run": ID})),
-            (
-                true,
-                json!({"frame": "stop", "id": 1, "run": ID, "step": "s1"}),
-            ),
-            (
-                false,
-                json!({"frame": "stop", "id": 1, "run": ID, "step": 1}),
-            ),
+            (true, json!({"frame": "stop", "id": 1, "run": ID, "step": "s1"})),
+            (false, json!({"frame": "stop", "id": 1, "run": ID, "step": 1})),
             (
                 true,
                 json!({"frame": "decide", "id": 1, "run": ID, "approval": ID, "digest": "d", "decision": "deny"}),
@@ -105,10 +87,7 @@ mod tests {
             "recovered": true, "state": "queued"
         }));
         for frame in frames {
-            let errors: Vec<_> = validator
-                .iter_errors(&frame)
-                .map(|e| e.to_string())
-                .collect();
+            let errors: Vec<_> = validator.iter_errors(&frame).map(|e| e.to_string()).collect();
             assert_eq!(errors, Vec::<String>::new(), "{frame}");
         }
     }

@@ -36,10 +36,7 @@ impl Call {
                 ));
             }
         }
-        let presented = Presented {
-            way,
-            origin: self.guarded.origin.clone(),
-        };
+        let presented = Presented { way, origin: self.guarded.origin.clone() };
         self.gateway.verify(&credential, &presented).await
     }
 

@@ -67,30 +67,26 @@ impl RequestBody {
         limit: u64,
         idle: Duration,
     ) -> Result<BoxStream<'static, Result<Bytes>>> {
-        let told = headers
-            .get(CONTENT_LENGTH)
-            .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        let told =
+            headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         if told.is_some_and(|told| told > limit) {
             return Err(too_large(limit));
         }
         let state = Some((self, 0_u64));
-        Ok(Box::pin(futures_util::stream::unfold(
-            state,
-            move |state| async move {
-                let (mut body, so_far) = state?;
-                match next_data(&mut body, idle).await {
-                    Ok(Some(data)) => {
-                        let so_far = so_far + data.len() as u64;
-                        if so_far > limit {
-                            return Some((Err(too_large(limit)), None));
-                        }
-                        Some((Ok(data), Some((body, so_far))))
+        Ok(Box::pin(futures_util::stream::unfold(state, move |state| async move {
+            let (mut body, so_far) = state?;
+            match next_data(&mut body, idle).await {
+                Ok(Some(data)) => {
+                    let so_far = so_far + data.len() as u64;
+                    if so_far > limit {
+                        return Some((Err(too_large(limit)), None));
                     }
-                    Ok(None) => None,
-                    Err(error) => Some((Err(error), None)),
+                    Some((Ok(data), Some((body, so_far))))
                 }
-            },
-        )))
+                Ok(None) => None,
+                Err(error) => Some((Err(error), None)),
+            }
+        })))
     }
 }
 
@@ -105,11 +101,7 @@ impl Call {
     ) -> Result<Option<T>> {
         let config = &self.gateway.config.http;
         let bytes = body
-            .stream(
-                &self.head.headers,
-                config.body_bytes as u64,
-                config.body_idle,
-            )?
+            .stream(&self.head.headers, config.body_bytes as u64, config.body_idle)?
             .try_fold(BytesMut::new(), |mut all, data| async move {
                 all.extend_from_slice(&data);
                 Ok(all)

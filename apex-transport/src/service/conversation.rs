@@ -122,9 +122,7 @@ pub(super) async fn threads(call: &Call) -> Result<Response<ResponseBody>> {
     let principal = call.principal(Scope::Read).await?;
     let page: PageQuery = call.query()?;
     let threads = &call.gateway.stores.threads;
-    let found = threads
-        .threads(&principal, page.cursor.as_deref(), page.limit())
-        .await?;
+    let found = threads.threads(&principal, page.cursor.as_deref(), page.limit()).await?;
     Ok(reply::json(StatusCode::OK, &found))
 }
 
@@ -135,13 +133,8 @@ pub(super) async fn thread(call: &Call, id: &str) -> Result<Response<ResponseBod
     let page: PageQuery = call.query()?;
     let threads = &call.gateway.stores.threads;
     let thread = threads.thread(&principal, id).await?;
-    let messages = threads
-        .messages(&principal, id, page.cursor.as_deref(), page.limit())
-        .await?;
-    Ok(reply::json(
-        StatusCode::OK,
-        &ThreadBody { thread, messages },
-    ))
+    let messages = threads.messages(&principal, id, page.cursor.as_deref(), page.limit()).await?;
+    Ok(reply::json(StatusCode::OK, &ThreadBody { thread, messages }))
 }
 
 /// `DELETE /threads/{thread}`: the conversation, its runs and what they made.
@@ -166,11 +159,7 @@ pub(super) async fn inbox(call: &Call) -> Result<Response<ResponseBody>> {
     let principal = call.principal(Scope::Read).await?;
     let since: Since = call.query()?;
     let position = since.position().ok_or_else(|| {
-        Error::new(
-            Kind::BadRequest,
-            OPERATION,
-            "`after` needs the `epoch` in which it was counted",
-        )
+        Error::new(Kind::BadRequest, OPERATION, "`after` needs the `epoch` in which it was counted")
     })?;
     let log = &call.gateway.stores.runs;
     let mut page = log.inbox(&principal, position.after, MAX_PAGE).await?;
@@ -199,8 +188,7 @@ pub(super) async fn run(call: &Call, id: &str) -> Result<Response<ResponseBody>>
 pub(super) async fn cancel(call: &Call, id: &str) -> Result<Response<ResponseBody>> {
     let principal = call.principal(Scope::Cancel).await?;
     let run = id_of(id, "run")?;
-    call.change(|gateway| async move { gateway.runner.cancel(&principal, run).await })
-        .await?;
+    call.change(|gateway| async move { gateway.runner.cancel(&principal, run).await }).await?;
     Ok(reply::json(StatusCode::ACCEPTED, &Recorded { run }))
 }
 
@@ -218,9 +206,7 @@ pub(super) async fn decide(
     call.change(|gateway| async move {
         let DecisionBody { digest, decision } = body;
         let runner = &gateway.runner;
-        runner
-            .decide(&principal, run, approval, &digest, decision)
-            .await
+        runner.decide(&principal, run, approval, &digest, decision).await
     })
     .await?;
     Ok(reply::json(StatusCode::OK, &Recorded { run }))

@@ -34,11 +34,7 @@ pub(super) async fn put(call: &Call, body: RequestBody) -> Result<Response<Respo
         gateway.config.http.body_idle,
     )?;
     let file = FileId::new(&*gateway.clock);
-    let info = gateway
-        .stores
-        .files
-        .put(&principal, file, &name, body)
-        .await?;
+    let info = gateway.stores.files.put(&principal, file, &name, body).await?;
     Ok(reply::json(StatusCode::CREATED, &info))
 }
 
@@ -52,9 +48,7 @@ pub(super) async fn list(call: &Call) -> Result<Response<ResponseBody>> {
 /// `DELETE /files/{file}`.
 pub(super) async fn delete(call: &Call, id: &str) -> Result<Response<ResponseBody>> {
     let principal = call.principal(Scope::Run).await?;
-    let file = id
-        .parse()
-        .map_err(|_| Error::not_found(OPERATION, "file"))?;
+    let file = id.parse().map_err(|_| Error::not_found(OPERATION, "file"))?;
     call.gateway.stores.files.delete(&principal, file).await?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
@@ -71,11 +65,7 @@ fn file_name(headers: &HeaderMap) -> Result<String> {
     let (Some(value), None) = (values.next(), values.next()) else {
         return Err(wrong());
     };
-    let name = value
-        .to_str()
-        .ok()
-        .and_then(percent_decoded)
-        .ok_or_else(wrong)?;
+    let name = value.to_str().ok().and_then(percent_decoded).ok_or_else(wrong)?;
     let name = name.trim();
     if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
         return Err(wrong());
@@ -99,9 +89,7 @@ fn percent_decoded(text: &str) -> Option<String> {
 }
 
 fn hex(digit: u8) -> Option<u8> {
-    char::from(digit)
-        .to_digit(16)
-        .and_then(|digit| u8::try_from(digit).ok())
+    char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
 #[cfg(test)]

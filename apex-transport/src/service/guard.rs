@@ -30,10 +30,7 @@ impl Guarded {
         correlation: CorrelationId,
         headers: &HeaderMap,
     ) -> Result<Self> {
-        Ok(Self {
-            correlation,
-            origin: gateway.origins.check(headers)?,
-        })
+        Ok(Self { correlation, origin: gateway.origins.check(headers)? })
     }
 
     /// The answer to a page that asks whether it may send a request.
@@ -51,15 +48,10 @@ impl Guarded {
         let mut response = reply::empty(StatusCode::NO_CONTENT);
         for (name, value) in [
             (ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE"),
-            (
-                ACCESS_CONTROL_ALLOW_HEADERS,
-                "authorization, content-type, x-apex-csrf, x-file-name",
-            ),
+            (ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, x-apex-csrf, x-file-name"),
             (ACCESS_CONTROL_MAX_AGE, "600"),
         ] {
-            response
-                .headers_mut()
-                .insert(name, HeaderValue::from_static(value));
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
         Some(self.dress(response))
     }
@@ -75,10 +67,7 @@ impl Guarded {
             && let Ok(origin) = HeaderValue::from_str(origin)
         {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-            headers.insert(
-                ACCESS_CONTROL_ALLOW_CREDENTIALS,
-                HeaderValue::from_static("true"),
-            );
+            headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
             headers.insert(
                 ACCESS_CONTROL_EXPOSE_HEADERS,
                 HeaderValue::from_static("retry-after, x-request-id, content-disposition"),

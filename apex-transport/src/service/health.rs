@@ -35,10 +35,7 @@ struct Check {
 
 /// `GET /health/live`: the process answers.
 pub(super) fn live(_: &Call) -> Result<Response<ResponseBody>> {
-    let body = HealthBody {
-        status: "pass",
-        checks: None,
-    };
+    let body = HealthBody { status: "pass", checks: None };
     Ok(reply::typed(StatusCode::OK, MEDIA_TYPE, &body))
 }
 
@@ -55,11 +52,7 @@ pub(super) async fn ready(call: &Call) -> Result<Response<ResponseBody>> {
         status: if passed { "pass" } else { "fail" },
         checks: operator.then_some(checks),
     };
-    let status = if passed {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
+    let status = if passed { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Ok(reply::typed(status, MEDIA_TYPE, &body))
 }
 
@@ -68,10 +61,7 @@ async fn check_all(gateway: &Gateway) -> BTreeMap<&'static str, Check> {
     let nobody = Principal::vouched(UserId::from_bytes([0; 16]), Scopes::NONE);
     let hash = TokenHash::from_bytes([0; 32]);
     let stores = &gateway.stores;
-    let probes: [(
-        &'static str,
-        futures_util::future::BoxFuture<'_, Result<()>>,
-    ); 7] = [
+    let probes: [(&'static str, futures_util::future::BoxFuture<'_, Result<()>>); 7] = [
         ("runs", {
             let run = RunId::from_bytes([0; 16]);
             let nobody = &nobody;
@@ -92,14 +82,8 @@ async fn check_all(gateway: &Gateway) -> BTreeMap<&'static str, Check> {
             let nobody = &nobody;
             Box::pin(async move { stores.artifacts.read(nobody, artifact).await.map(drop) })
         }),
-        (
-            "tickets",
-            Box::pin(async move { stores.tickets.redeem(&hash).await.map(drop) }),
-        ),
-        (
-            "sessions",
-            Box::pin(async move { stores.sessions.find(&hash).await.map(drop) }),
-        ),
+        ("tickets", Box::pin(async move { stores.tickets.redeem(&hash).await.map(drop) })),
+        ("sessions", Box::pin(async move { stores.sessions.find(&hash).await.map(drop) })),
         ("users", {
             let user = nobody.user();
             Box::pin(async move { stores.users.user(user).await.map(drop) })
@@ -118,17 +102,11 @@ impl Check {
     fn of(answer: Result<()>) -> Self {
         match answer {
             Err(error) if error.kind() != Kind::NotFound => Self::failed(error.to_string()),
-            Ok(()) | Err(_) => Self {
-                status: "pass",
-                output: None,
-            },
+            Ok(()) | Err(_) => Self { status: "pass", output: None },
         }
     }
 
     fn failed(output: String) -> Self {
-        Self {
-            status: "fail",
-            output: Some(output),
-        }
+        Self { status: "fail", output: Some(output) }
     }
 }

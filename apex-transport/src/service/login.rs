@@ -5,6 +5,7 @@ use super::body::RequestBody;
 use super::reply::{self, ResponseBody};
 use crate::handshake::SESSION_COOKIE;
 use apex_core::clock::Timestamp;
+use apex_core::config::Environment;
 use apex_core::error::{Error, Kind, Result};
 use apex_core::id::SessionId;
 use http::header::{HeaderValue, SET_COOKIE};
@@ -54,6 +55,10 @@ struct SessionsBody {
 /// `POST /auth/dev`: open in development only.
 pub(super) async fn development(call: &Call, body: RequestBody) -> Result<Response<ResponseBody>> {
     let gateway = &call.gateway;
+    // Elsewhere the route does not exist, whatever it is sent.
+    if gateway.auth.environment() != Environment::Development {
+        return Err(Error::not_found("auth.development_login", "route"));
+    }
     let body: DevelopmentLogin = call.json(body).await?;
     let login = gateway.auth.development_login(&body.user).await?;
     let token = login.token.reveal();
@@ -80,15 +85,8 @@ pub(super) async fn ticket(call: &Call, body: RequestBody) -> Result<Response<Re
         ));
     }
     let origin = call.guarded.origin.as_deref();
-    let issued = call
-        .gateway
-        .auth
-        .issue_ticket(&entry, audience, origin)
-        .await?;
-    let body = TicketBody {
-        ticket: issued.ticket.reveal(),
-        expires_at: issued.expires_at,
-    };
+    let issued = call.gateway.auth.issue_ticket(&entry, audience, origin).await?;
+    let body = TicketBody { ticket: issued.ticket.reveal(), expires_at: issued.expires_at };
     Ok(reply::json(StatusCode::CREATED, &body))
 }
 
@@ -124,9 +122,7 @@ pub(super) async fn sessions(call: &Call) -> Result<Response<ResponseBody>> {
 /// `DELETE /auth/sessions/{id}`.
 pub(super) async fn end_session(call: &Call, id: &str) -> Result<Response<ResponseBody>> {
     let entry = call.entry().await?;
-    let session = id
-        .parse()
-        .map_err(|_| Error::not_found(OPERATION, "session"))?;
+    let session = id.parse().map_err(|_| Error::not_found(OPERATION, "session"))?;
     let sessions = &call.gateway.stores.sessions;
     sessions.end(&entry.principal, session).await?;
     call.gateway.hub.revoke(session);

@@ -43,8 +43,10 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// It mounts in any host, under the host's prefix or [`crate::TransportConfig::prefix`], on a hyper connection that
 /// allows upgrades and within a tokio runtime:
 ///
-/// ```ignore
-/// let app = axum::Router::new().nest_service("/apex", service);
+/// ```
+/// # fn mount(service: apex_transport::TransportService) {
+/// let app: axum::Router = axum::Router::new().nest_service("/apex", service);
+/// # }
 /// ```
 #[derive(Debug, Clone)]
 pub struct TransportService {
@@ -57,9 +59,7 @@ impl TransportService {
     /// # Errors
     /// `config_invalid`, with every fault.
     pub fn new(transport: Transport) -> Result<Self> {
-        Ok(Self {
-            gateway: Arc::new(Gateway::new(transport)?),
-        })
+        Ok(Self { gateway: Arc::new(Gateway::new(transport)?) })
     }
 
     /// Who is connected.
@@ -89,11 +89,8 @@ impl TransportService {
         }
         let brings_file =
             request.method() == Method::POST && request.uri().path().ends_with("/files");
-        let longest = if brings_file {
-            FILE_WITHIN
-        } else {
-            self.gateway.config.connection.call_within
-        };
+        let longest =
+            if brings_file { FILE_WITHIN } else { self.gateway.config.connection.call_within };
         let answering = route(Arc::clone(&self.gateway), guarded.clone(), request);
         let answer = in_time(longest, answering).await;
         guarded.dress(answer.unwrap_or_else(|error| {
@@ -130,9 +127,8 @@ async fn route(
 ) -> Result<Response<ResponseBody>> {
     let path = request.uri().path().to_owned();
     // Without the prefix there is no segment, and no route.
-    let path = path
-        .strip_prefix(gateway.config.prefix.as_str())
-        .and_then(|path| path.strip_prefix('/'));
+    let path =
+        path.strip_prefix(gateway.config.prefix.as_str()).and_then(|path| path.strip_prefix('/'));
     let segments: Vec<&str> = path.into_iter().flat_map(|path| path.split('/')).collect();
     // What a HEAD asks for is a GET whose body the host leaves out.
     let method = match request.method() {
@@ -140,11 +136,7 @@ async fn route(
         method => method.clone(),
     };
     let (head, body) = request.into_parts();
-    let call = Call {
-        gateway,
-        guarded,
-        head,
-    };
+    let call = Call { gateway, guarded, head };
     match (&method, segments.as_slice()) {
         (_, segments) if segments.iter().any(|segment| segment.is_empty()) => Err(no_such_route()),
 
@@ -179,14 +171,9 @@ async fn route(
         (&Method::POST, ["runs", id, "approvals", approval]) => {
             conversation::decide(&call, body, id, approval).await
         }
-        (
-            &Method::GET,
-            [
-                "runs",
-                id,
-                name @ ("report.json" | "report.md" | "report.html"),
-            ],
-        ) => results::report(&call, id, name).await,
+        (&Method::GET, ["runs", id, name @ ("report.json" | "report.md" | "report.html")]) => {
+            results::report(&call, id, name).await
+        }
         (&Method::GET, ["artifacts", id]) => results::artifact(&call, id).await,
 
         _ => Err(no_such_route()),

@@ -68,9 +68,7 @@ pub(super) fn typed(
 pub(super) fn empty(status: StatusCode) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::default());
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
@@ -85,10 +83,7 @@ pub(super) fn refusal(error: &Error) -> Response<ResponseBody> {
     let mut response = json(status, &error.report());
     let headers = response.headers_mut();
     if status == StatusCode::UNAUTHORIZED {
-        headers.insert(
-            WWW_AUTHENTICATE,
-            HeaderValue::from_static("Bearer realm=\"apex\""),
-        );
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"apex\""));
     }
     if let Some(after) = error.retry_after() {
         let seconds = after.as_millis().div_ceil(1_000).max(1);

@@ -100,17 +100,9 @@ mod tests {
         };
         let response = answer(&info, Bytes::from_static(b"hi"), None);
         let headers = response.headers();
-        assert!(
-            headers[CONTENT_SECURITY_POLICY]
-                .to_str()
-                .unwrap()
-                .starts_with("sandbox")
-        );
+        assert!(headers[CONTENT_SECURITY_POLICY].to_str().unwrap().starts_with("sandbox"));
         assert_eq!(headers[X_CONTENT_TYPE_OPTIONS], "nosniff");
-        assert_eq!(
-            headers[CONTENT_DISPOSITION],
-            "inline; filename=\"a___x___y.html\""
-        );
+        assert_eq!(headers[CONTENT_DISPOSITION], "inline; filename=\"a___x___y.html\"");
         let again = answer(&info, Bytes::from_static(b"hi"), Some(&headers[ETAG]));
         assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
     }

@@ -27,9 +27,7 @@ pub(super) async fn upgrade(mut call: Call) -> Result<Response<ResponseBody>> {
     let switching = match Switching::read(&call) {
         Ok(switching) => switching,
         Err(error) => {
-            return Ok(not_an_upgrade(
-                &error.with_correlation(call.guarded.correlation),
-            ));
+            return Ok(not_an_upgrade(&error.with_correlation(call.guarded.correlation)));
         }
     };
     let on_upgrade = call.head.extensions.remove::<OnUpgrade>().ok_or_else(|| {
@@ -72,10 +70,7 @@ async fn converse(
 ) {
     let connection = seat.id();
     let config = gateway.config.connection;
-    let pump = Pump {
-        frame_bytes: config.frame_bytes,
-        close_within: config.close_within,
-    };
+    let pump = Pump { frame_bytes: config.frame_bytes, close_within: config.close_within };
     let upgraded = match tokio::time::timeout(config.hello_within, on_upgrade).await {
         Ok(Ok(upgraded)) => TokioIo::new(upgraded),
         Ok(Err(error)) => return tracing::debug!(%connection, %error, "an upgrade came to nothing"),
@@ -120,10 +115,7 @@ impl Switching {
         {
             return Err(wrong("this route takes a WebSocket upgrade"));
         }
-        if headers
-            .get(SEC_WEBSOCKET_VERSION)
-            .is_none_or(|version| version != "13")
-        {
+        if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
             return Err(wrong("this server speaks WebSocket version 13"));
         }
         let mut keys = headers.get_all(SEC_WEBSOCKET_KEY).iter();
@@ -142,10 +134,7 @@ impl Switching {
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(SEC_WEBSOCKET_ACCEPT, self.accept);
         if subprotocol {
-            headers.insert(
-                SEC_WEBSOCKET_PROTOCOL,
-                HeaderValue::from_static(SUBPROTOCOL),
-            );
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
         }
         response
     }

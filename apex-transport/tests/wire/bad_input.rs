@@ -34,9 +34,7 @@ async fn a_large_frame_that_is_allowed_is_taken() {
     let wire = Wire::start().await;
     let mut socket = ada(&wire).await;
     let padding = "x".repeat(60_000);
-    let pong = socket
-        .call(json!({"frame": "ping", "n": 1, "padding": padding}))
-        .await;
+    let pong = socket.call(json!({"frame": "ping", "n": 1, "padding": padding})).await;
     assert_eq!(pong["frame"], "pong");
 }
 
@@ -44,11 +42,7 @@ async fn a_large_frame_that_is_allowed_is_taken() {
 async fn kinds_of_bytes_that_are_not_text_have_their_codes() {
     let wire = Wire::start().await;
     let mut binary = ada(&wire).await;
-    binary
-        .stream
-        .send(Message::binary(vec![1, 2]))
-        .await
-        .unwrap();
+    binary.stream.send(Message::binary(vec![1, 2])).await.unwrap();
     assert_eq!(binary.closed().await.0, 1003);
     let mut not_utf8 = ada(&wire).await;
     let frame = Frame::message(vec![0xff, 0xfe], OpCode::Data(Data::Text), true);
@@ -56,12 +50,7 @@ async fn kinds_of_bytes_that_are_not_text_have_their_codes() {
     assert_eq!(not_utf8.closed().await.0, 1007);
     let mut reserved = ada(&wire).await;
     // A frame without a mask, and with a bit that means nothing.
-    reserved
-        .stream
-        .get_mut()
-        .write_all(&[0xf1, 0x00])
-        .await
-        .unwrap();
+    reserved.stream.get_mut().write_all(&[0xf1, 0x00]).await.unwrap();
     assert_eq!(reserved.closed().await.0, 1002);
     drop((binary, not_utf8, reserved));
     wire.emptied().await;
@@ -72,17 +61,8 @@ async fn nonsense_is_answered_nine_times_and_then_4400() {
     let wire = Wire::start().await;
     let mut socket = ada(&wire).await;
     let deep = format!(r#"{{"frame":"ping","id":1,"n":{}"#, "[".repeat(30_000));
-    let nonsense = [
-        "",
-        "{",
-        "null",
-        "[]",
-        "\"x\"",
-        "{}",
-        &deep,
-        r#"{"frame":"ping","id":{},"n":1}"#,
-        "\u{0}",
-    ];
+    let nonsense =
+        ["", "{", "null", "[]", "\"x\"", "{}", &deep, r#"{"frame":"ping","id":{},"n":1}"#, "\u{0}"];
     for text in nonsense {
         socket.text(text).await;
         let answer = socket.frame().await;
@@ -102,11 +82,7 @@ async fn pieces_of_a_frame_and_pings_in_between_are_one_frame() {
     let begin = Frame::message(first.to_vec(), OpCode::Data(Data::Text), false);
     let end = Frame::message(second.to_vec(), OpCode::Data(Data::Continue), true);
     socket.stream.send(Message::Frame(begin)).await.unwrap();
-    socket
-        .stream
-        .send(Message::Ping(vec![1].into()))
-        .await
-        .unwrap();
+    socket.stream.send(Message::Ping(vec![1].into())).await.unwrap();
     socket.stream.send(Message::Frame(end)).await.unwrap();
     assert_eq!(socket.frame().await["n"], 3);
 }
@@ -148,10 +124,7 @@ async fn slow_headers_are_given_up_on() {
     settings.transport.http.headers_within = Duration::from_secs(1);
     let wire = Wire::start_with(settings).await;
     let mut stream = TcpStream::connect(wire.address).await.unwrap();
-    stream
-        .write_all(b"GET /health/live HTTP/1.1\r\nhost: a\r\n")
-        .await
-        .unwrap();
+    stream.write_all(b"GET /health/live HTTP/1.1\r\nhost: a\r\n").await.unwrap();
     let drip = async {
         loop {
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -166,23 +139,17 @@ async fn slow_headers_are_given_up_on() {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), drip)
-        .await
-        .expect("it may drip for ever");
+    tokio::time::timeout(Duration::from_secs(5), drip).await.expect("it may drip for ever");
 }
 
 #[tokio::test]
 async fn heads_that_are_too_large_or_smuggle_are_refused() {
     let wire = Wire::start().await;
     let host = wire.address;
-    let large = format!(
-        "GET /health/live HTTP/1.1\r\nhost: {host}\r\nx-a: {}\r\n\r\n",
-        "a".repeat(70_000)
-    );
-    let many = format!(
-        "GET /health/live HTTP/1.1\r\nhost: {host}\r\n{}\r\n",
-        "a: b\r\n".repeat(200)
-    );
+    let large =
+        format!("GET /health/live HTTP/1.1\r\nhost: {host}\r\nx-a: {}\r\n\r\n", "a".repeat(70_000));
+    let many =
+        format!("GET /health/live HTTP/1.1\r\nhost: {host}\r\n{}\r\n", "a: b\r\n".repeat(200));
     let both = format!(
         "POST /auth/dev HTTP/1.1\r\nhost: {host}\r\ncontent-length: 6\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n\
          0\r\n\r\nGET /health/ready HTTP/1.1\r\nhost: {host}\r\n\r\n"
@@ -209,26 +176,11 @@ async fn heads_that_are_too_large_or_smuggle_are_refused() {
 #[tokio::test]
 async fn two_headers_with_credentials_are_refused() {
     let wire = Wire::start().await;
-    let (ada, bob) = (
-        bearer(&wire.token("ada").await),
-        bearer(&wire.token("bob").await),
-    );
-    let twice = [
-        ("authorization", ada.as_str()),
-        ("authorization", bob.as_str()),
-    ];
+    let (ada, bob) = (bearer(&wire.token("ada").await), bearer(&wire.token("bob").await));
+    let twice = [("authorization", ada.as_str()), ("authorization", bob.as_str())];
     let answer = wire.get("/threads", &twice).await;
-    assert_eq!(
-        (answer.status, answer.code().as_str()),
-        (401, "unauthenticated")
-    );
-    assert_eq!(
-        Socket::open(wire.address, "/ws", &twice)
-            .await
-            .unwrap_err()
-            .status,
-        401
-    );
+    assert_eq!((answer.status, answer.code().as_str()), (401, "unauthenticated"));
+    assert_eq!(Socket::open(wire.address, "/ws", &twice).await.unwrap_err().status, 401);
     let origins = [("origin", PAGE), ("origin", "https://evil.example")];
     assert_eq!(wire.get("/health/live", &origins).await.status, 403);
 }
@@ -248,27 +200,17 @@ async fn bodies_are_bounded_and_what_is_wrong_with_them_is_said() {
         wire.address,
         large.len()
     );
-    assert_eq!(
-        raw(wire.address, chunked.as_bytes()).await.unwrap().status,
-        413
-    );
+    assert_eq!(raw(wire.address, chunked.as_bytes()).await.unwrap().status, 413);
     for (body, says) in [
         ("", "takes a JSON body"),
         ("{", "EOF"),
         ("[]", "body"),
         (r#"{"text":"x"}"#, "request_id"),
         (r#"{"request_id":"x","text":"x"}"#, "UUID"),
-        (
-            r#"{"request_id":"018f0000-0000-7000-8000-000000000001","text":7}"#,
-            "string",
-        ),
+        (r#"{"request_id":"018f0000-0000-7000-8000-000000000001","text":7}"#, "string"),
     ] {
         let answer = wire.post("/messages", &headers, body).await;
-        assert_eq!(
-            (answer.status, answer.code().as_str()),
-            (400, "bad_request"),
-            "{body}"
-        );
+        assert_eq!((answer.status, answer.code().as_str()), (400, "bad_request"), "{body}");
         assert!(answer.text().contains(says), "{body}: {}", answer.text());
     }
     let other = json!({"request_id": "018f0000-0000-7000-8000-000000000001", "text": "x", "thread": "018f0000-0000-7000-8000-000000000002"});
@@ -304,10 +246,9 @@ async fn a_large_body_that_is_refused_does_not_take_the_answer_down_with_it() {
     let wire = Wire::start_with(settings).await;
     let auth = bearer(&wire.token("ada").await);
     let body = vec![b'x'; 20 << 20];
-    for (auth, status, code) in [
-        ("Bearer wrong", 401, "unauthenticated"),
-        (auth.as_str(), 413, "too_large"),
-    ] {
+    for (auth, status, code) in
+        [("Bearer wrong", 401, "unauthenticated"), (auth.as_str(), 413, "too_large")]
+    {
         let head = format!(
             "POST /files HTTP/1.1\r\nhost: a\r\nauthorization: {auth}\r\nx-file-name: a.csv\r\n\
              connection: close\r\ncontent-length: {}\r\n\r\n",
@@ -319,10 +260,7 @@ async fn a_large_body_that_is_refused_does_not_take_the_answer_down_with_it() {
         stream.write_all(&body).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
-        assert!(
-            answer.starts_with(&format!("HTTP/1.1 {status}")),
-            "{answer}"
-        );
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
         assert!(answer.contains(code), "{answer}");
     }
 }
@@ -338,22 +276,13 @@ async fn a_client_that_vanishes_leaves_nothing_behind() {
         socket.stream.get_ref().set_zero_linger().unwrap();
         drop(socket);
         wire.emptied().await;
-        for entry in wire
-            .stores
-            .runs
-            .inbox(&wire.principal(&token).await, 0, 1_000)
-            .await
-            .unwrap()
-            .entries
+        for entry in
+            wire.stores.runs.inbox(&wire.principal(&token).await, 0, 1_000).await.unwrap().entries
         {
             let _ = wire
                 .stores
                 .runs
-                .signal(
-                    &wire.principal(&token).await,
-                    entry.run,
-                    apex_core::run::Signal::Cancel,
-                )
+                .signal(&wire.principal(&token).await, entry.run, apex_core::run::Signal::Cancel)
                 .await;
         }
     }

@@ -10,10 +10,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 fn kinds(events: &[Value]) -> Vec<&str> {
-    events
-        .iter()
-        .map(|event| event["type"].as_str().unwrap())
-        .collect()
+    events.iter().map(|event| event["type"].as_str().unwrap()).collect()
 }
 
 #[tokio::test]
@@ -27,10 +24,7 @@ async fn welcome_tells_the_limits() {
     assert_eq!(welcome.get("id"), None);
     let limits = &welcome["limits"];
     assert_eq!(limits["frame_bytes"], 65_536);
-    assert_eq!(
-        (&limits["running_runs"], &limits["queued_runs"]),
-        (&json!(4), &json!(16))
-    );
+    assert_eq!((&limits["running_runs"], &limits["queued_runs"]), (&json!(4), &json!(16)));
 }
 
 #[tokio::test]
@@ -68,10 +62,7 @@ async fn the_same_message_again_is_the_same_run_and_another_one_a_conflict() {
     let first = socket.call(message("hello", request)).await;
     let mut other = wire.socket(&token).await;
     let again = other.call(message("hello", request)).await;
-    assert_eq!(
-        (&again["run"], &again["thread"]),
-        (&first["run"], &first["thread"])
-    );
+    assert_eq!((&again["run"], &again["thread"]), (&first["run"], &first["thread"]));
     assert_whole(&other.events(&first["run"]).await);
     let conflict = other.call(message("something else", request)).await;
     assert_eq!(conflict["code"], "conflict");
@@ -81,10 +72,7 @@ async fn the_same_message_again_is_the_same_run_and_another_one_a_conflict() {
 async fn a_subscription_brings_the_complete_rest_or_a_reset() {
     let wire = Wire::start_with(Settings {
         memory: apex_core::store::memory::MemoryOptions {
-            runs: RunLimits {
-                history_events: 6,
-                ..RunLimits::default()
-            },
+            runs: RunLimits { history_events: 6, ..RunLimits::default() },
             ..Default::default()
         },
         ..Settings::default()
@@ -106,32 +94,20 @@ async fn a_subscription_brings_the_complete_rest_or_a_reset() {
     let subscribe = json!({"frame": "subscribe", "run": run, "epoch": epoch, "after": 10});
     let subscribed = socket.call(subscribe).await;
     assert_eq!(subscribed["frame"], "subscribed", "{subscribed}");
-    assert_eq!(
-        (&subscribed["head"], &subscribed["recovered"]),
-        (&json!(13), &json!(true))
-    );
+    assert_eq!((&subscribed["head"], &subscribed["recovered"]), (&json!(13), &json!(true)));
     assert_eq!(subscribed["state"], "completed");
     let rest = socket.events(run).await;
-    let numbers: Vec<u64> = rest
-        .iter()
-        .map(|event| event["seq"].as_u64().unwrap())
-        .collect();
+    let numbers: Vec<u64> = rest.iter().map(|event| event["seq"].as_u64().unwrap()).collect();
     assert_eq!(numbers, [11, 12, 13]);
 
     for (from, reason) in [
         (json!({"epoch": epoch, "after": 1}), "trimmed"),
         (json!({}), "trimmed"),
-        (
-            json!({"epoch": RunId::new(&SystemClock), "after": 12}),
-            "epoch",
-        ),
+        (json!({"epoch": RunId::new(&SystemClock), "after": 12}), "epoch"),
         (json!({"epoch": epoch, "after": 99}), "epoch"),
     ] {
         let mut subscribe = json!({"frame": "subscribe", "run": run});
-        subscribe
-            .as_object_mut()
-            .unwrap()
-            .extend(from.as_object().unwrap().clone());
+        subscribe.as_object_mut().unwrap().extend(from.as_object().unwrap().clone());
         let reset = socket.call(subscribe).await;
         assert_eq!(
             (&reset["frame"], &reset["reason"]),
@@ -151,23 +127,10 @@ async fn unsubscribing_ends_the_stream() {
     let mut socket = wire.socket(&token).await;
     let accepted = socket.start("hold").await;
     let run = &accepted["run"];
-    assert_eq!(
-        socket
-            .call(json!({"frame": "unsubscribe", "run": run}))
-            .await["frame"],
-        "ok"
-    );
+    assert_eq!(socket.call(json!({"frame": "unsubscribe", "run": run})).await["frame"], "ok");
     // Unsubscribing from what is not followed is no error: the client wants it gone, and it is.
-    assert_eq!(
-        socket
-            .call(json!({"frame": "unsubscribe", "run": run}))
-            .await["frame"],
-        "ok"
-    );
-    assert_eq!(
-        socket.call(json!({"frame": "cancel", "run": run})).await["frame"],
-        "ok"
-    );
+    assert_eq!(socket.call(json!({"frame": "unsubscribe", "run": run})).await["frame"], "ok");
+    assert_eq!(socket.call(json!({"frame": "cancel", "run": run})).await["frame"], "ok");
     tokio::time::sleep(Duration::from_millis(100)).await;
     socket.say(json!({"frame": "ping", "n": 1})).await;
     assert_eq!(socket.frame().await["frame"], "pong");
@@ -180,20 +143,12 @@ async fn cancel_and_stop_reach_the_run() {
     let run = socket.start("hold").await["run"].clone();
     let cancel = json!({"frame": "cancel", "run": run});
     socket.say(cancel.clone()).await;
-    assert_eq!(
-        kinds(&socket.events(&run).await).last(),
-        Some(&"run_cancelled")
-    );
+    assert_eq!(kinds(&socket.events(&run).await).last(), Some(&"run_cancelled"));
     // A run that has ended stays as it is.
     assert_eq!(socket.call(cancel).await["frame"], "ok");
     let run = socket.start("hold").await["run"].clone();
-    socket
-        .say(json!({"frame": "stop", "run": run, "step": "s1"}))
-        .await;
-    assert_eq!(
-        kinds(&socket.events(&run).await).last(),
-        Some(&"run_completed")
-    );
+    socket.say(json!({"frame": "stop", "run": run, "step": "s1"})).await;
+    assert_eq!(kinds(&socket.events(&run).await).last(), Some(&"run_completed"));
 }
 
 #[tokio::test]
@@ -211,10 +166,7 @@ async fn the_first_decision_wins() {
     let run_id: RunId = serde_json::from_value(run.clone()).unwrap();
     assert_eq!(*approval, json!(ScriptedRunner::approval(run_id)));
     let decide = |digest: &str, decision: &str| json!({"frame": "decide", "run": run, "approval": approval, "digest": digest, "decision": decision});
-    assert_eq!(
-        socket.call(decide("another", "approve")).await["code"],
-        "conflict"
-    );
+    assert_eq!(socket.call(decide("another", "approve")).await["code"], "conflict");
     assert_eq!(socket.call(decide("d1", "deny")).await["frame"], "ok");
     let other = socket.call(decide("d1", "approve")).await;
     assert_eq!(other["code"], "conflict");
@@ -229,10 +181,7 @@ async fn the_inbox_shows_a_new_tab_what_goes_on() {
     let mut tab = wire.socket(&token).await;
     let subscribed = tab.call(json!({"frame": "inbox"})).await;
     assert_eq!(subscribed["frame"], "subscribed");
-    assert_eq!(
-        (subscribed.get("run"), subscribed.get("state")),
-        (None, None)
-    );
+    assert_eq!((subscribed.get("run"), subscribed.get("state")), (None, None));
     let entry = tab.expect("inbox").await;
     assert_eq!((&entry["run"], &entry["seq"]), (&run, &json!(1)));
     assert_eq!(entry["epoch"], subscribed["epoch"]);
@@ -248,10 +197,7 @@ async fn the_inbox_shows_a_new_tab_what_goes_on() {
     assert_eq!(other.call(again).await["recovered"], true);
     let elsewhere = json!({"frame": "inbox", "epoch": run, "after": 1});
     let reset = other.call(elsewhere).await;
-    assert_eq!(
-        (&reset["frame"], &reset["reason"]),
-        (&json!("reset"), &json!("epoch"))
-    );
+    assert_eq!((&reset["frame"], &reset["reason"]), (&json!("reset"), &json!("epoch")));
     assert_eq!(reset.get("snapshot"), None);
     // What is kept follows the reset.
     assert_eq!(other.expect("inbox").await["seq"], 1);
@@ -292,17 +238,9 @@ async fn a_panic_in_the_hosts_code_is_an_error_of_that_call() {
     let answer = socket.call(message.clone()).await;
     assert_eq!(answer["code"], "internal");
     assert!(answer["correlation"].is_string());
-    assert_eq!(
-        socket.call(json!({"frame": "ping", "n": 1})).await["frame"],
-        "pong"
-    );
-    let answer = wire
-        .post(
-            "/messages",
-            &[("authorization", &bearer(&token))],
-            &message.to_string(),
-        )
-        .await;
+    assert_eq!(socket.call(json!({"frame": "ping", "n": 1})).await["frame"], "pong");
+    let answer =
+        wire.post("/messages", &[("authorization", &bearer(&token))], &message.to_string()).await;
     assert_eq!((answer.status, answer.code().as_str()), (500, "internal"));
 }
 
@@ -318,18 +256,13 @@ async fn the_credential_runs_out_unless_it_is_renewed() {
         assert!(socket.expect("expiring").await["at"].is_string());
     }
     let fresh = wire.token("ada").await;
-    let welcome = renewed
-        .call(json!({"frame": "hello", "token": fresh}))
-        .await;
+    let welcome = renewed.call(json!({"frame": "hello", "token": fresh})).await;
     assert_eq!(welcome["frame"], "welcome");
     wire.clock.advance(Duration::from_secs(60));
     // Something has to wake the conversation, since the clock of the wall has jumped.
     lapses.say(json!({"frame": "ping", "n": 1})).await;
     assert_eq!(lapses.closed().await.0, 4501);
-    assert_eq!(
-        renewed.call(json!({"frame": "ping", "n": 1})).await["frame"],
-        "pong"
-    );
+    assert_eq!(renewed.call(json!({"frame": "ping", "n": 1})).await["frame"], "pong");
     let other = wire.token("bob").await;
     renewed.say(json!({"frame": "hello", "token": other})).await;
     assert_eq!(renewed.closed().await.0, 4403);
@@ -344,19 +277,13 @@ async fn a_shutdown_tells_everybody_and_ends() {
     let mut socket = wire.socket(&token).await;
     let ended = wire.stop();
     let draining = socket.expect("draining").await;
-    assert_eq!(
-        (&draining["after_ms"], &draining["jitter_ms"]),
-        (&json!(1_000), &json!(4_000))
-    );
+    assert_eq!((&draining["after_ms"], &draining["jitter_ms"]), (&json!(1_000), &json!(4_000)));
     let message =
         json!({"frame": "message", "request_id": RequestId::new(&SystemClock), "text": "x"});
     assert_eq!(socket.call(message).await["code"], "draining");
     assert_eq!(socket.closed().await.0, 1012);
     drop(socket);
-    tokio::time::timeout(Duration::from_secs(10), ended)
-        .await
-        .unwrap()
-        .unwrap();
+    tokio::time::timeout(Duration::from_secs(10), ended).await.unwrap().unwrap();
     assert!(tokio::net::TcpStream::connect(wire.address).await.is_err());
     wire.emptied().await;
 }
@@ -398,9 +325,5 @@ async fn a_client_that_does_not_read_is_let_go_and_the_run_does_not_wait_for_it(
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert_eq!(
-        wire.statistics().connections,
-        1,
-        "the slow one is still there"
-    );
+    assert_eq!(wire.statistics().connections, 1, "the slow one is still there");
 }

@@ -38,32 +38,20 @@ async fn numbers(updates: &mut Updates) -> Vec<u64> {
         }
         seen
     };
-    tokio::time::timeout(PATIENCE, reading)
-        .await
-        .expect("the end does not come")
+    tokio::time::timeout(PATIENCE, reading).await.expect("the end does not come")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cut_at_any_byte_each_number_comes_once_and_in_order() {
     let wire = Wire::start().await;
     for seed in 0..8 {
-        let faults = Faults {
-            cut_within: 6_000,
-            cuts: 12,
-            slice: 700,
-        };
+        let faults = Faults { cut_within: 6_000, cuts: 12, slice: 700 };
         let proxy = Proxy::start(wire.address, faults, seed * 1_000).await;
         let client = through(&wire, &proxy, &format!("user {seed}")).await;
-        let (_, mut updates) = client
-            .ask("slow 2 thoughts 60", None, Vec::new())
-            .await
-            .unwrap();
+        let (_, mut updates) = client.ask("slow 2 thoughts 60", None, Vec::new()).await.unwrap();
         let expected: Vec<u64> = (1..=64).collect();
         assert_eq!(numbers(&mut updates).await, expected, "seed {seed}");
-        assert!(
-            proxy.cut.load(Ordering::SeqCst) > 0,
-            "seed {seed} cut nothing"
-        );
+        assert!(proxy.cut.load(Ordering::SeqCst) > 0, "seed {seed} cut nothing");
     }
     drop(wire);
 }
@@ -71,11 +59,7 @@ async fn cut_at_any_byte_each_number_comes_once_and_in_order() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_byte_at_a_time_is_only_slow() {
     let wire = Wire::start().await;
-    let faults = Faults {
-        cut_within: 1,
-        cuts: 0,
-        slice: 1,
-    };
+    let faults = Faults { cut_within: 1, cuts: 0, slice: 1 };
     let proxy = Proxy::start(wire.address, faults, 7).await;
     let client = through(&wire, &proxy, "ada").await;
     let (_, mut updates) = client.ask("thoughts 3", None, Vec::new()).await.unwrap();
@@ -85,11 +69,7 @@ async fn one_byte_at_a_time_is_only_slow() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_is_slower_than_the_run_misses_nothing() {
     let wire = Wire::start().await;
-    let faults = Faults {
-        cut_within: 200_000,
-        cuts: 3,
-        slice: 4_096,
-    };
+    let faults = Faults { cut_within: 200_000, cuts: 3, slice: 4_096 };
     let proxy = Proxy::start(wire.address, faults, 3).await;
     let client = through(&wire, &proxy, "ada").await;
     // Far more events than wait for a reader.
@@ -100,38 +80,23 @@ async fn a_reader_that_is_slower_than_the_run_misses_nothing() {
     // From any position, the rest.
     let mut seeded = Seeded::new(5);
     let principal = wire.principal(&wire.token("ada").await).await;
-    let view = wire
-        .stores
-        .runs
-        .view(&principal, accepted.run)
-        .await
-        .unwrap();
+    let view = wire.stores.runs.view(&principal, accepted.run).await.unwrap();
     for _ in 0..5 {
         let after = seeded.below(1_504);
-        let position = Position {
-            epoch: Some(view.epoch),
-            after,
-        };
+        let position = Position { epoch: Some(view.epoch), after };
         let mut rest = client.subscribe(accepted.run, position).await.unwrap();
-        assert_eq!(
-            numbers(&mut rest).await,
-            (after + 1..=1_504).collect::<Vec<_>>()
-        );
+        assert_eq!(numbers(&mut rest).await, (after + 1..=1_504).collect::<Vec<_>>());
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_trimmed_meanwhile_comes_as_one_reset() {
     let mut settings = Settings::default();
-    settings.memory.runs = RunLimits {
-        history_events: 20,
-        ..RunLimits::default()
-    };
+    settings.memory.runs = RunLimits { history_events: 20, ..RunLimits::default() };
     let wire = Wire::start_with(settings).await;
     let api = wire.api("ada").await;
-    let client = Client::connect(ClientOptions::new(api, Arc::clone(&wire.clock) as _))
-        .await
-        .unwrap();
+    let client =
+        Client::connect(ClientOptions::new(api, Arc::clone(&wire.clock) as _)).await.unwrap();
     let (accepted, mut first) = client.ask("thoughts 100", None, Vec::new()).await.unwrap();
     let mut last = 0;
     while let Some(update) = first.next().await {
@@ -147,13 +112,8 @@ async fn what_was_trimmed_meanwhile_comes_as_one_reset() {
         }
     }
     assert_eq!(last, 104);
-    let mut late = client
-        .subscribe(accepted.run, Position::default())
-        .await
-        .unwrap();
-    let Some(Ok(Update::Reset(reset))) = late.next().await else {
-        panic!("no reset")
-    };
+    let mut late = client.subscribe(accepted.run, Position::default()).await.unwrap();
+    let Some(Ok(Update::Reset(reset))) = late.next().await else { panic!("no reset") };
     assert_eq!(reset.head, 104);
     assert!(late.next().await.is_none());
 }
@@ -162,11 +122,7 @@ async fn what_was_trimmed_meanwhile_comes_as_one_reset() {
 async fn a_message_whose_answer_is_lost_starts_one_run() {
     let wire = Wire::start().await;
     for seed in 0..6 {
-        let faults = Faults {
-            cut_within: 900,
-            cuts: 6,
-            slice: 300,
-        };
+        let faults = Faults { cut_within: 900, cuts: 6, slice: 300 };
         let proxy = Proxy::start(wire.address, faults, seed * 77).await;
         let user = format!("user {seed}");
         let client = through(&wire, &proxy, &user).await;
@@ -174,9 +130,6 @@ async fn a_message_whose_answer_is_lost_starts_one_run() {
         assert_eq!(numbers(&mut updates).await, (1..=6).collect::<Vec<_>>());
         let principal = wire.principal(&wire.token(&user).await).await;
         let inbox = wire.stores.runs.inbox(&principal, 0, 100).await.unwrap();
-        assert!(
-            inbox.entries.iter().all(|entry| entry.run == accepted.run),
-            "{inbox:?}"
-        );
+        assert!(inbox.entries.iter().all(|entry| entry.run == accepted.run), "{inbox:?}");
     }
 }

@@ -14,9 +14,7 @@ async fn message(wire: &Wire, auth: &str, text: &str, thread: Option<&Value>) ->
         Some(thread) => format!("/threads/{}/messages", thread.as_str().unwrap()),
         None => "/messages".to_owned(),
     };
-    let answer = wire
-        .post(&path, &[("authorization", auth)], &body.to_string())
-        .await;
+    let answer = wire.post(&path, &[("authorization", auth)], &body.to_string()).await;
     assert_eq!(answer.status, 202, "{}", answer.text());
     answer.json()
 }
@@ -42,25 +40,15 @@ fn code(answer: &Answer) -> (u16, String) {
 async fn the_development_login_gives_a_token_and_a_cookie_that_pages_cannot_read() {
     let wire = Wire::start().await;
     let answer = wire.post("/auth/dev", &[], r#"{"user":"ada"}"#).await;
-    assert_eq!(
-        (answer.status, answer.header("cache-control")),
-        (200, Some("no-store"))
-    );
+    assert_eq!((answer.status, answer.header("cache-control")), (200, Some("no-store")));
     let token = answer.json()["token"].as_str().unwrap().to_owned();
     assert!(answer.json()["expires_at"].is_string());
     let cookie = answer.header("set-cookie").unwrap();
     assert!(cookie.starts_with(&format!("__Host-apex_session={token}; Path=/; Max-Age=")));
-    assert!(
-        cookie.ends_with("; Secure; HttpOnly; SameSite=Lax"),
-        "{cookie}"
-    );
+    assert!(cookie.ends_with("; Secure; HttpOnly; SameSite=Lax"), "{cookie}");
     for user in ["", " ", &"x".repeat(65), "a\\u0007b"] {
         let body = format!(r#"{{"user":"{user}"}}"#);
-        assert_eq!(
-            wire.post("/auth/dev", &[], &body).await.status,
-            400,
-            "{user}"
-        );
+        assert_eq!(wire.post("/auth/dev", &[], &body).await.status, 400, "{user}");
     }
     let production = Wire::start_with(Settings {
         auth: apex_core::auth::AuthConfig {
@@ -80,17 +68,10 @@ async fn tickets_are_sold_up_to_a_limit_and_never_kept_by_anybody_between() {
     let auth = bearer(&wire.token("ada").await);
     let headers = [("authorization", auth.as_str())];
     let answer = wire.post("/auth/ticket", &headers, "").await;
-    assert_eq!(
-        (answer.status, answer.header("cache-control")),
-        (201, Some("no-store"))
-    );
+    assert_eq!((answer.status, answer.header("cache-control")), (201, Some("no-store")));
     assert_eq!(answer.json()["ticket"].as_str().unwrap().len(), 43);
     for body in [r#"{"audience":""}"#, r#"{"audience":"a b"}"#, "[1]"] {
-        assert_eq!(
-            wire.post("/auth/ticket", &headers, body).await.status,
-            400,
-            "{body}"
-        );
+        assert_eq!(wire.post("/auth/ticket", &headers, body).await.status, 400, "{body}");
     }
     for _ in 1..32 {
         wire.post("/auth/ticket", &headers, "").await;
@@ -125,20 +106,10 @@ async fn every_route_but_health_and_login_needs_a_credential() {
         ("GET", format!("/artifacts/{id}")),
     ] {
         let answer = wire.ask(method, &path, &[], b"").await;
-        assert_eq!(
-            code(&answer),
-            (401, "unauthenticated".into()),
-            "{method} {path}"
-        );
-        assert_eq!(
-            answer.header("www-authenticate"),
-            Some("Bearer realm=\"apex\"")
-        );
-        let cookie = [
-            ("cookie", "__Host-apex_session=wrong"),
-            ("origin", PAGE),
-            ("x-apex-csrf", "1"),
-        ];
+        assert_eq!(code(&answer), (401, "unauthenticated".into()), "{method} {path}");
+        assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"apex\""));
+        let cookie =
+            [("cookie", "__Host-apex_session=wrong"), ("origin", PAGE), ("x-apex-csrf", "1")];
         let answer = wire.ask(method, &path, &cookie, b"").await;
         assert_eq!(answer.status, 401, "{method} {path}");
     }
@@ -153,10 +124,7 @@ async fn a_route_that_is_not_there_is_not_found() {
         ("GET", "/threads/"),
         ("PUT", "/files"),
         ("GET", "/auth/dev"),
-        (
-            "GET",
-            "/runs/018f0000-0000-7000-8000-000000000001/report.exe",
-        ),
+        ("GET", "/runs/018f0000-0000-7000-8000-000000000001/report.exe"),
         ("GET", "/runs/018f0000-0000-7000-8000-000000000001/events"),
         ("GET", "/.well-known/jwks.json"),
         ("POST", "/auth/refresh"),
@@ -188,16 +156,10 @@ async fn a_conversation_by_http_alone() {
     let threads = wire.get("/threads?limit=1", &headers).await.json();
     assert_eq!(threads["items"][0]["thread"], thread);
     assert_eq!(threads["items"][0]["title"], "report thoughts 2");
-    let shown = wire
-        .get(&format!("/threads/{thread}?limit=1"), &headers)
-        .await
-        .json();
+    let shown = wire.get(&format!("/threads/{thread}?limit=1"), &headers).await.json();
     assert_eq!(shown["messages"]["items"][0]["text"], "report thoughts 2");
     let next = shown["messages"]["next"].as_str().unwrap();
-    let shown = wire
-        .get(&format!("/threads/{thread}?cursor={next}"), &headers)
-        .await
-        .json();
+    let shown = wire.get(&format!("/threads/{thread}?cursor={next}"), &headers).await.json();
     assert_eq!(shown["messages"]["items"][0]["text"], "more");
     for path in [
         format!("/threads/{thread}?cursor=%00"),
@@ -210,11 +172,7 @@ async fn a_conversation_by_http_alone() {
 
     let inbox = wire.get("/inbox", &headers).await.json();
     assert_eq!(inbox["entries"][0]["run"], first["run"]);
-    let path = format!(
-        "/inbox?epoch={}&after={}",
-        inbox["epoch"].as_str().unwrap(),
-        inbox["head"]
-    );
+    let path = format!("/inbox?epoch={}&after={}", inbox["epoch"].as_str().unwrap(), inbox["head"]);
     assert_eq!(wire.get(&path, &headers).await.json()["entries"], json!([]));
     assert_eq!(wire.get("/inbox?after=1", &headers).await.status, 400);
 
@@ -225,55 +183,28 @@ async fn a_conversation_by_http_alone() {
         ("report.html", "text/html; charset=utf-8"),
     ] {
         let answer = wire.get(&format!("/runs/{run}/{name}"), &headers).await;
-        assert_eq!(
-            (answer.status, answer.header("content-type")),
-            (200, Some(media_type))
-        );
-        assert!(
-            answer
-                .header("content-security-policy")
-                .unwrap()
-                .starts_with("sandbox")
-        );
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some(media_type)));
+        assert!(answer.header("content-security-policy").unwrap().starts_with("sandbox"));
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
         assert!(answer.text().contains("eport"));
         let known = answer.header("etag").unwrap();
         let again = [("authorization", auth.as_str()), ("if-none-match", known)];
-        assert_eq!(
-            wire.get(&format!("/runs/{run}/{name}"), &again)
-                .await
-                .status,
-            304
-        );
+        assert_eq!(wire.get(&format!("/runs/{run}/{name}"), &again).await.status, 304);
     }
     let report = apex_core::file::artifact_id(run.parse().unwrap(), "report.json");
     let answer = wire.get(&format!("/artifacts/{report}"), &headers).await;
     assert_eq!(answer.json()["schema"], "apex.report/1");
 
-    assert_eq!(
-        wire.delete(&format!("/threads/{thread}"), &headers)
-            .await
-            .status,
-        204
-    );
+    assert_eq!(wire.delete(&format!("/threads/{thread}"), &headers).await.status, 204);
     for path in [
         format!("/threads/{thread}"),
         format!("/runs/{run}"),
         format!("/runs/{run}/report.json"),
         format!("/artifacts/{report}"),
     ] {
-        assert_eq!(
-            code(&wire.get(&path, &headers).await),
-            (404, "not_found".into()),
-            "{path}"
-        );
+        assert_eq!(code(&wire.get(&path, &headers).await), (404, "not_found".into()), "{path}");
     }
-    assert_eq!(
-        wire.delete(&format!("/threads/{thread}"), &headers)
-            .await
-            .status,
-        404
-    );
+    assert_eq!(wire.delete(&format!("/threads/{thread}"), &headers).await.status, 404);
 }
 
 #[tokio::test]
@@ -283,16 +214,10 @@ async fn a_conversation_at_work_is_not_deleted_and_a_run_is_cancelled() {
     let headers = [("authorization", auth.as_str())];
     let started = message(&wire, &auth, "hold", None).await;
     let thread = format!("/threads/{}", started["thread"].as_str().unwrap());
-    assert_eq!(
-        code(&wire.delete(&thread, &headers).await),
-        (409, "conflict".into())
-    );
+    assert_eq!(code(&wire.delete(&thread, &headers).await), (409, "conflict".into()));
     let cancel = format!("/runs/{}/cancel", started["run"].as_str().unwrap());
     assert_eq!(wire.post(&cancel, &headers, "").await.status, 202);
-    assert_eq!(
-        ended(&wire, &auth, &started["run"]).await["state"],
-        "cancelled"
-    );
+    assert_eq!(ended(&wire, &auth, &started["run"]).await["state"], "cancelled");
     assert_eq!(wire.delete(&thread, &headers).await.status, 204);
 }
 
@@ -305,46 +230,27 @@ async fn an_approval_is_decided_by_http() {
     let run = started["run"].as_str().unwrap();
     let approval = crate::support::runner::ScriptedRunner::approval(run.parse().unwrap());
     let path = format!("/runs/{run}/approvals/{approval}");
-    let other = wire
-        .post(&path, &headers, r#"{"digest":"d2","decision":"approve"}"#)
-        .await;
+    let other = wire.post(&path, &headers, r#"{"digest":"d2","decision":"approve"}"#).await;
     assert_eq!(code(&other), (409, "conflict".into()));
-    let answer = wire
-        .post(&path, &headers, r#"{"digest":"d1","decision":"approve"}"#)
-        .await;
+    let answer = wire.post(&path, &headers, r#"{"digest":"d1","decision":"approve"}"#).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
-    assert_eq!(
-        ended(&wire, &auth, &started["run"]).await["state"],
-        "completed"
-    );
+    assert_eq!(ended(&wire, &auth, &started["run"]).await["state"], "completed");
 }
 
 #[tokio::test]
 async fn files_stream_in_and_belong_to_their_user() {
     let wire = Wire::start().await;
     let auth = bearer(&wire.token("ada").await);
-    let named = [
-        ("authorization", auth.as_str()),
-        ("x-file-name", "f%C3%BCr%20uns.csv"),
-    ];
+    let named = [("authorization", auth.as_str()), ("x-file-name", "f%C3%BCr%20uns.csv")];
     let content = "a,b\n".repeat(100_000);
     let answer = wire.ask("POST", "/files", &named, content.as_bytes()).await;
     assert_eq!(answer.status, 201, "{}", answer.text());
     let file = answer.json();
-    assert_eq!(
-        (&file["name"], &file["bytes"]),
-        (&json!("für uns.csv"), &json!(400_000))
-    );
+    assert_eq!((&file["name"], &file["bytes"]), (&json!("für uns.csv"), &json!(400_000)));
     assert_eq!(file["sha256"].as_str().unwrap().len(), 64);
     let headers = [("authorization", auth.as_str())];
-    assert_eq!(
-        wire.get("/files", &headers).await.json()["items"][0]["file"],
-        file["file"]
-    );
-    assert_eq!(
-        code(&wire.post("/files", &headers, "x").await),
-        (400, "bad_request".into())
-    );
+    assert_eq!(wire.get("/files", &headers).await.json()["items"][0]["file"], file["file"]);
+    assert_eq!(code(&wire.post("/files", &headers, "x").await), (400, "bad_request".into()));
     let path = format!("/files/{}", file["file"].as_str().unwrap());
     assert_eq!(wire.delete(&path, &headers).await.status, 204);
     assert_eq!(wire.delete(&path, &headers).await.status, 404);
@@ -365,49 +271,26 @@ async fn a_file_past_the_limit_is_not_kept() {
          transfer-encoding: chunked\r\n\r\n3e9\r\n{}\r\n0\r\n\r\n",
         "x".repeat(1_001)
     );
-    let answer = crate::support::http::raw(wire.address, chunked.as_bytes())
-        .await
-        .unwrap();
+    let answer = crate::support::http::raw(wire.address, chunked.as_bytes()).await.unwrap();
     assert_eq!(code(&answer), (413, "too_large".into()));
-    assert_eq!(
-        wire.get("/files", &named[..1]).await.json()["items"],
-        json!([])
-    );
+    assert_eq!(wire.get("/files", &named[..1]).await.json()["items"], json!([]));
 }
 
 #[tokio::test]
 async fn sessions_are_listed_and_ended() {
     let wire = Wire::start().await;
-    let (first, second) = (
-        bearer(&wire.token("ada").await),
-        bearer(&wire.token("ada").await),
-    );
+    let (first, second) = (bearer(&wire.token("ada").await), bearer(&wire.token("ada").await));
     let headers = [("authorization", first.as_str())];
     let sessions = wire.get("/auth/sessions", &headers).await.json()["items"].clone();
     assert_eq!(sessions.as_array().unwrap().len(), 2);
     let current = |wanted: bool| {
-        let found = sessions
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|s| s["current"] == wanted);
-        format!(
-            "/auth/sessions/{}",
-            found.unwrap()["session"].as_str().unwrap()
-        )
+        let found = sessions.as_array().unwrap().iter().find(|s| s["current"] == wanted);
+        format!("/auth/sessions/{}", found.unwrap()["session"].as_str().unwrap())
     };
     assert_eq!(wire.delete(&current(false), &headers).await.status, 204);
-    assert_eq!(
-        wire.get("/threads", &[("authorization", &second)])
-            .await
-            .status,
-        401
-    );
+    assert_eq!(wire.get("/threads", &[("authorization", &second)]).await.status, 401);
     assert_eq!(wire.delete(&current(false), &headers).await.status, 404);
-    assert_eq!(
-        wire.delete("/auth/sessions/none", &headers).await.status,
-        404
-    );
+    assert_eq!(wire.delete("/auth/sessions/none", &headers).await.status, 404);
     assert_eq!(wire.delete("/auth/sessions", &headers).await.status, 204);
     assert_eq!(wire.get("/threads", &headers).await.status, 401);
 }
@@ -415,10 +298,7 @@ async fn sessions_are_listed_and_ended() {
 #[tokio::test]
 async fn a_cookie_needs_the_header_and_an_allowed_page_for_whatever_changes_things() {
     let wire = Wire::start().await;
-    let cookie = format!(
-        "theme=dark; __Host-apex_session={}",
-        wire.token("ada").await
-    );
+    let cookie = format!("theme=dark; __Host-apex_session={}", wire.token("ada").await);
     let cookie = ("cookie", cookie.as_str());
     let (page, proof) = (("origin", PAGE), ("x-apex-csrf", "1"));
     assert_eq!(wire.get("/threads", &[cookie]).await.status, 200);
@@ -431,58 +311,31 @@ async fn a_cookie_needs_the_header_and_an_allowed_page_for_whatever_changes_thin
         let answer = wire.post("/auth/ticket", &headers, "").await;
         assert_eq!(code(&answer), (403, "csrf".into()), "{headers:?}");
     }
-    assert_eq!(
-        wire.post("/auth/ticket", &[cookie, page, proof], "")
-            .await
-            .status,
-        201
-    );
+    assert_eq!(wire.post("/auth/ticket", &[cookie, page, proof], "").await.status, 201);
     let evil = ("origin", "https://evil.example");
     let answer = wire.post("/auth/ticket", &[cookie, evil, proof], "").await;
     assert_eq!(code(&answer), (403, "origin_denied".into()));
     // A token needs neither.
     let auth = bearer(&wire.token("ada").await);
-    assert_eq!(
-        wire.post("/auth/ticket", &[("authorization", &auth)], "")
-            .await
-            .status,
-        201
-    );
+    assert_eq!(wire.post("/auth/ticket", &[("authorization", &auth)], "").await.status, 201);
 }
 
 #[tokio::test]
 async fn pages_of_the_list_may_ask_across_origins_and_others_may_not() {
     let wire = Wire::start().await;
-    let preflight = |origin| {
-        [
-            ("origin", origin),
-            ("access-control-request-method", "POST"),
-        ]
-    };
-    let answer = wire
-        .ask("OPTIONS", "/messages", &preflight(PAGE), b"")
-        .await;
+    let preflight = |origin| [("origin", origin), ("access-control-request-method", "POST")];
+    let answer = wire.ask("OPTIONS", "/messages", &preflight(PAGE), b"").await;
     assert_eq!(answer.status, 204);
     assert_eq!(answer.header("access-control-allow-origin"), Some(PAGE));
-    assert_eq!(
-        answer.header("access-control-allow-credentials"),
-        Some("true")
-    );
-    assert!(
-        answer
-            .header("access-control-allow-headers")
-            .unwrap()
-            .contains("x-apex-csrf")
-    );
+    assert_eq!(answer.header("access-control-allow-credentials"), Some("true"));
+    assert!(answer.header("access-control-allow-headers").unwrap().contains("x-apex-csrf"));
     assert_eq!(answer.header("vary"), Some("origin"));
     let answer = wire.get("/threads", &[("origin", PAGE)]).await;
     assert_eq!(answer.status, 401);
     assert_eq!(answer.header("access-control-allow-origin"), Some(PAGE));
     assert!(answer.header("x-request-id").is_some());
     for origin in ["null", "https://evil.example"] {
-        let answer = wire
-            .ask("OPTIONS", "/messages", &preflight(origin), b"")
-            .await;
+        let answer = wire.ask("OPTIONS", "/messages", &preflight(origin), b"").await;
         assert_eq!(answer.status, 403);
         assert_eq!(answer.header("access-control-allow-origin"), None);
     }
@@ -493,23 +346,14 @@ async fn health_tells_everybody_whether_and_operators_what() {
     let mut wire = Wire::start().await;
     for path in ["/health/live", "/health/ready"] {
         let answer = wire.get(path, &[]).await;
-        assert_eq!(
-            (answer.status, answer.json()),
-            (200, json!({"status": "pass"}))
-        );
-        assert_eq!(
-            answer.header("content-type"),
-            Some("application/health+json")
-        );
+        assert_eq!((answer.status, answer.json()), (200, json!({"status": "pass"})));
+        assert_eq!(answer.header("content-type"), Some("application/health+json"));
     }
     let head = wire.ask("HEAD", "/health/live", &[], b"").await;
     assert_eq!((head.status, head.body.len()), (200, 0));
     wire.service.hub().drain();
     let answer = wire.get("/health/ready", &[]).await;
-    assert_eq!(
-        (answer.status, answer.json()),
-        (503, json!({"status": "fail"}))
-    );
+    assert_eq!((answer.status, answer.json()), (503, json!({"status": "fail"})));
     assert_eq!(wire.get("/health/live", &[]).await.status, 200);
     wire.stop();
 }

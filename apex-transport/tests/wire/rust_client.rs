@@ -38,20 +38,12 @@ async fn the_whole_conversation() {
     let content = "a,b\n".repeat(50_000).into_bytes();
     let length = content.len() as u64;
     let file = api
-        .upload(
-            "usage für uns.csv",
-            Some(length),
-            std::io::Cursor::new(content),
-            move |bytes| {
-                told.store(bytes, Ordering::SeqCst);
-            },
-        )
+        .upload("usage für uns.csv", Some(length), std::io::Cursor::new(content), move |bytes| {
+            told.store(bytes, Ordering::SeqCst);
+        })
         .await
         .unwrap();
-    assert_eq!(
-        (file.name.as_str(), file.bytes),
-        ("usage für uns.csv", length)
-    );
+    assert_eq!((file.name.as_str(), file.bytes), ("usage für uns.csv", length));
     assert_eq!(sent.load(Ordering::SeqCst), length);
 
     let client = connect(api.clone()).await;
@@ -65,17 +57,11 @@ async fn the_whole_conversation() {
     let id = apex_core::file::artifact_id(accepted.run, "report.md");
     assert_eq!(&api.artifact(id).await.unwrap()[..], b"# Report");
 
-    let (held, mut updates) = client
-        .ask("hold", Some(accepted.thread), Vec::new())
-        .await
-        .unwrap();
+    let (held, mut updates) = client.ask("hold", Some(accepted.thread), Vec::new()).await.unwrap();
     assert_eq!(held.thread, accepted.thread);
     client.cancel(held.run).await.unwrap();
     assert_eq!(kinds(&mut updates).await.last().unwrap(), "run_cancelled");
-    assert_eq!(
-        api.threads().await.unwrap().items[0].thread,
-        accepted.thread
-    );
+    assert_eq!(api.threads().await.unwrap().items[0].thread, accepted.thread);
     api.delete_thread(accepted.thread).await.unwrap();
     let error = api.report(accepted.run, "report.json").await.unwrap_err();
     assert_eq!(error.kind(), Kind::NotFound);
@@ -104,10 +90,7 @@ async fn what_the_server_refuses_is_the_error_that_it_says() {
         assert_eq!(error.kind(), Kind::NotFound);
         assert!(error.correlation().is_some());
     }
-    let mut nothing = client
-        .subscribe(stranger, Position::default())
-        .await
-        .unwrap();
+    let mut nothing = client.subscribe(stranger, Position::default()).await.unwrap();
     let error = nothing.next().await.unwrap().unwrap_err();
     assert_eq!(error.kind(), Kind::NotFound);
     assert!(nothing.next().await.is_none());
@@ -120,25 +103,14 @@ async fn a_file_that_is_too_large_says_so() {
     let wire = Wire::start_with(settings).await;
     let api = wire.api("ada").await;
     let content = std::io::Cursor::new(vec![b'x'; 2_000]);
-    let error = api
-        .upload("a", Some(2_000), content, |_| {})
-        .await
-        .unwrap_err();
+    let error = api.upload("a", Some(2_000), content, |_| {}).await.unwrap_err();
     assert_eq!(error.kind(), Kind::TooLarge);
 }
 
 #[tokio::test]
 async fn connecting_to_nothing_or_without_a_login_says_why() {
-    let free = TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let error = Api::new(&format!("http://{free}"))
-        .unwrap()
-        .log_in("ada")
-        .await
-        .unwrap_err();
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let error = Api::new(&format!("http://{free}")).unwrap().log_in("ada").await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable);
     let wire = Wire::start().await;
     let api = Api::new(&wire.url()).unwrap();
@@ -155,14 +127,9 @@ async fn logging_out_ends_the_client_and_everybody_who_waits() {
     let (_, mut updates) = client.ask("hold", None, Vec::new()).await.unwrap();
     api.log_out().await.unwrap();
     let end = async { while let Some(Ok(_)) = updates.next().await {} };
-    tokio::time::timeout(Duration::from_secs(5), end)
-        .await
-        .expect("it goes on for ever");
+    tokio::time::timeout(Duration::from_secs(5), end).await.expect("it goes on for ever");
     let error = client.cancel(updates.run()).await.unwrap_err();
-    assert!(
-        matches!(error.kind(), Kind::Cancelled | Kind::Unauthenticated),
-        "{error:?}"
-    );
+    assert!(matches!(error.kind(), Kind::Cancelled | Kind::Unauthenticated), "{error:?}");
     wire.emptied().await;
 }
 
@@ -179,10 +146,7 @@ async fn a_client_of_a_node_that_shuts_down_comes_back_to_the_next_one() {
     first.stop().await.unwrap();
     // The other one knows neither login nor user: the client is told, and ends.
     let error = client.cancel(updates.run()).await.unwrap_err();
-    assert!(
-        matches!(error.kind(), Kind::Unauthenticated | Kind::Cancelled),
-        "{error:?}"
-    );
+    assert!(matches!(error.kind(), Kind::Unauthenticated | Kind::Cancelled), "{error:?}");
 }
 
 /// A proxy that can be pointed elsewhere, and can take things out of requests as real ones do.
@@ -235,11 +199,7 @@ fn strip(head: &[u8], stripped: &[&str]) -> Vec<u8> {
     let kept: Vec<String> = text
         .split("\r\n")
         .filter(|line| {
-            let name = line
-                .split(':')
-                .next()
-                .unwrap_or_default()
-                .to_ascii_lowercase();
+            let name = line.split(':').next().unwrap_or_default().to_ascii_lowercase();
             !stripped.contains(&name.as_str())
         })
         .map(|line| match line.split_once('?') {
@@ -259,14 +219,8 @@ async fn the_client_walks_on_to_the_way_that_the_proxy_leaves_open() {
     let wire = Wire::start_with(settings).await;
     for (stripped, way) in [
         (vec!["authorization", "cookie"], ClientWay::Subprotocol),
-        (
-            vec!["authorization", "cookie", "sec-websocket-protocol"],
-            ClientWay::Query,
-        ),
-        (
-            vec!["authorization", "cookie", "sec-websocket-protocol", "?"],
-            ClientWay::Hello,
-        ),
+        (vec!["authorization", "cookie", "sec-websocket-protocol"], ClientWay::Query),
+        (vec!["authorization", "cookie", "sec-websocket-protocol", "?"], ClientWay::Hello),
     ] {
         let proxy = Switch::start(wire.address).await;
         proxy.strip(&stripped);

@@ -2,6 +2,7 @@
 
 use crate::support::socket::Socket;
 use crate::support::{PAGE, Wire, bearer};
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Recorder, SharedString, Unit};
 use serde_json::json;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
@@ -38,6 +39,61 @@ impl Subscriber for Kept {
     fn exit(&self, _: &Id) {}
 }
 
+/// Keeps the names and labels of all metrics.
+#[derive(Debug, Clone, Default)]
+struct Counted(Arc<Mutex<Vec<String>>>);
+
+impl Recorder for Counted {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn register_counter(&self, key: &Key, _: &metrics::Metadata<'_>) -> Counter {
+        self.0.lock().unwrap().push(key.to_string());
+        Counter::noop()
+    }
+    fn register_gauge(&self, _: &Key, _: &metrics::Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+    fn register_histogram(&self, _: &Key, _: &metrics::Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+#[tokio::test]
+async fn each_entry_is_counted_by_its_way_and_nothing_more_of_it() {
+    let counted = Counted::default();
+    let _guard = metrics::set_default_local_recorder(&counted);
+    let wire = Wire::start().await;
+    let token = wire.token("ada").await;
+    wire.socket(&token).await;
+    let ticket = wire.ticket(&token).await;
+    for (path, protocol) in [
+        (format!("/ws?ticket={ticket}"), "apex.v1".to_owned()),
+        (format!("/ws?ticket={ticket}"), "apex.v1".to_owned()),
+        ("/ws".to_owned(), format!("apex.v1, apex.bearer.{token}")),
+        ("/ws?token=x".to_owned(), "apex.v1".to_owned()),
+    ] {
+        let headers = [("sec-websocket-protocol", protocol.as_str())];
+        // Whether it is let in is shown elsewhere.
+        drop(Socket::open(wire.address, &path, &headers).await);
+    }
+    let mut socket = wire.unknown().await;
+    socket.call(json!({"frame": "hello", "token": token})).await;
+    let all = counted.0.lock().unwrap().join("\n");
+    for (way, outcome) in [
+        ("bearer", "in"),
+        ("query", "in"),
+        ("query", "unauthenticated"),
+        ("subprotocol", "in"),
+        ("malformed", "unauthenticated"),
+        ("hello", "in"),
+    ] {
+        let labels = format!("way = {way}, outcome = {outcome}");
+        assert!(all.contains(&labels), "{labels} is not in\n{all}");
+    }
+    assert!(!all.contains(&token) && !all.contains(&ticket));
+}
+
 #[tokio::test]
 async fn no_credential_is_traced_or_told() {
     let kept = Kept::default();
@@ -54,17 +110,12 @@ async fn no_credential_is_traced_or_told() {
     for headers in [
         vec![("authorization", bad.as_str())],
         vec![("cookie", cookie.as_str())],
-        vec![
-            ("authorization", bad.as_str()),
-            ("authorization", auth.as_str()),
-        ],
+        vec![("authorization", bad.as_str()), ("authorization", auth.as_str())],
     ] {
         told.push_str(&wire.get("/threads", &headers).await.text());
     }
     let body = format!(r#"{{"audience":{{"{canary}":1}}}}"#);
-    let answer = wire
-        .post("/auth/ticket", &[("authorization", &auth)], &body)
-        .await;
+    let answer = wire.post("/auth/ticket", &[("authorization", &auth)], &body).await;
     told.push_str(&answer.text());
 
     let protocol = format!("apex.v1, apex.ticket.{canary}");
@@ -73,14 +124,8 @@ async fn no_credential_is_traced_or_told() {
         (format!("/ws?token={canary}"), vec![]),
         (format!("/ws?ticket={ticket}"), vec![]),
         (format!("/ws?ticket={ticket}"), vec![]),
-        (
-            "/ws".to_owned(),
-            vec![("sec-websocket-protocol", protocol.as_str())],
-        ),
-        (
-            "/ws".to_owned(),
-            vec![("cookie", cookie.as_str()), ("origin", PAGE)],
-        ),
+        ("/ws".to_owned(), vec![("sec-websocket-protocol", protocol.as_str())]),
+        ("/ws".to_owned(), vec![("cookie", cookie.as_str()), ("origin", PAGE)]),
     ] {
         match Socket::open(wire.address, &path, &headers).await {
             Ok(mut socket) => {
@@ -99,14 +144,11 @@ async fn no_credential_is_traced_or_told() {
         socket.text(frame.to_string()).await;
         told.push_str(&socket.frame().await.to_string());
     }
-    socket
-        .say(json!({"frame": "hello", "ticket": canary}))
-        .await;
+    socket.say(json!({"frame": "hello", "ticket": canary})).await;
     told.push_str(&socket.closed().await.1);
     let mut socket = wire.unknown().await;
     socket.call(json!({"frame": "hello", "token": token})).await;
-    wire.post("/auth/logout", &[("authorization", &auth)], "")
-        .await;
+    wire.post("/auth/logout", &[("authorization", &auth)], "").await;
     told.push_str(&socket.closed().await.1);
 
     let traced = kept.0.lock().unwrap().clone();

@@ -36,10 +36,8 @@ impl Faulty {
         let fault = *self.fault.lock();
         match fault {
             Fault::None => Ok(()),
-            Fault::Down => Err(
-                Error::new(Kind::Unavailable, "test.store", "the store is down")
-                    .with_retry_after(Duration::from_secs(2)),
-            ),
+            Fault::Down => Err(Error::new(Kind::Unavailable, "test.store", "the store is down")
+                .with_retry_after(Duration::from_secs(2))),
             Fault::Silent => std::future::pending().await,
             Fault::Broken => panic!("as asked"),
         }
@@ -86,11 +84,7 @@ async fn start() -> (Wire, Arc<Mutex<Fault>>) {
                 sessions: Arc::clone(&stores.sessions),
                 fault: of_store,
             });
-            Stores {
-                tickets: Arc::clone(&faulty) as _,
-                sessions: faulty,
-                ..stores
-            }
+            Stores { tickets: Arc::clone(&faulty) as _, sessions: faulty, ..stores }
         }),
         ..Settings::default()
     };
@@ -110,37 +104,20 @@ async fn nobody_is_let_in_while_the_store_cannot_answer() {
     ] {
         *fault.lock() = kind;
         let answer = wire.get("/threads", &[("authorization", &auth)]).await;
-        assert_eq!(
-            (answer.status, answer.code().as_str()),
-            (status, code),
-            "{kind:?}"
-        );
+        assert_eq!((answer.status, answer.code().as_str()), (status, code), "{kind:?}");
         assert_eq!(answer.header("retry-after").is_some(), status == 503);
         let ticket = "/ws?ticket=abc";
         let refusal = Socket::open(wire.address, ticket, &[]).await.unwrap_err();
-        assert_eq!(
-            (refusal.status, &refusal.body["code"]),
-            (status, &json!(code))
-        );
-        let mut page = Socket::open(wire.address, ticket, &[("origin", PAGE)])
-            .await
-            .unwrap();
+        assert_eq!((refusal.status, &refusal.body["code"]), (status, &json!(code)));
+        let mut page = Socket::open(wire.address, ticket, &[("origin", PAGE)]).await.unwrap();
         let (closed, reason) = page.closed().await;
         assert_eq!(closed, close);
-        assert_eq!(
-            reason.starts_with("correlation "),
-            close == 1011,
-            "{reason}"
-        );
+        assert_eq!(reason.starts_with("correlation "), close == 1011, "{reason}");
         let mut unknown = wire.unknown().await;
         unknown.say(json!({"frame": "hello", "token": token})).await;
         assert_eq!(unknown.closed().await.0, close);
         let ready = wire.get("/health/ready", &[]).await;
-        assert_eq!(
-            (ready.status, ready.json()),
-            (503, json!({"status": "fail"})),
-            "{kind:?}"
-        );
+        assert_eq!((ready.status, ready.json()), (503, json!({"status": "fail"})), "{kind:?}");
     }
     *fault.lock() = Fault::None;
     assert_eq!(wire.get("/health/ready", &[]).await.status, 200);
@@ -154,12 +131,7 @@ async fn who_is_in_already_stays_in() {
     *fault.lock() = Fault::Down;
     let run = socket.start("thoughts 2").await["run"].clone();
     assert_eq!(socket.events(&run).await.len(), 6);
-    let answer = socket
-        .call(json!({"frame": "hello", "token": "other"}))
-        .await;
+    let answer = socket.call(json!({"frame": "hello", "token": "other"})).await;
     assert_eq!(answer["code"], "unavailable");
-    assert_eq!(
-        socket.call(json!({"frame": "ping", "n": 1})).await["frame"],
-        "pong"
-    );
+    assert_eq!(socket.call(json!({"frame": "ping", "n": 1})).await["frame"], "pong");
 }

@@ -19,10 +19,7 @@ async fn every_route_and_frame_with_another_users_ids_finds_nothing() {
     let done = socket.start("report thoughts 1").await;
     socket.events(&done["run"]).await;
     let open = socket.start("ask").await;
-    let (run, thread) = (
-        open["run"].as_str().unwrap(),
-        done["thread"].as_str().unwrap(),
-    );
+    let (run, thread) = (open["run"].as_str().unwrap(), done["thread"].as_str().unwrap());
     let approval = ScriptedRunner::approval(run.parse().unwrap());
     let finished = done["run"].as_str().unwrap();
     let artifact = apex_core::file::artifact_id(finished.parse().unwrap(), "report.json");
@@ -38,69 +35,35 @@ async fn every_route_and_frame_with_another_users_ids_finds_nothing() {
     let decision = r#"{"digest":"d1","decision":"approve"}"#.to_owned();
     let nothing = String::new;
     for (method, path, body) in [
-        (
-            "DELETE",
-            format!("/auth/sessions/{}", session.as_str().unwrap()),
-            nothing(),
-        ),
-        (
-            "DELETE",
-            format!("/files/{}", file.as_str().unwrap()),
-            nothing(),
-        ),
-        (
-            "POST",
-            "/messages".to_owned(),
-            message(json!([{"file": file}])),
-        ),
-        (
-            "POST",
-            format!("/threads/{thread}/messages"),
-            message(json!([])),
-        ),
+        ("DELETE", format!("/auth/sessions/{}", session.as_str().unwrap()), nothing()),
+        ("DELETE", format!("/files/{}", file.as_str().unwrap()), nothing()),
+        ("POST", "/messages".to_owned(), message(json!([{"file": file}]))),
+        ("POST", format!("/threads/{thread}/messages"), message(json!([]))),
         ("GET", format!("/threads/{thread}"), nothing()),
         ("DELETE", format!("/threads/{thread}"), nothing()),
         ("GET", format!("/runs/{run}"), nothing()),
         ("POST", format!("/runs/{run}/cancel"), nothing()),
-        (
-            "POST",
-            format!("/runs/{run}/approvals/{approval}"),
-            decision,
-        ),
+        ("POST", format!("/runs/{run}/approvals/{approval}"), decision),
         ("GET", format!("/runs/{finished}/report.json"), nothing()),
         ("GET", format!("/runs/{finished}/report.md"), nothing()),
         ("GET", format!("/runs/{finished}/report.html"), nothing()),
         ("GET", format!("/artifacts/{artifact}"), nothing()),
     ] {
         let answer = wire.ask(method, &path, &stranger, body.as_bytes()).await;
-        assert_eq!(
-            (answer.status, answer.code().as_str()),
-            (404, "not_found"),
-            "{method} {path}"
-        );
+        assert_eq!((answer.status, answer.code().as_str()), (404, "not_found"), "{method} {path}");
         // What is there looks like what is not.
         let unknown = RunId::new(&SystemClock).to_string();
-        let elsewhere = [thread, run, finished]
-            .iter()
-            .fold(path.clone(), |p, id| p.replace(id, &unknown));
+        let elsewhere =
+            [thread, run, finished].iter().fold(path.clone(), |p, id| p.replace(id, &unknown));
         if elsewhere != path && !body.contains("attachments") {
-            let other = wire
-                .ask(method, &elsewhere, &stranger, body.as_bytes())
-                .await;
+            let other = wire.ask(method, &elsewhere, &stranger, body.as_bytes()).await;
             assert_eq!(answer.json()["message"], other.json()["message"], "{path}");
         }
     }
     for list in ["/files", "/threads"] {
-        assert_eq!(
-            wire.get(list, &stranger).await.json()["items"],
-            json!([]),
-            "{list}"
-        );
+        assert_eq!(wire.get(list, &stranger).await.json()["items"], json!([]), "{list}");
     }
-    assert_eq!(
-        wire.get("/inbox", &stranger).await.json()["entries"],
-        json!([])
-    );
+    assert_eq!(wire.get("/inbox", &stranger).await.json()["entries"], json!([]));
 
     let mut intruder = wire.socket(&eve).await;
     let request = RequestId::new(&SystemClock);
@@ -116,15 +79,12 @@ async fn every_route_and_frame_with_another_users_ids_finds_nothing() {
         assert_eq!(answer["code"], "not_found", "{frame}");
     }
     // Leaving what one does not follow is no way to find out either.
-    let left = intruder
-        .call(json!({"frame": "unsubscribe", "run": run}))
-        .await;
+    let left = intruder.call(json!({"frame": "unsubscribe", "run": run})).await;
     assert_eq!(left["frame"], "ok");
     assert_eq!(intruder.call(json!({"frame": "inbox"})).await["head"], 0);
     let view = wire.get(&format!("/runs/{run}"), &owner[..1]).await.json();
     assert_eq!(view["ended_at"], Value::Null);
-    wire.post(&format!("/runs/{run}/cancel"), &owner[..1], "")
-        .await;
+    wire.post(&format!("/runs/{run}/cancel"), &owner[..1], "").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -135,10 +95,7 @@ async fn two_hundred_users_at_once_see_their_own_runs_whole_and_no_other() {
         async move {
             let token = wire.token(&format!("user {n}")).await;
             let mut socket = wire.socket(&token).await;
-            let run = socket
-                .start(&format!("slow 1 thoughts {}", 10 + n % 7))
-                .await["run"]
-                .clone();
+            let run = socket.start(&format!("slow 1 thoughts {}", 10 + n % 7)).await["run"].clone();
             let mut events = Vec::new();
             loop {
                 let event = socket.expect("event").await;

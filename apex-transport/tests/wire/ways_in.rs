@@ -19,11 +19,7 @@ async fn refused(wire: &Wire, path: &str, headers: &[(&str, &str)]) -> Refusal {
 /// The close that a page sees.
 async fn closed(wire: &Wire, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
     let headers = [headers, &[ORIGIN]].concat();
-    open(wire, path, &headers)
-        .await
-        .expect("a page must be let in to be told")
-        .closed()
-        .await
+    open(wire, path, &headers).await.expect("a page must be let in to be told").closed().await
 }
 
 async fn welcome(socket: &mut Socket) {
@@ -52,10 +48,7 @@ async fn every_way_lets_in() {
     }
     let path = format!("/ws?ticket={}", wire.ticket(&token).await);
     welcome(&mut open(&wire, &path, &[]).await.unwrap()).await;
-    for credential in [
-        json!({"token": token}),
-        json!({"ticket": wire.ticket(&token).await}),
-    ] {
+    for credential in [json!({"token": token}), json!({"ticket": wire.ticket(&token).await})] {
         let mut socket = wire.unknown().await;
         let mut hello = credential;
         hello["frame"] = "hello".into();
@@ -74,10 +67,7 @@ async fn a_bad_credential_is_a_status_for_a_program_and_a_close_code_for_a_page(
     assert!(refusal.body["correlation"].is_string());
     assert!(refusal.headers.contains_key("www-authenticate"));
     assert_eq!(refusal.headers["cache-control"], "no-store");
-    assert_eq!(
-        closed(&wire, path, &[]).await,
-        (4401, "unauthenticated".into())
-    );
+    assert_eq!(closed(&wire, path, &[]).await, (4401, "unauthenticated".into()));
     wire.emptied().await;
 }
 
@@ -89,35 +79,19 @@ async fn the_first_credential_decides_and_a_bad_one_is_never_passed_over() {
     let cookie = format!("__Host-apex_session={token}");
     let protocol = format!("apex.v1, apex.ticket.{}", wire.ticket(&token).await);
     for headers in [
-        vec![
-            ("authorization", "Bearer wrong"),
-            ("sec-websocket-protocol", protocol.as_str()),
-        ],
-        vec![
-            ("authorization", "Bearer wrong"),
-            ("cookie", cookie.as_str()),
-        ],
-        vec![
-            ("sec-websocket-protocol", "apex.v1, apex.bearer.wrong"),
-            ("cookie", cookie.as_str()),
-        ],
+        vec![("authorization", "Bearer wrong"), ("sec-websocket-protocol", protocol.as_str())],
+        vec![("authorization", "Bearer wrong"), ("cookie", cookie.as_str())],
+        vec![("sec-websocket-protocol", "apex.v1, apex.bearer.wrong"), ("cookie", cookie.as_str())],
     ] {
         assert_eq!(closed(&wire, "/ws", &headers).await.0, 4401, "{headers:?}");
     }
     // A later bad one lets nobody in, and keeps nobody out.
-    let headers = [
-        ("authorization", good.as_str()),
-        ("sec-websocket-protocol", "apex.v1, apex.ticket.x"),
-    ];
+    let headers =
+        [("authorization", good.as_str()), ("sec-websocket-protocol", "apex.v1, apex.ticket.x")];
     welcome(&mut open(&wire, "/ws", &headers).await.unwrap()).await;
     // Another scheme counts as absent.
-    let mut socket = open(&wire, "/ws", &[("authorization", "Basic dTpw")])
-        .await
-        .unwrap();
-    assert_eq!(
-        socket.call(json!({"frame": "hello", "token": token})).await["frame"],
-        "welcome"
-    );
+    let mut socket = open(&wire, "/ws", &[("authorization", "Basic dTpw")]).await.unwrap();
+    assert_eq!(socket.call(json!({"frame": "hello", "token": token})).await["frame"], "welcome");
 }
 
 #[tokio::test]
@@ -127,19 +101,14 @@ async fn credentials_of_different_users_are_refused() {
     let of_ada = bearer(&ada);
     let path = format!("/ws?ticket={}", wire.ticket(&bob).await);
     let refusal = refused(&wire, &path, &[("authorization", &of_ada)]).await;
-    assert_eq!(
-        (refusal.status, refusal.body["code"].as_str()),
-        (403, Some("forbidden"))
-    );
+    assert_eq!((refusal.status, refusal.body["code"].as_str()), (403, Some("forbidden")));
     let path = format!("/ws?ticket={}", wire.ticket(&bob).await);
     let headers = [("authorization", of_ada.as_str())];
     assert_eq!(closed(&wire, &path, &headers).await.0, 4403);
     // The cookie is not read where another credential is.
     let cookie = format!("__Host-apex_session={bob}");
     let path = format!("/ws?ticket={}", wire.ticket(&ada).await);
-    let mut socket = open(&wire, &path, &[("cookie", &cookie), ORIGIN])
-        .await
-        .unwrap();
+    let mut socket = open(&wire, &path, &[("cookie", &cookie), ORIGIN]).await.unwrap();
     welcome(&mut socket).await;
 }
 
@@ -245,10 +214,7 @@ async fn a_user_has_twenty_connections() {
         (refusal.status, refusal.body["code"].as_str()),
         (429, Some("too_many_connections"))
     );
-    assert_eq!(
-        closed(&wire, "/ws", &[("authorization", &auth)]).await.0,
-        4429
-    );
+    assert_eq!(closed(&wire, "/ws", &[("authorization", &auth)]).await.0, 4429);
     let mut unknown = wire.unknown().await;
     unknown.say(json!({"frame": "hello", "token": token})).await;
     assert_eq!(unknown.closed().await.0, 4429);
@@ -291,10 +257,7 @@ async fn bytes_that_come_with_the_upgrade_are_not_lost() {
     while !String::from_utf8_lossy(&answer).contains("welcome") {
         let mut piece = [0; 1_024];
         let read = stream.read(&mut piece);
-        let read = tokio::time::timeout(Duration::from_secs(5), read)
-            .await
-            .unwrap()
-            .unwrap();
+        let read = tokio::time::timeout(Duration::from_secs(5), read).await.unwrap().unwrap();
         assert!(read > 0, "{}", String::from_utf8_lossy(&answer));
         answer.extend_from_slice(&piece[..read]);
     }
@@ -313,11 +276,7 @@ async fn what_is_no_upgrade_is_told_what_one_is() {
             ("sec-websocket-version", "8"),
             ("sec-websocket-key", "x"),
         ],
-        vec![
-            ("connection", "upgrade"),
-            ("upgrade", "websocket"),
-            ("sec-websocket-version", "13"),
-        ],
+        vec![("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13")],
         vec![
             ("connection", "upgrade"),
             ("upgrade", "h2c"),
@@ -326,11 +285,7 @@ async fn what_is_no_upgrade_is_told_what_one_is() {
         ],
     ] {
         let answer = wire.get("/ws", &headers).await;
-        assert_eq!(
-            (answer.status, answer.code().as_str()),
-            (400, "bad_request"),
-            "{headers:?}"
-        );
+        assert_eq!((answer.status, answer.code().as_str()), (400, "bad_request"), "{headers:?}");
         assert_eq!(answer.header("sec-websocket-version"), Some("13"));
     }
 }
@@ -339,22 +294,18 @@ async fn what_is_no_upgrade_is_told_what_one_is() {
 async fn logging_out_closes_the_connections_of_that_login_alone() {
     let wire = Wire::start().await;
     let (first, second) = (wire.token("ada").await, wire.token("ada").await);
+    let unused = wire.ticket(&first).await;
     let mut closed = wire.socket(&first).await;
     let mut stays = wire.socket(&second).await;
     let auth = bearer(&first);
-    let answer = wire
-        .post("/auth/logout", &[("authorization", &auth)], "")
-        .await;
+    let answer = wire.post("/auth/logout", &[("authorization", &auth)], "").await;
     assert_eq!(answer.status, 204);
     assert!(answer.header("set-cookie").unwrap().contains("Max-Age=0"));
     assert_eq!(closed.closed().await, (4401, "logged out".into()));
-    assert_eq!(
-        stays.call(json!({"frame": "ping", "n": 1})).await["frame"],
-        "pong"
-    );
+    // A ticket that the login bought before opens nothing any more.
+    let path = format!("/ws?ticket={unused}");
+    assert_eq!(refused(&wire, &path, &[]).await.status, 401);
+    assert_eq!(stays.call(json!({"frame": "ping", "n": 1})).await["frame"], "pong");
     let again = wire.get("/threads", &[("authorization", &auth)]).await;
-    assert_eq!(
-        (again.status, again.code().as_str()),
-        (401, "unauthenticated")
-    );
+    assert_eq!((again.status, again.code().as_str()), (401, "unauthenticated"));
 }

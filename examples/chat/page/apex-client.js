@@ -220,7 +220,7 @@ export class ApexClient {
   #onClosed(code, reason, welcomedAt) {
     this.#socket = null;
     this.#cancelTimers();
-    let action = onClose(code, welcomedAt !== null);
+    let action = onClose(code, welcomedAt !== null, WAYS[this.#way]);
     if (action === 'new_ticket') {
       if (!this.#secondTicket) {
         this.#secondTicket = true;

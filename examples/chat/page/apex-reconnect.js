@@ -13,7 +13,7 @@ const MOST_MS = 30_000;
  * - `new_ticket`: the same way again, once, with a new ticket; else the next way
  * - `resume`: wait, connect again and go on from the last position
  */
-export function onClose(code, welcomed) {
+export function onClose(code, welcomed, way) {
   switch (code) {
     case 1001:
     case 1005:
@@ -21,6 +21,9 @@ export function onClose(code, welcomed) {
       return welcomed ? 'resume' : 'next_way';
     case 4401:
       return welcomed ? 'resume' : 'new_ticket';
+    case 4504:
+      // The server saw no credential: one that went another way than by `hello` was stripped.
+      return way === 'hello' ? 'resume' : 'next_way';
     case 1000:
     case 1002:
     case 1003:

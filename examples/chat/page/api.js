@@ -59,10 +59,6 @@ export class Api {
     return this.#json('GET', `/threads/${id}${cursor ? `?cursor=${encodeURIComponent(cursor)}` : ''}`);
   }
 
-  deleteThread(id) {
-    return this.#json('DELETE', `/threads/${id}`);
-  }
-
   /** The entries of the inbox after a position. */
   inbox(epoch, after) {
     return this.#json('GET', `/inbox?epoch=${epoch}&after=${after}`);

@@ -15,6 +15,7 @@ let client = null;
 let thread = null; // the conversation that is open; null for a new one
 let runs = new Map(); // run -> RunView, of the open conversation
 let opening = 0; // grows with each conversation that is opened, so that late answers for an earlier one are known
+let catchingUp = null; // the timer of a look for runs that were begun elsewhere
 let pinned = true; // whether the page follows the end of the conversation
 let unloaded = null; // the conversation that could not be loaded, to be tried again when the connection is back
 
@@ -102,6 +103,7 @@ function showConnection({ name, code, reason, retryInMs }) {
   if (name === 'stopped' && code === 4401) {
     api.forget();
     client = null;
+    threads.clear();
     leave();
     showLogin('Your login has ended. Log in again to go on: nothing is lost.');
     return;
@@ -127,7 +129,12 @@ function showConnection({ name, code, reason, retryInMs }) {
 /** The inbox tells what begins, waits and ends, also what was begun in another tab. */
 function noteRun(entry) {
   threads.note(entry);
-  if (entry.thread === thread && !runs.has(entry.run)) open(thread, { keep: true });
+  if (entry.thread !== thread || runs.has(entry.run)) return;
+  // A little later: entries come in numbers, and this page may be about to show the run by itself.
+  catchingUp ??= setTimeout(() => {
+    catchingUp = null;
+    if (thread !== null) open(thread, { keep: true });
+  }, 150);
 }
 
 /** An inbox that was trimmed does not begin at its beginning: what is under way is among its last entries. */

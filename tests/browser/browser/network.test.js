@@ -27,8 +27,7 @@ async function user(name, act) {
     await act(page, context);
     assert.deepEqual(page.faults, []);
   } finally {
-    network.trickle = null;
-    network.down = false;
+    Object.assign(network, { trickle: null, down: false, mangle: [] });
     await context.close();
   }
 }
@@ -89,17 +88,37 @@ describe('the network', () => {
     assert.equal(await page.locator('.question').count(), 1);
   }));
 
-  test('is there but the host restarts: the run goes on or ends, and the page shows its whole log', () => user('restart', async (page) => {
-    const run = await ask(page, 'What do we spend?', [long]);
-    await run.locator('.step').nth(1).waitFor();
-    await chat.end('SIGKILL');
-    await page.locator('#connection[data-state=reconnecting]').waitFor();
-    await picture(page, 'reconnecting');
-    await chat.start();
-    await connected(page);
-    assert.equal(await ended(run), 'completed');
-    await assertWhole(run);
-  }));
+  for (const [how, signal] of [['is killed', 'SIGKILL'], ['is ended by Ctrl-C', 'SIGINT']]) {
+    test(`is there but the host ${how} and starts again: the page shows the whole log of the run`, () => user(how, async (page) => {
+      const run = await ask(page, 'What do we spend?', [long]);
+      await run.locator('.step').nth(1).waitFor();
+      const status = await chat.end(signal);
+      if (signal === 'SIGINT') assert.equal(status, 0);
+      await page.locator('#connection[data-state=reconnecting]').waitFor();
+      await picture(page, 'reconnecting');
+      await chat.start();
+      await connected(page);
+      assert.equal(await ended(run), 'completed');
+      await assertWhole(run);
+    }));
+  }
+});
+
+describe('a proxy', () => {
+  const SUBPROTOCOL = ['Sec-WebSocket-Protocol:', 'Xec-WebSocket-Protocol:'];
+  const QUERY = ['/ws?ticket=', '/ws?xicket='];
+
+  for (const [what, mangle, way] of [['subprotocols', [SUBPROTOCOL], 'query'], ['subprotocols and queries', [SUBPROTOCOL, QUERY], 'hello']]) {
+    test(`that strips ${what} is got past by the next way, which is remembered`, () => user(`strips ${way}`, async (page) => {
+      network.mangle = mangle;
+      network.cut();
+      await page.locator('#connection:not([data-state=connected])').waitFor();
+      await connected(page);
+      assert.equal(await page.evaluate(() => sessionStorage.getItem('apex.way')), way);
+      const run = await ask(page, 'What do we spend?');
+      assert.equal(await ended(run), 'completed');
+    }));
+  }
 });
 
 describe('a page', () => {

@@ -20,9 +20,7 @@ pub(in crate::agents) fn inspect_usage() -> impl Tool {
         |one: OneFile, call: ToolContext| async move {
             let info = call.file(one.file).await?;
             let content = call.open(one.file).await?;
-            let found = call
-                .blocking(move |_| cost::inspect(&info.name, content))
-                .await?;
+            let found = call.blocking(move |_| cost::inspect(&info.name, content)).await?;
             call.summarise(described(&found));
             Ok(found)
         },

@@ -69,11 +69,7 @@ pub(in crate::agents) fn write_report() -> impl Tool {
                     );
                     let forms = [
                         ("report.json", "application/json", report.to_json()),
-                        (
-                            "report.md",
-                            "text/markdown; charset=utf-8",
-                            report.to_markdown(),
-                        ),
+                        ("report.md", "text/markdown; charset=utf-8", report.to_markdown()),
                         ("report.html", "text/html; charset=utf-8", report.to_html()),
                     ];
                     Ok((answer, forms))

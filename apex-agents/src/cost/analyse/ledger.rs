@@ -49,30 +49,17 @@ struct Entry {
 
 impl Ledger {
     pub(super) fn new(catalogue: Arc<Catalogue>) -> Self {
-        let others = RouteName {
-            model: facts::OTHER_MODELS.into(),
-            ..RouteName::default()
-        };
+        let others = RouteName { model: facts::OTHER_MODELS.into(), ..RouteName::default() };
         Self {
-            routes: vec![Entry {
-                name: others,
-                schedule: None,
-                tally: Tally::default(),
-            }],
+            routes: vec![Entry { name: others, schedule: None, tally: Tally::default() }],
             users: [facts::NO_USER, facts::OTHER_USERS]
                 .map(|name| (name.into(), Tally::default()))
                 .into(),
             days: Days::default(),
             total: Tally::default(),
-            period: Period {
-                from: None,
-                to: None,
-            },
+            period: Period { from: None, to: None },
             notes: Notes::default(),
-            levers: lever::ALL
-                .iter()
-                .map(|l| ((l.rule)(&catalogue), Effect::default()))
-                .collect(),
+            levers: lever::ALL.iter().map(|l| ((l.rule)(&catalogue), Effect::default())).collect(),
             copies: Copies::default(),
             sources: Vec::new(),
             file: String::new(),
@@ -106,14 +93,9 @@ impl Ledger {
     pub(super) fn take(&mut self, batch: &mut Batch) {
         for name in batch.routes.drain(..) {
             let schedule = Some(self.catalogue.schedule(&name.route()));
-            self.routes.push(Entry {
-                name,
-                schedule,
-                tally: Tally::default(),
-            });
+            self.routes.push(Entry { name, schedule, tally: Tally::default() });
         }
-        self.users
-            .extend(batch.users.drain(..).map(|name| (name, Tally::default())));
+        self.users.extend(batch.users.drain(..).map(|name| (name, Tally::default())));
         // Rows and rejected rows are entered in the order of their lines, so that the kept reasons are the first.
         let mut rejected = batch.rejected.drain(..).peekable();
         for rows in batch.rows.chunks(WARMED) {
@@ -157,13 +139,9 @@ impl Ledger {
         let Some(entry) = self.routes.get_mut(row.route as usize) else {
             return;
         };
-        let quote = entry
-            .schedule
-            .as_ref()
-            .map(|schedule| schedule.quote(row.at));
-        let rates = quote.map_or(Err(Unpriced::TooMany), |quote| {
-            quote.rates.as_ref().map_err(|e| *e)
-        });
+        let quote = entry.schedule.as_ref().map(|schedule| schedule.quote(row.at));
+        let rates =
+            quote.map_or(Err(Unpriced::TooMany), |quote| quote.rates.as_ref().map_err(|e| *e));
         let price = rates.and_then(|rates| rates.cost(&row.tokens));
         let known = price.ok();
         entry.tally.add(row, known);
@@ -180,12 +158,8 @@ impl Ledger {
             None => self.notes.undated += 1,
         }
         if let (Ok(rates), Some(price), Some(quote)) = (rates, known, quote) {
-            let call = Call {
-                row,
-                route: (row.route, &entry.name),
-                rates,
-                batch: quote.batch.as_ref(),
-            };
+            let call =
+                Call { row, route: (row.route, &entry.name), rates, batch: quote.batch.as_ref() };
             let mut left = Readings::all(price);
             for (rule, effect) in &mut self.levers {
                 let before = left;
@@ -224,10 +198,7 @@ impl Ledger {
             });
         }
         if row.has_request {
-            self.reject(Rejection {
-                line: row.line,
-                reason: format!("{COPY}{place}"),
-            });
+            self.reject(Rejection { line: row.line, reason: format!("{COPY}{place}") });
         }
         !row.has_request
     }
@@ -244,31 +215,21 @@ impl Ledger {
             };
             models.entry(name).or_default().merge(&entry.tally);
         }
-        let named = self
-            .users
-            .iter()
-            .skip(OTHER_USERS as usize)
-            .any(|(_, tally)| !tally.is_empty());
+        let named =
+            self.users.iter().skip(OTHER_USERS as usize).any(|(_, tally)| !tally.is_empty());
         let users = if named { self.users } else { Vec::new() };
         Facts {
             sources: self.sources,
             period: self.period,
             totals: self.total.totals(),
-            by_model: listed(
-                models.into_iter().collect(),
-                facts::OTHER_MODELS,
-                most_listed,
-            )
-            .map(|(model, totals)| ModelRow { model, totals })
-            .collect(),
+            by_model: listed(models.into_iter().collect(), facts::OTHER_MODELS, most_listed)
+                .map(|(model, totals)| ModelRow { model, totals })
+                .collect(),
             by_user: listed(users, facts::OTHER_USERS, most_listed)
                 .map(|(user, totals)| UserRow { user, totals })
                 .collect(),
             by_day: self.days.rows(),
-            notes: Notes {
-                forgot: self.copies.forgot(),
-                ..self.notes
-            },
+            notes: Notes { forgot: self.copies.forgot(), ..self.notes },
             effects: self.levers.into_iter().map(|(_, effect)| effect).collect(),
             catalogue: self.catalogue.stamp(),
         }
@@ -292,17 +253,7 @@ fn compare(notes: &mut Notes, file: &str, model: &str, row: &Row, priced: Usd) {
             rows.partition_point(|other| other.recorded - other.priced >= recorded - priced);
         if place < EXAMPLES {
             let (file, model) = (file.to_owned(), model.to_owned());
-            rows.insert(
-                place,
-                Outlier {
-                    file,
-                    line: row.line,
-                    model,
-                    tokens,
-                    recorded,
-                    priced,
-                },
-            );
+            rows.insert(place, Outlier { file, line: row.line, model, tokens, recorded, priced });
             rows.truncate(EXAMPLES);
         }
     } else {
@@ -330,9 +281,7 @@ fn listed(
             None => entries.push((others.into(), rest)),
         }
     }
-    entries
-        .into_iter()
-        .map(|(name, tally)| (name.into(), tally.totals()))
+    entries.into_iter().map(|(name, tally)| (name.into(), tally.totals()))
 }
 
 /// Sums by day in UTC.
@@ -356,10 +305,7 @@ impl Days {
             self.put_back();
         }
         let tallies = &mut self.tallies;
-        &mut self
-            .current
-            .get_or_insert_with(|| (day, tallies.remove(&day).unwrap_or_default()))
-            .1
+        &mut self.current.get_or_insert_with(|| (day, tallies.remove(&day).unwrap_or_default())).1
     }
 
     fn put_back(&mut self) {
@@ -375,17 +321,11 @@ impl Days {
             .into_iter()
             .map(|(day, tally)| {
                 let midnight = Timestamp::from_millis(day * DAY).to_string();
-                DayRow {
-                    day: midnight.chars().take(10).collect(),
-                    totals: tally.totals(),
-                }
+                DayRow { day: midnight.chars().take(10).collect(), totals: tally.totals() }
             })
             .collect();
         if !self.undated.is_empty() {
-            rows.push(DayRow {
-                day: facts::NO_DAY.to_owned(),
-                totals: self.undated.totals(),
-            });
+            rows.push(DayRow { day: facts::NO_DAY.to_owned(), totals: self.undated.totals() });
         }
         rows
     }

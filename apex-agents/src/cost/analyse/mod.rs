@@ -33,11 +33,7 @@ pub struct AnalysisOptions {
 
 impl Default for AnalysisOptions {
     fn default() -> Self {
-        Self {
-            most_users: 65_536,
-            most_models: 4_096,
-            most_listed: 1_000,
-        }
+        Self { most_users: 65_536, most_models: 4_096, most_listed: 1_000 }
     }
 }
 

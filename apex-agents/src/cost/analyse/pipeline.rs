@@ -60,11 +60,7 @@ pub(super) fn run(
             Error::internal("usage.import", "the thread that decodes records panicked")
         })?;
         if stopped {
-            return Err(Error::new(
-                Kind::Cancelled,
-                "usage.import",
-                "the analysis was cancelled",
-            ));
+            return Err(Error::new(Kind::Cancelled, "usage.import", "the analysis was cancelled"));
         }
         read
     })
@@ -88,10 +84,7 @@ fn read(
             };
             match row.record {
                 Ok(record) => batch.rows.push(interner.row(row.line, &record)),
-                Err(reason) => batch.rejected.push(Rejection {
-                    line: row.line,
-                    reason,
-                }),
+                Err(reason) => batch.rejected.push(Rejection { line: row.line, reason }),
             }
         }
         batch.users.append(&mut interner.new_users);

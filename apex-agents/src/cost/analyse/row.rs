@@ -133,9 +133,8 @@ impl Interner {
                 None => break,
             }
         }
-        let number = u32::try_from(self.users.len())
-            .unwrap_or(u32::MAX)
-            .saturating_add(OTHER_USERS + 1);
+        let number =
+            u32::try_from(self.users.len()).unwrap_or(u32::MAX).saturating_add(OTHER_USERS + 1);
         self.new_users.push(name.into());
         self.users.insert(key, (number, name.into()));
         number
@@ -156,9 +155,8 @@ impl Interner {
             tier: record.tier.map(Into::into),
             batch: record.batch,
         };
-        let number = u32::try_from(self.routes.len())
-            .unwrap_or(u32::MAX)
-            .saturating_add(OTHER_ROUTES + 1);
+        let number =
+            u32::try_from(self.routes.len()).unwrap_or(u32::MAX).saturating_add(OTHER_ROUTES + 1);
         self.new_routes.push(name.clone());
         self.routes.insert(key, (number, name));
         number

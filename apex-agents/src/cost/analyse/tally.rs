@@ -54,11 +54,7 @@ impl Tally {
 
     /// What the requests cost, by the prices where there are any, else by the records: for an order.
     pub(super) fn weight(&self) -> Usd {
-        if self.with_price > 0 {
-            self.priced
-        } else {
-            self.recorded
-        }
+        if self.with_price > 0 { self.priced } else { self.recorded }
     }
 
     /// The sums as a report has them.

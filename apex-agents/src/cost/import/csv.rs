@@ -10,11 +10,8 @@ const QUOTE: u8 = b'"';
 
 /// Takes a file whose first line is a header with a name that we know.
 pub(super) fn open(head: &Head<'_>) -> Verdict {
-    let newline = if !head.bytes.contains(&b'\n') && head.bytes.contains(&b'\r') {
-        b'\r'
-    } else {
-        b'\n'
-    };
+    let newline =
+        if !head.bytes.contains(&b'\n') && head.bytes.contains(&b'\r') { b'\r' } else { b'\n' };
     let aliases = Aliases::new();
     let best = DELIMITERS
         .into_iter()
@@ -62,19 +59,13 @@ impl Table {
         let (header, header_lines) = cells.read(head.bytes, delimiter, newline, head.whole)?;
         let names: Vec<String> = cells
             .iter()
-            .map(|cell| {
-                std::str::from_utf8(cell)
-                    .ok()
-                    .map(|name| name.trim().to_owned())
-            })
+            .map(|cell| std::str::from_utf8(cell).ok().map(|name| name.trim().to_owned()))
             .collect::<Option<_>>()?;
         if names.iter().any(|name| name.chars().any(char::is_control)) {
             return None;
         }
-        let mut columns: Vec<Option<Alias>> = names
-            .iter()
-            .map(|name| aliases.leaf(&folded(name)))
-            .collect();
+        let mut columns: Vec<Option<Alias>> =
+            names.iter().map(|name| aliases.leaf(&folded(name))).collect();
         for field in Field::ALL {
             // Of several columns for a field the one with the best name counts; of equal ones the first.
             let of_field =
@@ -106,24 +97,13 @@ impl Table {
     }
 
     fn draft_names(&self, field: Field) -> Option<&Alias> {
-        self.columns
-            .iter()
-            .flatten()
-            .find(|alias| alias.field == field)
+        self.columns.iter().flatten().find(|alias| alias.field == field)
     }
 
     fn listed(&self) -> String {
-        let shown: Vec<_> = self
-            .names
-            .iter()
-            .take(20)
-            .map(|n| n.chars().take(40).collect::<String>())
-            .collect();
-        let more = if self.names.len() > shown.len() {
-            ", …"
-        } else {
-            ""
-        };
+        let shown: Vec<_> =
+            self.names.iter().take(20).map(|n| n.chars().take(40).collect::<String>()).collect();
+        let more = if self.names.len() > shown.len() { ", …" } else { "" };
         format!("{}{more}", shown.join(", "))
     }
 
@@ -137,16 +117,10 @@ impl Table {
         // The high bit of every byte of the word that is zero, and of no other.
         let zeros = |word: u64| !(((word & SEVEN) + SEVEN) | word | SEVEN);
         let (mut cell, mut cells, mut at) = (0, 0, 0);
-        while let Some(word) = bytes
-            .get(at..at + 8)
-            .and_then(|eight| eight.try_into().ok())
-        {
+        while let Some(word) = bytes.get(at..at + 8).and_then(|eight| eight.try_into().ok()) {
             let word = u64::from_le_bytes(word);
-            let (between, end, quote) = (
-                zeros(word ^ delimiters),
-                zeros(word ^ newlines),
-                zeros(word ^ quotes),
-            );
+            let (between, end, quote) =
+                (zeros(word ^ delimiters), zeros(word ^ newlines), zeros(word ^ quotes));
             let mut marks = between | end | quote;
             while marks != 0 {
                 let mark = marks & marks.wrapping_neg();
@@ -157,10 +131,7 @@ impl Table {
                     (cell, cells) = (found + 1, cells + 1);
                 } else if mark & end != 0 {
                     self.cell(draft, cells, cell, found);
-                    return Scan::Whole {
-                        end: found + 1,
-                        cells: cells + 1,
-                    };
+                    return Scan::Whole { end: found + 1, cells: cells + 1 };
                 } else if found == cell {
                     return Scan::Quoted;
                 }
@@ -173,10 +144,7 @@ impl Table {
                 (cell, cells) = (found + 1, cells + 1);
             } else if *byte == self.newline {
                 self.cell(draft, cells, cell, found);
-                return Scan::Whole {
-                    end: found + 1,
-                    cells: cells + 1,
-                };
+                return Scan::Whole { end: found + 1, cells: cells + 1 };
             } else if *byte == QUOTE && found == cell {
                 return Scan::Quoted;
             }
@@ -198,11 +166,7 @@ impl Table {
             return Cut::Record { bytes, lines };
         }
         let reason = format!("has {cells} columns where the header has {expected}");
-        Cut::Bad {
-            bytes,
-            lines,
-            reason,
-        }
+        Cut::Bad { bytes, lines, reason }
     }
 }
 
@@ -213,17 +177,12 @@ impl Records for Table {
 
     fn columns(&self) -> Vec<(Field, String)> {
         let named = self.names.iter().zip(&self.columns);
-        named
-            .filter_map(|(name, alias)| Some(((*alias)?.field, name.clone())))
-            .collect()
+        named.filter_map(|(name, alias)| Some(((*alias)?.field, name.clone()))).collect()
     }
 
     fn unknown(&self) -> Vec<String> {
         let named = self.names.iter().zip(&self.columns);
-        named
-            .filter(|(_, alias)| alias.is_none())
-            .map(|(name, _)| name.clone())
-            .collect()
+        named.filter(|(_, alias)| alias.is_none()).map(|(name, _)| name.clone()).collect()
     }
 
     fn next(&mut self, feed: &mut Feed<'_>, draft: &mut Draft) -> Result<Cut, FeedError> {
@@ -241,22 +200,15 @@ impl Records for Table {
                 Scan::Whole { end, .. } if end > LONGEST_RECORD => return self.skip(feed),
                 Scan::Whole { end, cells } => {
                     let blank = cells == 1
-                        && bytes
-                            .get(..end)
-                            .is_none_or(|line| line.trim_ascii().is_empty());
+                        && bytes.get(..end).is_none_or(|line| line.trim_ascii().is_empty());
                     return Ok(if blank {
-                        Cut::Blank {
-                            bytes: end,
-                            lines: 1,
-                        }
+                        Cut::Blank { bytes: end, lines: 1 }
                     } else {
                         self.cut(cells, end, 1)
                     });
                 }
                 Scan::Quoted => {
-                    let taken = self
-                        .cells
-                        .read(bytes, self.delimiter, self.newline, feed.ended());
+                    let taken = self.cells.read(bytes, self.delimiter, self.newline, feed.ended());
                     if let Some((end, lines)) = taken.filter(|(end, _)| *end <= LONGEST_RECORD) {
                         for (column, text) in self.columns.iter().zip(self.cells.iter()) {
                             if let Some(alias) = column {
@@ -308,11 +260,7 @@ impl Table {
             Some(end) => end,
             None => super::skip_line(feed, self.newline)?,
         };
-        Ok(Cut::Bad {
-            bytes,
-            lines: 1,
-            reason,
-        })
+        Ok(Cut::Bad { bytes, lines: 1, reason })
     }
 }
 
@@ -326,9 +274,7 @@ struct Cells {
 impl Cells {
     fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts
-            .zip(&self.ends)
-            .map(|(start, end)| self.text.get(start..*end).unwrap_or_default())
+        starts.zip(&self.ends).map(|(start, end)| self.text.get(start..*end).unwrap_or_default())
     }
 
     /// Reads one record byte by byte: quotes, doubled quotes and newlines inside them. The bytes and lines that it

@@ -30,13 +30,13 @@ pub(super) struct Draft {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cost) struct Decoded<'a> {
     pub(in crate::cost) at: Option<Timestamp>,
-    pub(in crate::cost) request: Option<&'a str>,
+    pub(in crate::cost) request: Option<&'a [u8]>,
     pub(in crate::cost) user: Option<&'a str>,
-    pub(in crate::cost) session: Option<&'a str>,
+    pub(in crate::cost) session: Option<&'a [u8]>,
     pub(in crate::cost) provider: Option<&'a str>,
     pub(in crate::cost) model: &'a str,
     pub(in crate::cost) tier: Option<&'a str>,
-    pub(in crate::cost) content: Option<&'a str>,
+    pub(in crate::cost) content: Option<&'a [u8]>,
     pub(in crate::cost) status: UsageStatus,
     pub(in crate::cost) batch: bool,
     /// All tokens sent, cached and cache-writing ones included.
@@ -110,11 +110,7 @@ impl Draft {
         if start == end {
             return b"";
         }
-        let base = if self.scratched {
-            self.scratch.as_slice()
-        } else {
-            file
-        };
+        let base = if self.scratched { self.scratch.as_slice() } else { file };
         base.get(start..end).unwrap_or_default().trim_ascii()
     }
 
@@ -122,6 +118,7 @@ impl Draft {
     ///
     /// # Errors
     /// Why it is no usage record.
+    #[inline]
     pub(super) fn decode<'a>(&'a self, file: &'a [u8]) -> Result<Decoded<'a>, String> {
         let raw = |field| self.text(field, file);
         let number = |field| tokens(field, raw(field));
@@ -153,12 +150,12 @@ impl Draft {
         let tier = text(Field::Tier, raw(Field::Tier))?;
         Ok(Decoded {
             at: moment(&self.days, raw(Field::Time))?,
-            request: text(Field::Request, raw(Field::Request))?,
+            request: some(raw(Field::Request)),
             user: text(Field::User, raw(Field::User))?,
-            session: text(Field::Session, raw(Field::Session))?,
+            session: some(raw(Field::Session)),
             provider: text(Field::Provider, raw(Field::Provider))?,
             model: text(Field::Model, raw(Field::Model))?.unwrap_or_default(),
-            content: text(Field::Content, raw(Field::Content))?,
+            content: some(raw(Field::Content)),
             status,
             batch: flag(raw(Field::Batch))?
                 || tier.is_some_and(|t| t.eq_ignore_ascii_case("batch")),
@@ -219,11 +216,7 @@ fn tokens(field: Field, text: &[u8]) -> Result<Option<u64>, String> {
         digits &= digit < 10;
         value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
     }
-    if digits {
-        Ok(Some(value))
-    } else {
-        loose_tokens(field, text)
-    }
+    if digits { Ok(Some(value)) } else { loose_tokens(field, text) }
 }
 
 /// A count that is not written as plain digits.
@@ -286,6 +279,11 @@ fn flag(text: &[u8]) -> Result<bool, String> {
     }
 }
 
+/// A text that is only ever compared with others, so that its bytes need not mean anything.
+fn some(text: &[u8]) -> Option<&[u8]> {
+    (!is_nothing(text)).then_some(text)
+}
+
 /// A text without control characters.
 fn text(field: Field, text: &[u8]) -> Result<Option<&str>, String> {
     if text.is_empty() {
@@ -299,14 +297,8 @@ fn text(field: Field, text: &[u8]) -> Result<Option<&str>, String> {
         ));
     }
     // Looking at all of a short text is faster than stopping at the first.
-    if text.iter().fold(false, |found, byte| {
-        found | (*byte < 0x20) | (*byte == 0x7f)
-    }) {
-        return Err(format!(
-            "{} {} has a control character in it",
-            field.name(),
-            shown(text)
-        ));
+    if text.iter().fold(false, |found, byte| found | (*byte < 0x20) | (*byte == 0x7f)) {
+        return Err(format!("{} {} has a control character in it", field.name(), shown(text)));
     }
     match std::str::from_utf8(text) {
         Ok(text) => Ok((!is_nothing(text.as_bytes()) || field == Field::Model).then_some(text)),
@@ -326,11 +318,7 @@ fn status(text: &[u8], fault: &[u8]) -> UsageStatus {
         return UsageStatus::Unknown;
     }
     if let [class @ b'1'..=b'5', b'0'..=b'9', b'0'..=b'9'] = text {
-        return if *class < b'4' {
-            UsageStatus::Ok
-        } else {
-            UsageStatus::Error
-        };
+        return if *class < b'4' { UsageStatus::Ok } else { UsageStatus::Error };
     }
     const FAILED: [&[u8]; 8] = [
         b"error",
@@ -342,15 +330,8 @@ fn status(text: &[u8], fault: &[u8]) -> UsageStatus {
         b"cancelled",
         b"aborted",
     ];
-    const WORKED: [&[u8]; 7] = [
-        b"ok",
-        b"success",
-        b"succeeded",
-        b"completed",
-        b"default",
-        b"info",
-        b"debug",
-    ];
+    const WORKED: [&[u8]; 7] =
+        [b"ok", b"success", b"succeeded", b"completed", b"default", b"info", b"debug"];
     if FAILED.iter().any(|word| text.eq_ignore_ascii_case(word)) {
         UsageStatus::Error
     } else if WORKED.iter().any(|word| text.eq_ignore_ascii_case(word)) {
@@ -365,11 +346,7 @@ mod tests {
     use super::*;
 
     fn alias(field: Field, style: Style) -> Alias {
-        Alias {
-            field,
-            style,
-            rank: 0,
-        }
+        Alias { field, style, rank: 0 }
     }
 
     fn draft(parts: &[(Field, Style, &str)]) -> Draft {
@@ -381,10 +358,7 @@ mod tests {
     }
 
     fn refused(field: Field, text: &str) -> String {
-        let base = [
-            (Field::Input, Style::Within, "5"),
-            (Field::Output, Style::Within, "5"),
-        ];
+        let base = [(Field::Input, Style::Within, "5"), (Field::Output, Style::Within, "5")];
         let mut parts: Vec<_> = base.into_iter().filter(|(f, ..)| *f != field).collect();
         parts.push((field, Style::Within, text));
         draft(&parts).decode(b"").unwrap_err()
@@ -419,31 +393,15 @@ mod tests {
     fn faults_say_what_is_wrong() {
         for (field, text, expected) in [
             (Field::Input, "-5", "input_tokens \"-5\" is negative"),
-            (
-                Field::Input,
-                "lots",
-                "input_tokens \"lots\" is not a number",
-            ),
+            (Field::Input, "lots", "input_tokens \"lots\" is not a number"),
             (Field::Output, "1.5", "not a plausible number"),
             (Field::Output, "99999999999", "not a plausible number"),
-            (
-                Field::Cached,
-                "6",
-                "6 cached and 0 cache-writing tokens but only 5 input",
-            ),
-            (
-                Field::Reasoning,
-                "6",
-                "6 reasoning tokens but only 5 output",
-            ),
+            (Field::Cached, "6", "6 cached and 0 cache-writing tokens but only 5 input"),
+            (Field::Reasoning, "6", "6 reasoning tokens but only 5 output"),
             (Field::Cost, "-0.5", "is negative"),
             (Field::Cost, "free", "is not an amount"),
             (Field::Cost, "2e9", "implausible"),
-            (
-                Field::Time,
-                "1970-01-01",
-                "implausible time 1970-01-01T00:00:00.000Z",
-            ),
+            (Field::Time, "1970-01-01", "implausible time 1970-01-01T00:00:00.000Z"),
             (Field::Batch, "maybe", "neither true nor false"),
             (Field::User, "a\u{0}b", "control character"),
         ] {
@@ -451,12 +409,7 @@ mod tests {
             assert!(reason.contains(expected), "{reason}");
         }
         assert!(refused(Field::Model, &"m".repeat(600)).contains("longer than 512"));
-        assert!(
-            draft(&[])
-                .decode(b"")
-                .unwrap_err()
-                .contains("no token counts")
-        );
+        assert!(draft(&[]).decode(b"").unwrap_err().contains("no token counts"));
     }
 
     #[test]
@@ -483,11 +436,7 @@ mod tests {
             ("", "overloaded_error", UsageStatus::Error),
             ("odd", "", UsageStatus::Unknown),
         ] {
-            assert_eq!(
-                status(text.as_bytes(), fault.as_bytes()),
-                expected,
-                "{text} {fault}"
-            );
+            assert_eq!(status(text.as_bytes(), fault.as_bytes()), expected, "{text} {fault}");
         }
     }
 }

@@ -47,18 +47,13 @@ impl<'a> Feed<'a> {
     /// Opens a source, looking through one layer of gzip.
     pub(super) fn open(source: impl Read + Send + 'a) -> io::Result<Self> {
         let meter = Arc::new(Meter::default());
-        let mut source = Metered {
-            source,
-            meter: Arc::clone(&meter),
-        };
+        let mut source = Metered { source, meter: Arc::clone(&meter) };
         let mut magic = Vec::with_capacity(2);
         source.by_ref().take(2).read_to_end(&mut magic)?;
         let compressed = magic == [0x1f, 0x8b];
         let whole = Cursor::new(magic).chain(source);
         let source: Box<dyn Read + Send + 'a> = if compressed {
-            Box::new(MultiGzDecoder::new(io::BufReader::with_capacity(
-                CHUNK, whole,
-            )))
+            Box::new(MultiGzDecoder::new(io::BufReader::with_capacity(CHUNK, whole)))
         } else {
             Box::new(whole)
         };

@@ -83,9 +83,7 @@ impl Field {
 impl Alias {
     /// The name as this list writes it.
     pub(super) fn written(self) -> &'static str {
-        names(self.field)
-            .get(usize::from(self.rank))
-            .map_or("", |(name, _)| name)
+        names(self.field).get(usize::from(self.rank)).map_or("", |(name, _)| name)
     }
 }
 
@@ -106,11 +104,7 @@ impl Aliases {
                     branches.insert(name.get(..dot).unwrap_or_default().to_owned());
                 }
                 let rank = u16::try_from(rank).unwrap_or(u16::MAX);
-                leaves.entry(name).or_insert(Alias {
-                    field,
-                    style: *style,
-                    rank,
-                });
+                leaves.entry(name).or_insert(Alias { field, style: *style, rank });
             }
         }
         Self { leaves, branches }
@@ -137,9 +131,7 @@ pub(super) fn folded(name: &str) -> String {
 /// Appends a folded name.
 pub(super) fn fold_into(name: &str, path: &mut String) {
     path.extend(
-        name.chars()
-            .filter(|c| !matches!(c, '_' | '-' | ' '))
-            .flat_map(char::to_lowercase),
+        name.chars().filter(|c| !matches!(c, '_' | '-' | ' ')).flat_map(char::to_lowercase),
     );
 }
 
@@ -232,12 +224,7 @@ fn names(field: Field) -> &'static [(&'static str, Style)] {
             ("level", W),
             ("outcome", W),
         ],
-        Field::Fault => &[
-            ("error", W),
-            ("error_code", W),
-            ("error_type", W),
-            ("exception", W),
-        ],
+        Field::Fault => &[("error", W), ("error_code", W), ("error_type", W), ("exception", W)],
         Field::Batch => &[("batch", W), ("is_batch", W)],
         Field::Tier => &[
             ("service_tier", W),
@@ -296,10 +283,7 @@ fn names(field: Field) -> &'static [(&'static str, Style)] {
             ("usage.input_tokens_details.cached_tokens", W),
             ("response.usage.input_tokens_details.cached_tokens", W),
             ("response.usage.prompt_tokens_details.cached_tokens", W),
-            (
-                "metadata.usage_object.prompt_tokens_details.cached_tokens",
-                W,
-            ),
+            ("metadata.usage_object.prompt_tokens_details.cached_tokens", W),
             ("cache_read_input_tokens", A),
             ("usage.cache_read_input_tokens", A),
             ("message.usage.cache_read_input_tokens", A),
@@ -338,10 +322,7 @@ fn names(field: Field) -> &'static [(&'static str, Style)] {
             ("usage.completion_tokens_details.reasoning_tokens", W),
             ("usage.output_tokens_details.reasoning_tokens", W),
             ("response.usage.output_tokens_details.reasoning_tokens", W),
-            (
-                "response.usage.completion_tokens_details.reasoning_tokens",
-                W,
-            ),
+            ("response.usage.completion_tokens_details.reasoning_tokens", W),
             ("gen_ai.usage.reasoning.output_tokens", W),
             ("attributes.gen_ai.usage.reasoning.output_tokens", W),
             ("usage_metadata.thoughts_token_count", A),
@@ -360,12 +341,9 @@ fn names(field: Field) -> &'static [(&'static str, Style)] {
             ("usage.cost", W),
             ("cost_details.total", W),
         ],
-        Field::Content => &[
-            ("content_hash", W),
-            ("prompt_hash", W),
-            ("request_hash", W),
-            ("cache_key", W),
-        ],
+        Field::Content => {
+            &[("content_hash", W), ("prompt_hash", W), ("request_hash", W), ("cache_key", W)]
+        }
     }
 }
 
@@ -376,17 +354,8 @@ mod tests {
     #[test]
     fn names_are_known_however_they_are_written() {
         let aliases = Aliases::new();
-        for name in [
-            "prompt_tokens",
-            "promptTokens",
-            "Prompt Tokens",
-            "PROMPT-TOKENS",
-        ] {
-            assert_eq!(
-                aliases.leaf(&folded(name)).unwrap().field,
-                Field::Input,
-                "{name}"
-            );
+        for name in ["prompt_tokens", "promptTokens", "Prompt Tokens", "PROMPT-TOKENS"] {
+            assert_eq!(aliases.leaf(&folded(name)).unwrap().field, Field::Input, "{name}");
         }
         assert!(aliases.is_branch("usage.prompttokensdetails"));
         assert!(!aliases.is_branch("usage.prompttokens"));

@@ -68,9 +68,7 @@ impl Inspection {
     pub fn is_complete(&self) -> bool {
         let lacks = |field: Field| self.missing.iter().any(|m| m.field == field.name());
         self.is_sufficient()
-            && ![Field::Model, Field::Time, Field::Input, Field::Output]
-                .into_iter()
-                .any(lacks)
+            && ![Field::Model, Field::Time, Field::Input, Field::Output].into_iter().any(lacks)
     }
 }
 
@@ -90,18 +88,11 @@ pub fn inspect(file: &str, reader: impl Read + Send) -> Result<Inspection> {
                     models.push(record.model.to_owned());
                 }
             }
-            Err(reason) => rejected.push(Rejection {
-                line: row.line,
-                reason,
-            }),
+            Err(reason) => rejected.push(Rejection { line: row.line, reason }),
         }
     }
     rejected.truncate(REJECTIONS_KEPT);
-    let columns = import
-        .records
-        .as_ref()
-        .map(|r| r.columns())
-        .unwrap_or_default();
+    let columns = import.records.as_ref().map(|r| r.columns()).unwrap_or_default();
     let has = |field| columns.iter().any(|(found, _)| *found == field);
     let missing = Field::ALL
         .into_iter()
@@ -119,17 +110,10 @@ pub fn inspect(file: &str, reader: impl Read + Send) -> Result<Inspection> {
         file: file.to_owned(),
         format: import.format(),
         missing,
-        unknown_columns: import
-            .records
-            .as_ref()
-            .map(|r| r.unknown())
-            .unwrap_or_default(),
+        unknown_columns: import.records.as_ref().map(|r| r.unknown()).unwrap_or_default(),
         columns: columns
             .into_iter()
-            .map(|(field, name)| Column {
-                field: field.name().to_owned(),
-                name,
-            })
+            .map(|(field, name)| Column { field: field.name().to_owned(), name })
             .collect(),
         rows: import.rows,
         usable,
@@ -142,15 +126,11 @@ pub fn inspect(file: &str, reader: impl Read + Send) -> Result<Inspection> {
 fn need(field: Field) -> Option<(&'static str, bool)> {
     Some(match field {
         Field::Time => ("prices of the day, spend by day, repeats and bursts", false),
-        Field::Request => (
-            "telling a row that was exported twice from two equal requests",
-            false,
-        ),
+        Field::Request => ("telling a row that was exported twice from two equal requests", false),
         Field::User => ("spend by user", false),
-        Field::Session => (
-            "telling conversations, which cannot wait for a batch, from jobs, which can",
-            false,
-        ),
+        Field::Session => {
+            ("telling conversations, which cannot wait for a batch, from jobs, which can", false)
+        }
         Field::Model => ("any price: without it every request is unpriced", false),
         Field::Status => ("calls that failed and were billed", false),
         Field::Input => ("the price of what was sent", true),
@@ -159,14 +139,8 @@ fn need(field: Field) -> Option<(&'static str, bool)> {
             "the lower price of cached input; without it the price is too high where a cache was used",
             false,
         ),
-        Field::Cost => (
-            "comparing what was recorded or billed with the list price",
-            false,
-        ),
-        Field::Content => (
-            "proving that a request was repeated, rather than supposing it",
-            false,
-        ),
+        Field::Cost => ("comparing what was recorded or billed with the list price", false),
+        Field::Content => ("proving that a request was repeated, rather than supposing it", false),
         Field::Provider
         | Field::Fault
         | Field::Batch

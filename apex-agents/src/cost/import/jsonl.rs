@@ -30,10 +30,7 @@ pub(super) fn open(head: &Head<'_>) -> Verdict {
             "a JSON object over several lines; write one object a line (`jq -c . in.json > out.jsonl`)".to_owned(),
         );
     }
-    let mut lines = Lines {
-        aliases: Aliases::new(),
-        seen: Vec::new(),
-    };
+    let mut lines = Lines { aliases: Aliases::new(), seen: Vec::new() };
     let mut draft = Draft::new();
     // The first line decides whether any field is known; a broken one is a row like any other.
     if lines.read(line, &mut draft).is_ok()
@@ -81,11 +78,7 @@ impl Records for Lines {
                 None if bytes.len() > LONGEST_RECORD => {
                     let reason = too_long();
                     let bytes = super::skip_line(feed, b'\n')?;
-                    return Ok(Cut::Bad {
-                        bytes,
-                        lines: 1,
-                        reason,
-                    });
+                    return Ok(Cut::Bad { bytes, lines: 1, reason });
                 }
                 None => {
                     looked = bytes.len();
@@ -95,29 +88,15 @@ impl Records for Lines {
             };
             if end > LONGEST_RECORD {
                 let reason = too_long();
-                return Ok(Cut::Bad {
-                    bytes: end,
-                    lines: 1,
-                    reason,
-                });
+                return Ok(Cut::Bad { bytes: end, lines: 1, reason });
             }
             let line = bytes.get(..end).unwrap_or_default();
             if line.trim_ascii().is_empty() {
-                return Ok(Cut::Blank {
-                    bytes: end,
-                    lines: 1,
-                });
+                return Ok(Cut::Blank { bytes: end, lines: 1 });
             }
             return Ok(match self.read(line, draft) {
-                Ok(()) => Cut::Record {
-                    bytes: end,
-                    lines: 1,
-                },
-                Err(reason) => Cut::Bad {
-                    bytes: end,
-                    lines: 1,
-                    reason,
-                },
+                Ok(()) => Cut::Record { bytes: end, lines: 1 },
+                Err(reason) => Cut::Bad { bytes: end, lines: 1, reason },
             });
         }
     }
@@ -150,12 +129,7 @@ impl Lines {
     ) -> Result<(), String> {
         let mut json = serde_json::Deserializer::from_str(text);
         let mut below = Vec::new();
-        let members = Members {
-            aliases: &self.aliases,
-            path,
-            draft,
-            below: &mut below,
-        };
+        let members = Members { aliases: &self.aliases, path, draft, below: &mut below };
         members
             .deserialize(&mut json)
             .and_then(|()| json.end())
@@ -208,10 +182,9 @@ impl<'d> Visitor<'d> for Members<'_, 'd> {
     }
 
     fn visit_map<A: MapAccess<'d>>(mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some(member) = map.next_key_seed(Name {
-            aliases: self.aliases,
-            path: self.path,
-        })? {
+        while let Some(member) =
+            map.next_key_seed(Name { aliases: self.aliases, path: self.path })?
+        {
             match member {
                 Member::Other => {
                     map.next_value::<IgnoredAny>()?;
@@ -237,10 +210,7 @@ impl Members<'_, '_> {
         if value == "null" || value == "\"\"" {
             return;
         }
-        let better = self
-            .draft
-            .named(alias.field)
-            .is_none_or(|other| alias.rank <= other.rank);
+        let better = self.draft.named(alias.field).is_none_or(|other| alias.rank <= other.rank);
         if !better {
             return;
         }

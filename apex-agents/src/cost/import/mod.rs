@@ -75,11 +75,7 @@ enum Cut {
     /// A record of so many bytes and lines.
     Record { bytes: usize, lines: u64 },
     /// So many bytes and lines that are no record, and why.
-    Bad {
-        bytes: usize,
-        lines: u64,
-        reason: String,
-    },
+    Bad { bytes: usize, lines: u64, reason: String },
     /// Nothing that counts.
     Blank { bytes: usize, lines: u64 },
     /// The end of the file.
@@ -132,10 +128,7 @@ impl<'a> Import<'a> {
         if import.feed.bytes().starts_with(b"\xef\xbb\xbf") {
             import.feed.take(3);
         }
-        let head = Head {
-            bytes: import.feed.bytes(),
-            whole: import.feed.ended(),
-        };
+        let head = Head { bytes: import.feed.bytes(), whole: import.feed.ended() };
         match FORMATS
             .iter()
             .map(|open| open(&head))
@@ -154,6 +147,7 @@ impl<'a> Import<'a> {
     ///
     /// # Errors
     /// The reader failed.
+    #[inline]
     pub(in crate::cost) fn next(&mut self) -> Result<Option<RowOf<'_>>> {
         self.feed.take(std::mem::take(&mut self.pending));
         let Some(records) = &mut self.records else {
@@ -169,19 +163,12 @@ impl<'a> Import<'a> {
                     self.feed.take(bytes);
                     return Ok(None);
                 }
-                Ok(Cut::Bad {
-                    bytes,
-                    lines,
-                    reason,
-                }) => {
+                Ok(Cut::Bad { bytes, lines, reason }) => {
                     let line = self.line;
                     self.feed.take(bytes);
                     self.line += lines;
                     self.rows += 1;
-                    return Ok(Some(RowOf {
-                        line,
-                        record: Err(reason),
-                    }));
+                    return Ok(Some(RowOf { line, record: Err(reason) }));
                 }
                 Ok(Cut::Record { bytes, lines }) => {
                     let line = self.line;
@@ -194,10 +181,7 @@ impl<'a> Import<'a> {
                 Err(FeedError::Source(e)) => return Err(source_failed(e)),
                 // What was whole before the damage counts; the rest is refused, not lost in silence.
                 Err(FeedError::File(reason)) if self.refused.is_none() => {
-                    self.refused = Some(Rejection {
-                        line: self.line,
-                        reason,
-                    });
+                    self.refused = Some(Rejection { line: self.line, reason });
                 }
                 Err(FeedError::File(_)) => return Ok(None),
             }
@@ -206,28 +190,17 @@ impl<'a> Import<'a> {
 
     /// How far it has come.
     pub(in crate::cost) fn progress(&self) -> Progress {
-        Progress {
-            bytes: self.feed.stored_bytes(),
-            rows: self.rows,
-        }
+        Progress { bytes: self.feed.stored_bytes(), rows: self.rows }
     }
 
     /// The file as a report describes it; the imported and rejected rows are the caller's to count.
     pub(in crate::cost) fn describe(&self, file: &str) -> Source {
-        let columns = self
-            .records
-            .as_ref()
-            .map(|r| r.columns())
-            .unwrap_or_default();
+        let columns = self.records.as_ref().map(|r| r.columns()).unwrap_or_default();
         Source {
             file: file.to_owned(),
             format: self.format(),
             // How far a refused file was read depends on its reader, and means nothing.
-            bytes: if self.refused.is_some() {
-                0
-            } else {
-                self.feed.stored_bytes()
-            },
+            bytes: if self.refused.is_some() { 0 } else { self.feed.stored_bytes() },
             rows: self.rows,
             imported: 0,
             rejected_rows: 0,
@@ -242,16 +215,26 @@ impl<'a> Import<'a> {
 
     fn format(&self) -> String {
         let name = self.records.as_ref().map_or("unknown", |r| r.name());
-        format!(
-            "{name}{}",
-            if self.feed.compressed() { "+gzip" } else { "" }
-        )
+        format!("{name}{}", if self.feed.compressed() { "+gzip" } else { "" })
     }
 
     fn refuse(&mut self, reason: String) {
         // The first reason is nearest to the cause.
         self.refused.get_or_insert(Rejection { line: 1, reason });
     }
+}
+
+/// Reads a whole file as an import would and keeps nothing: its rows, and how many of them are usage records.
+///
+/// # Errors
+/// The reader failed.
+pub fn check(reader: impl Read + Send) -> Result<(u64, u64)> {
+    let mut import = Import::open(reader)?;
+    let mut usable = 0;
+    while let Some(row) = import.next()? {
+        usable += u64::from(row.record.is_ok());
+    }
+    Ok((import.rows, usable))
 }
 
 fn source_failed(error: std::io::Error) -> Error {
@@ -266,50 +249,28 @@ fn source_failed(error: std::io::Error) -> Error {
 /// Refuses what is not text, by name where its beginning tells.
 fn not_text(head: &Head<'_>) -> Verdict {
     const MAGIC: &[(&[u8], &str)] = &[
-        (
-            b"PK\x03\x04",
-            "a zip archive or an Excel workbook; save the table as CSV",
-        ),
+        (b"PK\x03\x04", "a zip archive or an Excel workbook; save the table as CSV"),
         (b"PAR1", "a Parquet file; write it as CSV or JSON lines"),
-        (
-            b"\x28\xb5\x2f\xfd",
-            "compressed with zstd; decompress it, or use gzip",
-        ),
+        (b"\x28\xb5\x2f\xfd", "compressed with zstd; decompress it, or use gzip"),
         (b"BZh", "compressed with bzip2; decompress it, or use gzip"),
-        (
-            b"\xfd7zXZ",
-            "compressed with xz; decompress it, or use gzip",
-        ),
+        (b"\xfd7zXZ", "compressed with xz; decompress it, or use gzip"),
         (b"\x1f\x8b", "gzip inside gzip; decompress it once"),
         (b"\xff\xfe", "UTF-16 text; save it as UTF-8"),
         (b"\xfe\xff", "UTF-16 text; save it as UTF-8"),
         (b"%PDF", "a PDF document; export the records as CSV"),
-        (
-            b"SQLite format 3",
-            "a SQLite database; export the table as CSV",
-        ),
+        (b"SQLite format 3", "a SQLite database; export the table as CSV"),
     ];
-    let found = MAGIC
-        .iter()
-        .find(|(magic, _)| head.bytes.starts_with(magic));
+    let found = MAGIC.iter().find(|(magic, _)| head.bytes.starts_with(magic));
     if let Some((_, what)) = found {
         return Verdict::Refused(format!("is {what}"));
     }
     if head.bytes.trim_ascii().is_empty() {
         return Verdict::Refused(
-            if head.whole {
-                "the file is empty"
-            } else {
-                "the file begins with blanks only"
-            }
-            .to_owned(),
+            if head.whole { "the file is empty" } else { "the file begins with blanks only" }
+                .to_owned(),
         );
     }
-    let line = head
-        .bytes
-        .split(|b| matches!(b, b'\n' | b'\r'))
-        .next()
-        .unwrap_or_default();
+    let line = head.bytes.split(|b| matches!(b, b'\n' | b'\r')).next().unwrap_or_default();
     if line.iter().any(|b| *b < 0x20 && *b != b'\t') {
         return Verdict::Refused("is not text".to_owned());
     }

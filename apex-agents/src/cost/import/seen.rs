@@ -67,45 +67,46 @@ impl Seen {
     /// Where a record with this fingerprint was seen before; else remembers that it was at `place`.
     fn before(&mut self, fingerprint: u64, place: u64) -> Option<u64> {
         let key = fingerprint.max(1);
-        if let Some(place) = self.old.find(key).or_else(|| self.young.find(key)) {
-            return Some(place);
-        }
         if self.young.count >= GENERATION {
             std::mem::swap(&mut self.young, &mut self.old);
             self.forgot |= self.young.count > 0;
             self.young.clear();
         }
-        self.young.insert(key, place);
-        None
+        if let Ok(slot) = self.old.find(key) {
+            return self.old.slots.get(slot).map(|(_, place)| *place);
+        }
+        self.young.find_or_insert(key, place)
     }
 }
 
 impl Table {
-    fn find(&self, key: u64) -> Option<u64> {
-        let mut slot = self.slot(key)?;
+    /// The slot of a key, or the free one at which the search for it ended.
+    fn find(&self, key: u64) -> Result<usize, usize> {
+        let mut slot = self.slot(key).unwrap_or(0);
         loop {
             match self.slots.get(slot) {
-                Some((found, place)) if *found == key => return Some(*place),
-                Some((0, _)) | None => return None,
+                Some((found, _)) if *found == key => return Ok(slot),
+                Some((0, _)) | None => return Err(slot),
                 Some(_) => slot = (slot + 1) & (self.slots.len() - 1),
             }
         }
     }
 
-    fn insert(&mut self, key: u64, place: u64) {
+    /// The place of a key; else puts it there.
+    fn find_or_insert(&mut self, key: u64, place: u64) -> Option<u64> {
         // Half empty: a search that finds nothing, the usual one, then ends after two or three looks.
         if self.count * 2 >= self.slots.len() {
             self.grow();
         }
-        let Some(mut slot) = self.slot(key) else {
-            return;
-        };
-        while self.slots.get(slot).is_some_and(|(found, _)| *found != 0) {
-            slot = (slot + 1) & (self.slots.len() - 1);
-        }
-        if let Some(free) = self.slots.get_mut(slot) {
-            *free = (key, place);
-            self.count += 1;
+        match self.find(key) {
+            Ok(slot) => self.slots.get(slot).map(|(_, place)| *place),
+            Err(slot) => {
+                if let Some(free) = self.slots.get_mut(slot) {
+                    *free = (key, place);
+                    self.count += 1;
+                }
+                None
+            }
         }
     }
 
@@ -117,31 +118,31 @@ impl Table {
 
     #[inline]
     fn warm(&self, key: u64) -> u64 {
-        self.slot(key)
-            .and_then(|slot| self.slots.get(slot))
-            .map_or(0, |(found, _)| *found)
+        self.slot(key).and_then(|slot| self.slots.get(slot)).map_or(0, |(found, _)| *found)
     }
 
     fn grow(&mut self) {
-        let size = (self.slots.len() * 2).max(1 << 10);
+        let size = (self.slots.len() * 8).clamp(1 << 10, 2 * GENERATION);
         let slots = std::mem::replace(&mut self.slots, vec![(0, 0); size]);
         self.count = 0;
         for (key, place) in slots.into_iter().filter(|(key, _)| *key != 0) {
-            self.insert(key, place);
+            self.find_or_insert(key, place);
         }
     }
 
+    /// Empties it, at its full size: who needed one generation needs all of the next.
     fn clear(&mut self) {
-        self.slots.fill((0, 0));
+        self.slots.clear();
+        self.slots.resize(2 * GENERATION, (0, 0));
         self.count = 0;
     }
 }
 
 /// A hash of a text that is the same in every process.
 #[inline]
-pub(in crate::cost) fn hash(text: &str) -> u64 {
+pub(in crate::cost) fn hash(text: &[u8]) -> u64 {
     let mut hasher = rustc_hash::FxHasher::default();
-    hasher.write(text.as_bytes());
+    hasher.write(text);
     hasher.finish()
 }
 
@@ -150,10 +151,7 @@ pub(in crate::cost) fn hash(text: &str) -> u64 {
 pub(in crate::cost) fn mix(hash: u64, value: u64) -> u64 {
     let product =
         u128::from(hash ^ 0x9e37_79b9_7f4a_7c15) * u128::from(value ^ 0xd6e8_feb8_6659_fd93);
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "folding both halves is the point"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "folding both halves is the point")]
     let folded = (product >> 64) as u64 ^ product as u64;
     folded.rotate_left(29) ^ hash
 }

@@ -23,14 +23,12 @@ pub(super) fn parse(text: &[u8], days: &Days) -> Result<Timestamp, String> {
     };
     let Some(millis) = millis else {
         return Err(
-            "is not a time; write 2026-01-31T12:00:00Z or the seconds since 1970".to_owned(),
+            "is not a time; write 2026-01-31T12:00:00Z or the seconds since 1970".to_owned()
         );
     };
     let at = Timestamp::from_millis(millis);
     if !(EARLIEST..LATEST).contains(&millis) {
-        return Err(format!(
-            "is the implausible time {at}; only 2015 to 2099 is taken"
-        ));
+        return Err(format!("is the implausible time {at}; only 2015 to 2099 is taken"));
     }
     Ok(at)
 }
@@ -119,9 +117,7 @@ fn epoch(text: &[u8]) -> Option<i64> {
     }
     let mut whole = 0_i64;
     for digit in digits {
-        whole = whole
-            .checked_mul(10)?
-            .checked_add(i64::from(digit - b'0'))?;
+        whole = whole.checked_mul(10)?.checked_add(i64::from(digit - b'0'))?;
     }
     let (thousandths, rest) = fraction(rest)?;
     if !rest.is_empty() {
@@ -181,20 +177,10 @@ mod tests {
             "1785461393842000",
             "1785461393842000000",
         ] {
-            assert_eq!(
-                read(text),
-                Ok("2026-07-31T01:29:53.842Z".to_owned()),
-                "{text}"
-            );
+            assert_eq!(read(text), Ok("2026-07-31T01:29:53.842Z".to_owned()), "{text}");
         }
-        assert_eq!(
-            read("2026-07-31"),
-            Ok("2026-07-31T00:00:00.000Z".to_owned())
-        );
-        assert_eq!(
-            read("2024-02-29 23:59"),
-            Ok("2024-02-29T23:59:00.000Z".to_owned())
-        );
+        assert_eq!(read("2026-07-31"), Ok("2026-07-31T00:00:00.000Z".to_owned()));
+        assert_eq!(read("2024-02-29 23:59"), Ok("2024-02-29T23:59:00.000Z".to_owned()));
     }
 
     #[test]
@@ -216,13 +202,8 @@ mod tests {
         ] {
             assert!(read(text).unwrap_err().contains("is not a time"), "{text}");
         }
-        for text in [
-            "0",
-            "1970-01-01T00:00:00Z",
-            "2100-01-01",
-            "1735",
-            "2014-12-31T23:59:59.999Z",
-        ] {
+        for text in ["0", "1970-01-01T00:00:00Z", "2100-01-01", "1735", "2014-12-31T23:59:59.999Z"]
+        {
             assert!(read(text).unwrap_err().contains("implausible"), "{text}");
         }
     }

@@ -1,6 +1,7 @@
 //! Batch interfaces: half the price for an answer within a day.
 
 use super::{Call, Effect, Left, Lever, Readings, Rule};
+use crate::cost::report::words::{count, dollars};
 use crate::cost::report::{Action, Advice, Effort, EvidenceLevel, Recommendation};
 use apex_core::clock::Timestamp;
 use apex_core::money::Usd;
@@ -60,18 +61,12 @@ impl Batch {
 impl Rule for Batch {
     fn apply(&mut self, call: &Call<'_>, left: &mut Readings) {
         let burst = self.in_burst(call);
-        let Some(price) = call
-            .batch
-            .and_then(|rates| rates.cost(&call.row.tokens).ok())
-        else {
+        let Some(price) = call.batch.and_then(|rates| rates.cost(&call.row.tokens).ok()) else {
             return;
         };
         let move_over = |left: &mut Left| {
             if left.cost > price && left.cost > Usd::ZERO {
-                *left = Left {
-                    cost: price,
-                    batched: true,
-                };
+                *left = Left { cost: price, batched: true };
             }
         };
         move_over(&mut left.high);
@@ -82,11 +77,7 @@ impl Rule for Batch {
 }
 
 fn recommend(effect: &Effect) -> Recommendation {
-    let advice = if effect.expected_requests > 0 {
-        Advice::Try
-    } else {
-        Advice::DoNot
-    };
+    let advice = if effect.expected_requests > 0 { Advice::Try } else { Advice::DoNot };
     Recommendation {
         lever: LEVER.name.to_owned(),
         title: match advice {
@@ -105,9 +96,9 @@ fn recommend(effect: &Effect) -> Recommendation {
         saving_usd: effect.saving,
         evidence_level: EvidenceLevel::Estimated,
         evidence: format!(
-            "{} requests come in bursts that no person types (${}). If every answer could wait a day, {} requests would \
-             save ${}: an upper limit. No column says which answers may wait, so nothing is certain.",
-            effect.expected_requests, effect.saving.expected, effect.high_requests, effect.saving.high
+            "{} requests come in bursts that no person types ({}). If every answer could wait a day, {} requests would \
+             save {}: an upper limit. No column says which answers may wait, so nothing is certain.",
+            count(effect.expected_requests), dollars(effect.saving.expected), count(effect.high_requests), dollars(effect.saving.high)
         ),
         risk: "Answers come within 24 hours instead of seconds, and a batch can expire; the model is the same.".to_owned(),
         verify: "Send one job through the batch interface, compare answers and bill, and measure when it came back."

@@ -3,6 +3,7 @@
 
 use super::{Call, Effect, Left, Lever, Readings, Rule};
 use crate::cost::price::{Catalogue, Route, Schedule, Tokens};
+use crate::cost::report::words::{count, dollars};
 use crate::cost::report::{Action, Advice, Effort, EvidenceLevel, Recommendation};
 use apex_core::clock::Timestamp;
 use apex_core::money::Usd;
@@ -13,10 +14,7 @@ pub(super) const LEVER: Lever = Lever {
     name: "cheaper_model",
     in_headline: false,
     rule: |catalogue| {
-        Box::new(Cheaper {
-            catalogue: Arc::clone(catalogue),
-            candidates: Vec::new(),
-        })
+        Box::new(Cheaper { catalogue: Arc::clone(catalogue), candidates: Vec::new() })
     },
     recommend,
     act,
@@ -99,20 +97,14 @@ impl Rule for Cheaper {
         let catalogue = &self.catalogue;
         let candidate = candidate.get_or_insert_with(|| {
             let sibling = sibling(name.model)?;
-            Some(catalogue.schedule(&Route {
-                model: &sibling,
-                ..name
-            }))
+            Some(catalogue.schedule(&Route { model: &sibling, ..name }))
         });
         let Some(schedule) = candidate else { return };
         let Some(price) = price(schedule, call.row.at, &call.row.tokens, left.high.batched) else {
             return;
         };
         if price < left.high.cost {
-            left.high = Left {
-                cost: price,
-                ..left.high
-            };
+            left.high = Left { cost: price, ..left.high };
         }
     }
 }
@@ -133,9 +125,9 @@ fn recommend(effect: &Effect) -> Recommendation {
         saving_usd: effect.saving,
         evidence_level: EvidenceLevel::Ceiling,
         evidence: format!(
-            "If the sibling answered all {} requests with the same number of tokens, they would cost ${} less. The \
+            "If the sibling answered all {} requests with the same number of tokens, they would cost {} less. The \
              records hold no evidence of quality, so nothing of it counts.",
-            effect.high_requests, effect.saving.high
+            count(effect.high_requests), dollars(effect.saving.high)
         ),
         risk: "High: answers can be worse without anyone noticing, and a weaker model often needs more tokens or more \
                attempts."
@@ -171,13 +163,7 @@ mod tests {
             sibling("openrouter/anthropic/claude-3.7-sonnet").as_deref(),
             Some("openrouter/anthropic/claude-3.5-haiku")
         );
-        for small in [
-            "gpt-4o-mini",
-            "o3-mini",
-            "gemini-2.5-flash-lite",
-            "unknown",
-            "",
-        ] {
+        for small in ["gpt-4o-mini", "o3-mini", "gemini-2.5-flash-lite", "unknown", ""] {
             assert_eq!(sibling(small), None, "{small}");
         }
     }
@@ -185,20 +171,12 @@ mod tests {
     #[test]
     fn every_sibling_is_in_the_catalogue_and_cheaper_than_what_it_replaces() {
         let catalogue = Catalogue::embedded().unwrap();
-        let tokens = Tokens {
-            input: 1_000,
-            output: 1_000,
-            ..Tokens::default()
-        };
+        let tokens = Tokens { input: 1_000, output: 1_000, ..Tokens::default() };
         let at = Some("2026-11-01T00:00:00Z".parse().unwrap());
         let cost = |model: &str| {
             let provider = model.starts_with("claude-3.").then_some("anthropic");
             price(
-                &catalogue.schedule(&Route {
-                    model,
-                    provider,
-                    ..Route::default()
-                }),
+                &catalogue.schedule(&Route { model, provider, ..Route::default() }),
                 at,
                 &tokens,
                 false,

@@ -1,18 +1,14 @@
 //! Calls that failed, or were billed and brought no answer.
 
 use super::{Call, Effect, Left, Lever, Readings, Rule};
+use crate::cost::report::words::{count, dollars};
 use crate::cost::report::{Action, Advice, Effort, EvidenceLevel, Recommendation};
 use apex_core::money::Usd;
 use apex_core::usage::UsageStatus;
 
 /// The lever.
-pub(super) const LEVER: Lever = Lever {
-    name: "failed_calls",
-    in_headline: true,
-    rule: |_| Box::new(Failed),
-    recommend,
-    act,
-};
+pub(super) const LEVER: Lever =
+    Lever { name: "failed_calls", in_headline: true, rule: |_| Box::new(Failed), recommend, act };
 
 #[derive(Debug)]
 struct Failed;
@@ -49,9 +45,9 @@ fn recommend(effect: &Effect) -> Recommendation {
         saving_usd: effect.saving,
         evidence_level: EvidenceLevel::Measured,
         evidence: format!(
-            "{} requests failed or have no output tokens; at list price they cost ${}. For {} of them (${}) the source \
+            "{} requests failed or have no output tokens; at list price they cost {}. For {} of them ({}) the source \
              itself recorded a cost.",
-            effect.high_requests, effect.saving.high, effect.low_requests, effect.saving.low
+            count(effect.high_requests), dollars(effect.saving.high), count(effect.low_requests), dollars(effect.saving.low)
         ),
         risk: "None for quality. A part may be calls that users broke off on purpose.".to_owned(),
         verify: "Count such calls again in the next export: their number and cost should fall, the number of answered \

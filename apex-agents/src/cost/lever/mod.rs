@@ -90,15 +90,8 @@ impl Left {
 impl Readings {
     /// All of a request's cost.
     pub(in crate::cost) fn all(cost: Usd) -> Self {
-        let left = Left {
-            cost,
-            batched: false,
-        };
-        Self {
-            low: left,
-            expected: left,
-            high: left,
-        }
+        let left = Left { cost, batched: false };
+        Self { low: left, expected: left, high: left }
     }
 }
 
@@ -130,10 +123,6 @@ impl Effect {
 
     /// The requests behind the expected saving, or behind the highest where nothing is expected.
     pub(in crate::cost) fn requests(&self) -> u64 {
-        if self.expected_requests > 0 {
-            self.expected_requests
-        } else {
-            self.high_requests
-        }
+        if self.expected_requests > 0 { self.expected_requests } else { self.high_requests }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Call, Effect, Lever, Readings, Rule};
 use crate::cost::analyse::Row;
+use crate::cost::report::words::{count, dollars};
 use crate::cost::report::{Action, Advice, Effort, EvidenceLevel, Recommendation};
 use apex_core::clock::Timestamp;
 
@@ -38,9 +39,7 @@ struct Repeats {
 
 impl Rule for Repeats {
     fn warm(&self, row: &Row) -> u64 {
-        self.slots
-            .get(slot(row.question))
-            .map_or(0, |place| place.0)
+        self.slots.get(slot(row.question)).map_or(0, |place| place.0)
     }
 
     fn apply(&mut self, call: &Call<'_>, left: &mut Readings) {
@@ -93,10 +92,10 @@ fn recommend(effect: &Effect) -> Recommendation {
         saving_usd: effect.saving,
         evidence_level: if effect.low_requests > 0 { EvidenceLevel::Measured } else { EvidenceLevel::Estimated },
         evidence: format!(
-            "{} repeats are proven by their content (${}); with those of at least {TELLING_TOKENS} input tokens and \
-             equal counts there are {} (${}). One in {SLOTS} places remembers each request, so the true number can only \
+            "{} repeats are proven by their content ({}); with those of at least {TELLING_TOKENS} input tokens and \
+             equal counts there are {} ({}). One in {SLOTS} places remembers each request, so the true number can only \
              be higher.",
-            effect.low_requests, effect.saving.low, effect.expected_requests, effect.saving.expected,
+            count(effect.low_requests), dollars(effect.saving.low), count(effect.expected_requests), dollars(effect.saving.expected),
         ),
         risk: "A cached answer can be stale, or wrong for another user: cache by user and content, for a day at most."
             .to_owned(),

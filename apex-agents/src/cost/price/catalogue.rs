@@ -102,11 +102,7 @@ impl Price {
         const DAY: i64 = 86_400_000;
         let in_hours = self.hours.is_none_or(|(start, end)| {
             let time = at.rem_euclid(DAY);
-            if end < start {
-                time >= start || time < end
-            } else {
-                start <= time && time < end
-            }
+            if end < start { time >= start || time < end } else { start <= time && time < end }
         });
         in_hours && self.from.is_none_or(|from| at >= from)
     }
@@ -116,12 +112,9 @@ impl Price {
 pub(super) fn day<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     Option::<String>::deserialize(deserializer)?
         .map(|text| {
-            format!("{text}T00:00:00Z")
-                .parse::<Timestamp>()
-                .map(Timestamp::as_millis)
-                .map_err(|_| {
-                    de::Error::custom(format!("{text:?} is not a date such as 2026-01-31"))
-                })
+            format!("{text}T00:00:00Z").parse::<Timestamp>().map(Timestamp::as_millis).map_err(
+                |_| de::Error::custom(format!("{text:?} is not a date such as 2026-01-31")),
+            )
         })
         .transpose()
 }
@@ -158,11 +151,9 @@ mod tests {
 
     #[test]
     fn a_foreign_file_is_refused_with_what_to_do() {
-        for bytes in [
-            &b"{}"[..],
-            b"[]",
-            br#"{"format":"x","version":"1","date":"d","providers":[]}"#,
-        ] {
+        for bytes in
+            [&b"{}"[..], b"[]", br#"{"format":"x","version":"1","date":"d","providers":[]}"#]
+        {
             let error = File::parse(bytes).unwrap_err();
             assert_eq!(error.kind(), Kind::BadData);
             assert!(error.to_string().contains("make-catalogue"), "{error}");

@@ -42,9 +42,7 @@ impl Clause {
 
 /// Whether `name` has the `shape`: `#` is a digit, `*` at the end is anything.
 pub(super) fn like(shape: &str, name: &str) -> bool {
-    let (shape, open) = shape
-        .strip_suffix('*')
-        .map_or((shape, false), |s| (s, true));
+    let (shape, open) = shape.strip_suffix('*').map_or((shape, false), |s| (s, true));
     let mut rest = name.bytes();
     let fits = shape.bytes().all(|expected| {
         rest.next().is_some_and(|found| match expected {

@@ -62,21 +62,13 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<Term>> {
             .is_some_and(|d| d < Usd::ZERO || d > Usd::from_units(10_i128.pow(24)))
         {
             Some("has a discount that is not between 0 and 1")
-        } else if term
-            .from
-            .zip(term.until)
-            .is_some_and(|(from, until)| from >= until)
-        {
+        } else if term.from.zip(term.until).is_some_and(|(from, until)| from >= until) {
             Some("ends before it starts")
         } else {
             None
         };
         if let Some(fault) = fault {
-            return Err(refuse(format!(
-                "price {} (model {:?}) {fault}",
-                position + 1,
-                term.model
-            )));
+            return Err(refuse(format!("price {} (model {:?}) {fault}", position + 1, term.model)));
         }
         term.model.make_ascii_lowercase();
     }
@@ -94,10 +86,7 @@ impl Term {
     ) -> bool {
         self.batch == batch
             && self.tier.as_deref() == tier
-            && self
-                .provider
-                .as_deref()
-                .is_none_or(|own| Some(own) == provider)
+            && self.provider.as_deref().is_none_or(|own| Some(own) == provider)
             && names.iter().any(|name| like(&self.model, name))
     }
 
@@ -133,14 +122,8 @@ mod tests {
     #[test]
     fn faults_name_the_price_and_the_way_out() {
         for (text, expected) in [
-            (
-                "[[price]]\nmodel = \"a\"",
-                "price 1 (model \"a\") needs either rates or a discount",
-            ),
-            (
-                "[[price]]\nmodel = \"a\"\ndiscount = \"1.5\"",
-                "not between 0 and 1",
-            ),
+            ("[[price]]\nmodel = \"a\"", "price 1 (model \"a\") needs either rates or a discount"),
+            ("[[price]]\nmodel = \"a\"\ndiscount = \"1.5\"", "not between 0 and 1"),
             (
                 "[[price]]\nmodel = \"a\"\ndiscount = \"0.1\"\nfrom = \"2026-02-01\"\nuntil = \"2026-01-01\"",
                 "ends before",

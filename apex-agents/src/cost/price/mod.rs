@@ -29,21 +29,11 @@ const PROVIDER_ALIASES: &[(&str, &str)] = &[
 ];
 
 /// What stands in a provider column but is only the way there.
-const GATEWAYS: &[&str] = &[
-    "litellm", "langfuse", "helicone", "portkey", "gateway", "proxy",
-];
+const GATEWAYS: &[&str] = &["litellm", "langfuse", "helicone", "portkey", "gateway", "proxy"];
 
 /// Words for the ordinary service tier.
-const STANDARD_TIERS: &[&str] = &[
-    "",
-    "default",
-    "standard",
-    "auto",
-    "on_demand",
-    "on-demand",
-    "none",
-    "null",
-];
+const STANDARD_TIERS: &[&str] =
+    &["", "default", "standard", "auto", "on_demand", "on-demand", "none", "null"];
 
 /// Why a request has no price.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -162,10 +152,7 @@ impl Catalogue {
     #[must_use]
     pub fn schedule(&self, route: &Route<'_>) -> Schedule {
         let model = route.model.trim().to_lowercase();
-        let provider = route
-            .provider
-            .map(|p| p.trim().to_lowercase())
-            .filter(|p| !p.is_empty());
+        let provider = route.provider.map(|p| p.trim().to_lowercase()).filter(|p| !p.is_empty());
         let tier = route.tier.map(|t| t.trim().to_lowercase());
         let (tier, tier_is_batch) = match tier.as_deref() {
             Some("batch") => (None, true),
@@ -202,19 +189,16 @@ impl Catalogue {
             // Not sold there under this name: another provider's price would be a guess.
             return self.listing(provider, rest);
         }
-        let provider = self.providers.iter().find(|p| {
-            p.matches
-                .as_ref()
-                .is_some_and(|clause| clause.matches(model))
-        })?;
+        let provider = self
+            .providers
+            .iter()
+            .find(|p| p.matches.as_ref().is_some_and(|clause| clause.matches(model)))?;
         self.listing(provider, model)
     }
 
     fn provider(&self, name: &str) -> Option<&Provider> {
-        let name = PROVIDER_ALIASES
-            .iter()
-            .find(|(alias, _)| *alias == name)
-            .map_or(name, |(_, id)| *id);
+        let name =
+            PROVIDER_ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, id)| *id);
         self.providers.iter().find(|p| p.id == name).or_else(|| {
             self.providers
                 .iter()
@@ -233,20 +217,12 @@ impl Catalogue {
     fn listing_as<'a>(&'a self, provider: &'a Provider, name: &str) -> Option<Listing<'a>> {
         let in_list = |p: &'a Provider| p.models.iter().find(|m| m.matches.matches(name));
         if let Some(model) = in_list(provider) {
-            return Some(Listing {
-                provider,
-                model,
-                own: true,
-            });
+            return Some(Listing { provider, model, own: true });
         }
         provider.fallback.iter().find_map(|id| {
             let other = self.providers.iter().find(|p| p.id == *id)?;
             let model = in_list(other)?;
-            Some(Listing {
-                provider,
-                model,
-                own: false,
-            })
+            Some(Listing { provider, model, own: false })
         })
     }
 }
@@ -279,16 +255,10 @@ fn with_dashed_date(model: &str) -> Option<String> {
         let fits = ends && date.starts_with("20") && date.bytes().all(|b| b.is_ascii_digit());
         fits.then_some((at, date))
     };
-    let (at, date) = model
-        .match_indices('-')
-        .find_map(|(dash, _)| digits_at(dash + 1))?;
+    let (at, date) = model.match_indices('-').find_map(|(dash, _)| digits_at(dash + 1))?;
     let (year, rest) = date.split_at_checked(4)?;
     let (month, day) = rest.split_at_checked(2)?;
-    Some(format!(
-        "{}{year}-{month}-{day}{}",
-        model.get(..at)?,
-        model.get(at + 8..)?
-    ))
+    Some(format!("{}{year}-{month}-{day}{}", model.get(..at)?, model.get(at + 8..)?))
 }
 
 #[cfg(test)]
@@ -298,31 +268,14 @@ mod tests {
     use apex_core::money::Usd;
 
     fn price(model: &str, at: &str, input: u64, output: u64) -> Result<Usd, Unpriced> {
-        price_of(
-            &Route {
-                model,
-                ..Route::default()
-            },
-            at,
-            input,
-            output,
-        )
+        price_of(&Route { model, ..Route::default() }, at, input, output)
     }
 
     fn price_of(route: &Route<'_>, at: &str, input: u64, output: u64) -> Result<Usd, Unpriced> {
         let catalogue = Catalogue::embedded().unwrap();
         let at = at.parse::<Timestamp>().unwrap();
-        let tokens = Tokens {
-            input,
-            output,
-            ..Tokens::default()
-        };
-        catalogue
-            .schedule(route)
-            .quote(Some(at))
-            .rates
-            .clone()?
-            .cost(&tokens)
+        let tokens = Tokens { input, output, ..Tokens::default() };
+        catalogue.schedule(route).quote(Some(at)).rates.clone()?.cost(&tokens)
     }
 
     fn usd(text: &str) -> Usd {
@@ -331,14 +284,8 @@ mod tests {
 
     #[test]
     fn a_request_costs_what_it_cost_then() {
-        assert_eq!(
-            price("o3", "2025-06-09T23:59:59Z", 1_000, 1_000),
-            Ok(usd("0.05"))
-        );
-        assert_eq!(
-            price("o3", "2025-06-10T00:00:00Z", 1_000, 1_000),
-            Ok(usd("0.01"))
-        );
+        assert_eq!(price("o3", "2025-06-09T23:59:59Z", 1_000, 1_000), Ok(usd("0.05")));
+        assert_eq!(price("o3", "2025-06-10T00:00:00Z", 1_000, 1_000), Ok(usd("0.01")));
     }
 
     #[test]
@@ -352,11 +299,7 @@ mod tests {
             "openrouter/REDACTED",
             "no-such-model",
         ] {
-            assert_eq!(
-                price(elsewhere, at, 1_000, 10),
-                Err(Unpriced::UnknownModel),
-                "{elsewhere}"
-            );
+            assert_eq!(price(elsewhere, at, 1_000, 10), Err(Unpriced::UnknownModel), "{elsewhere}");
         }
         assert_eq!(price("", at, 1_000, 10), Err(Unpriced::NoModel));
     }
@@ -371,11 +314,7 @@ mod tests {
             (None, "anthropic/claude-3-7-sonnet-20250219"),
             (Some("litellm"), "anthropic/claude-3-7-sonnet-20250219"),
         ] {
-            let route = Route {
-                provider,
-                model,
-                ..Route::default()
-            };
+            let route = Route { provider, model, ..Route::default() };
             assert_eq!(price_of(&route, at, 1_000, 10), direct, "{route:?}");
         }
         assert_eq!(
@@ -386,12 +325,7 @@ mod tests {
 
     #[test]
     fn tiers_and_batch_have_their_price_or_none() {
-        let route = |tier, batch| Route {
-            model: "gpt-4o",
-            tier,
-            batch,
-            ..Route::default()
-        };
+        let route = |tier, batch| Route { model: "gpt-4o", tier, batch, ..Route::default() };
         let price = |tier, batch, at| price_of(&route(tier, batch), at, 1_000_000, 0);
         let now = "2026-11-01T00:00:00Z";
         assert_eq!(price(None, false, now), Ok(usd("2.5")));
@@ -401,10 +335,7 @@ mod tests {
         assert_eq!(price(Some("batch"), false, now), Ok(usd("1.25")));
         assert_eq!(price(Some("scale"), false, now), Err(Unpriced::NoTier));
         // No price is recorded for that time: the later one would be a guess.
-        assert_eq!(
-            price(None, true, "2025-11-01T00:00:00Z"),
-            Err(Unpriced::NoTier)
-        );
+        assert_eq!(price(None, true, "2025-11-01T00:00:00Z"), Err(Unpriced::NoTier));
     }
 
     #[test]
@@ -427,20 +358,9 @@ mod tests {
         let catalogue = list.clone().with_contract(contract).unwrap();
         assert_ne!(list.stamp().sha256, catalogue.stamp().sha256);
         let price = |model, at: &str| {
-            let schedule = catalogue.schedule(&Route {
-                model,
-                ..Route::default()
-            });
-            let tokens = Tokens {
-                input: 1_000_000,
-                output: 1_000_000,
-                ..Tokens::default()
-            };
-            schedule
-                .quote(Some(at.parse().unwrap()))
-                .rates
-                .clone()?
-                .cost(&tokens)
+            let schedule = catalogue.schedule(&Route { model, ..Route::default() });
+            let tokens = Tokens { input: 1_000_000, output: 1_000_000, ..Tokens::default() };
+            schedule.quote(Some(at.parse().unwrap())).rates.clone()?.cost(&tokens)
         };
         assert_eq!(price("gpt-4o", "2025-12-31T23:59:59Z"), Ok(usd("10")));
         assert_eq!(price("gpt-4o", "2026-01-01T00:00:00Z"), Ok(usd("9")));
@@ -451,20 +371,10 @@ mod tests {
     #[test]
     fn without_a_date_only_a_price_that_never_changed_is_known() {
         let catalogue = Catalogue::embedded().unwrap();
-        let tokens = Tokens {
-            input: 1,
-            ..Tokens::default()
-        };
+        let tokens = Tokens { input: 1, ..Tokens::default() };
         let undated = |model| {
-            let schedule = catalogue.schedule(&Route {
-                model,
-                ..Route::default()
-            });
-            schedule
-                .quote(None)
-                .rates
-                .clone()
-                .and_then(|rates| rates.cost(&tokens))
+            let schedule = catalogue.schedule(&Route { model, ..Route::default() });
+            schedule.quote(None).rates.clone().and_then(|rates| rates.cost(&tokens))
         };
         assert_eq!(undated("o3"), Err(Unpriced::NoDate));
         assert_eq!(undated("gpt-4o"), Ok(usd("0.0000025")));

@@ -74,21 +74,9 @@ impl Rates {
     /// # Errors
     /// A kind of token was used that has no rate.
     pub fn cost(&self, tokens: &Tokens) -> Result<Usd, Unpriced> {
-        let cached = if self.read.is_some() {
-            tokens.cached
-        } else {
-            0
-        };
-        let written = if self.write.is_some() {
-            tokens.cache_write
-        } else {
-            0
-        };
-        let reasoning = if self.reasoning.is_some() {
-            tokens.reasoning
-        } else {
-            0
-        };
+        let cached = if self.read.is_some() { tokens.cached } else { 0 };
+        let written = if self.write.is_some() { tokens.cache_write } else { 0 };
+        let reasoning = if self.reasoning.is_some() { tokens.reasoning } else { 0 };
         let plain = tokens.input.saturating_sub(cached).saturating_sub(written);
         let visible = tokens.output.saturating_sub(reasoning);
         let mut cost = self.request.unwrap_or(Usd::ZERO);
@@ -133,8 +121,7 @@ impl Rates {
     pub(super) fn discounted(&self, millionths: u64) -> Self {
         let keep = 1_000_000_u64.saturating_sub(millionths);
         let cut = |rate: &Option<Rate>| {
-            rate.as_ref()
-                .map(|r| r.map(|_, price| price.ratio(keep, 1_000_000)))
+            rate.as_ref().map(|r| r.map(|_, price| price.ratio(keep, 1_000_000)))
         };
         Self {
             input: cut(&self.input),
@@ -203,10 +190,7 @@ impl<'de> Deserialize<'de> for Rate {
         let Some(Part::Base(base)) = parts.next() else {
             return Err(de::Error::custom("a tiered price starts with its base"));
         };
-        let mut rate = Self {
-            base: per_million(&base)?,
-            steps: Vec::new(),
-        };
+        let mut rate = Self { base: per_million(&base)?, steps: Vec::new() };
         for part in parts {
             let Part::Step(start, price) = part else {
                 return Err(de::Error::custom(
@@ -214,9 +198,7 @@ impl<'de> Deserialize<'de> for Rate {
                 ));
             };
             if rate.steps.last().is_some_and(|(last, _)| start <= *last) {
-                return Err(de::Error::custom(
-                    "the thresholds of a tiered price must rise",
-                ));
+                return Err(de::Error::custom("the thresholds of a tiered price must rise"));
             }
             rate.steps.push((start, per_million(&price)?));
         }
@@ -244,13 +226,8 @@ mod tests {
     #[test]
     fn each_kind_of_token_has_its_rate() {
         let rates = rates(r#"{"in":"2.5","read":"1.25","out":"10"}"#);
-        let tokens = Tokens {
-            input: 1_000,
-            cached: 400,
-            cache_write: 100,
-            output: 10,
-            reasoning: 5,
-        };
+        let tokens =
+            Tokens { input: 1_000, cached: 400, cache_write: 100, output: 10, reasoning: 5 };
         // Writing and reasoning have no rate of their own here.
         assert_eq!(rates.cost(&tokens), Ok(usd("0.0021")));
         let without_cache_rate =
@@ -261,15 +238,7 @@ mod tests {
     #[test]
     fn a_longer_context_reprices_the_whole_request() {
         let rates = rates(r#"{"in":["1.25",[200000,"2.5"]],"out":["10",[200000,"15"]]}"#);
-        let at = |input| {
-            rates
-                .cost(&Tokens {
-                    input,
-                    output: 1,
-                    ..Tokens::default()
-                })
-                .unwrap()
-        };
+        let at = |input| rates.cost(&Tokens { input, output: 1, ..Tokens::default() }).unwrap();
         assert_eq!(at(200_000), usd("0.25001"));
         assert_eq!(at(200_001), usd("0.5000175"));
     }
@@ -277,19 +246,9 @@ mod tests {
     #[test]
     fn what_has_no_rate_is_unpriced_never_free() {
         let embedding = rates(r#"{"in":"0.02"}"#);
+        assert_eq!(embedding.cost(&Tokens { input: 50, ..Tokens::default() }), Ok(usd("0.000001")));
         assert_eq!(
-            embedding.cost(&Tokens {
-                input: 50,
-                ..Tokens::default()
-            }),
-            Ok(usd("0.000001"))
-        );
-        assert_eq!(
-            embedding.cost(&Tokens {
-                input: 50,
-                output: 1,
-                ..Tokens::default()
-            }),
+            embedding.cost(&Tokens { input: 50, output: 1, ..Tokens::default() }),
             Err(Unpriced::NoRate)
         );
         assert!(!embedding.bills_output());
@@ -301,10 +260,7 @@ mod tests {
         let now = rates(r#"{"in":"2","out":"8"}"#);
         let batch = rates(r#"{"in":"1","out":"4"}"#);
         assert_eq!(then.scaled(&now, &batch), rates(r#"{"in":"5","out":"20"}"#));
-        assert_eq!(
-            then.discounted(250_000),
-            rates(r#"{"in":"7.5","out":"30"}"#)
-        );
+        assert_eq!(then.discounted(250_000), rates(r#"{"in":"7.5","out":"30"}"#));
     }
 
     #[test]

@@ -39,19 +39,13 @@ impl Schedule {
         batch: bool,
     ) -> Self {
         if model.is_empty() {
-            return Self::constant(Quote {
-                rates: Err(Unpriced::NoModel),
-                batch: None,
-            });
+            return Self::constant(Quote { rates: Err(Unpriced::NoModel), batch: None });
         }
-        let (provider, listed) = listing.map_or((provider, model), |l| {
-            (Some(l.provider.id.as_str()), l.model.id.as_str())
-        });
+        let (provider, listed) = listing
+            .map_or((provider, model), |l| (Some(l.provider.id.as_str()), l.model.id.as_str()));
         let book = Book {
             prices: listing.map_or(&[], |l| l.model.prices.as_slice()),
-            variants: listing
-                .filter(|l| l.own)
-                .map_or(&[], |l| l.model.variants.as_slice()),
+            variants: listing.filter(|l| l.own).map_or(&[], |l| l.model.variants.as_slice()),
             terms: terms
                 .iter()
                 .filter(|t| t.covers(provider, [model, listed], tier, batch))
@@ -65,16 +59,9 @@ impl Schedule {
             .map(|from| {
                 let slots = book.hours().into_iter();
                 let at = |hour: i64| {
-                    if from == i64::MIN {
-                        hour
-                    } else {
-                        from.saturating_add(hour)
-                    }
+                    if from == i64::MIN { hour } else { from.saturating_add(hour) }
                 };
-                (
-                    from,
-                    slots.map(|hour| (hour, book.quote(at(hour)))).collect(),
-                )
+                (from, slots.map(|hour| (hour, book.quote(at(hour)))).collect())
             })
             .collect();
         Self::from_segments(segments)
@@ -103,16 +90,12 @@ impl Schedule {
     }
 
     fn from_segments(segments: Vec<(i64, Segment)>) -> Self {
-        let mut quotes = segments
-            .iter()
-            .flat_map(|(_, slots)| slots.iter().map(|(_, quote)| quote));
+        let mut quotes =
+            segments.iter().flat_map(|(_, slots)| slots.iter().map(|(_, quote)| quote));
         let first = quotes.next();
         let undated = match first {
             Some(first) if quotes.all(|other| other == first) => first.clone(),
-            _ => Quote {
-                rates: Err(Unpriced::NoDate),
-                batch: None,
-            },
+            _ => Quote { rates: Err(Unpriced::NoDate), batch: None },
         };
         Self { segments, undated }
     }
@@ -149,9 +132,8 @@ impl Book<'_> {
 
     fn hours(&self) -> Vec<i64> {
         let windows = self.prices.iter().filter_map(|p| p.hours);
-        let mut hours: Vec<i64> = std::iter::once(0)
-            .chain(windows.flat_map(|(start, end)| [start, end]))
-            .collect();
+        let mut hours: Vec<i64> =
+            std::iter::once(0).chain(windows.flat_map(|(start, end)| [start, end])).collect();
         hours.sort_unstable();
         hours.dedup();
         hours
@@ -159,14 +141,10 @@ impl Book<'_> {
 
     fn quote(&self, at: i64) -> Quote {
         let rates = self.rates(at);
-        let batch = rates
-            .as_ref()
-            .ok()
-            .filter(|_| !self.batch)
-            .and_then(|rates| {
-                let (list, discounted) = self.batch_discount(at)?;
-                Some(rates.scaled(list, &discounted))
-            });
+        let batch = rates.as_ref().ok().filter(|_| !self.batch).and_then(|rates| {
+            let (list, discounted) = self.batch_discount(at)?;
+            Some(rates.scaled(list, &discounted))
+        });
         Quote { rates, batch }
     }
 
@@ -174,11 +152,7 @@ impl Book<'_> {
         let list = self.list(at);
         let mut over = Rates::default();
         let (mut has_tier, mut has_batch) = (self.tier.is_none(), !self.batch);
-        for variant in self
-            .variants
-            .iter()
-            .filter(|v| v.from.is_none_or(|from| at >= from))
-        {
+        for variant in self.variants.iter().filter(|v| v.from.is_none_or(|from| at >= from)) {
             let for_batch = variant.batch && self.batch;
             let for_tier = variant.tier.is_some() && variant.tier.as_deref() == self.tier;
             if for_batch || for_tier {
@@ -193,11 +167,7 @@ impl Book<'_> {
             (has_tier, has_batch) = (true, true);
         }
         if rates.is_empty() {
-            Err(if list.is_some() {
-                Unpriced::NoRate
-            } else {
-                Unpriced::UnknownModel
-            })
+            Err(if list.is_some() { Unpriced::NoRate } else { Unpriced::UnknownModel })
         } else if has_tier && has_batch {
             Ok(rates)
         } else {
@@ -213,11 +183,7 @@ impl Book<'_> {
     /// A date's list rates, and those of a batch at that date: as of this moment, or the first after it.
     fn batch_discount(&self, at: i64) -> Option<(&Rates, Rates)> {
         let begins = |v: &&Variant| v.from.unwrap_or(i64::MIN).max(at);
-        let variant = self
-            .variants
-            .iter()
-            .filter(|v| v.batch)
-            .min_by_key(begins)?;
+        let variant = self.variants.iter().filter(|v| v.batch).min_by_key(begins)?;
         let list = self.list(begins(&variant))?;
         Some((list, list.overlaid(&variant.rates)))
     }
@@ -230,62 +196,32 @@ mod tests {
 
     fn cost(rates: &super::Rates) -> Usd {
         rates
-            .cost(&Tokens {
-                input: 1_000_000,
-                cached: 0,
-                output: 1_000_000,
-                ..Tokens::default()
-            })
+            .cost(&Tokens { input: 1_000_000, cached: 0, output: 1_000_000, ..Tokens::default() })
             .unwrap()
     }
 
     #[test]
     fn a_price_by_the_hour_is_found_at_its_hour() {
         let catalogue = Catalogue::embedded().unwrap();
-        let schedule = catalogue.schedule(&Route {
-            model: "deepseek/deepseek-chat",
-            ..Route::default()
-        });
-        let at = |text: &str| {
-            cost(
-                schedule
-                    .quote(Some(text.parse().unwrap()))
-                    .rates
-                    .as_ref()
-                    .unwrap(),
-            )
-        };
-        assert!(
-            at("2025-03-01T20:00:00Z") < at("2025-03-01T10:00:00Z"),
-            "cheaper at night"
-        );
+        let schedule =
+            catalogue.schedule(&Route { model: "deepseek/deepseek-chat", ..Route::default() });
+        let at =
+            |text: &str| cost(schedule.quote(Some(text.parse().unwrap())).rates.as_ref().unwrap());
+        assert!(at("2025-03-01T20:00:00Z") < at("2025-03-01T10:00:00Z"), "cheaper at night");
     }
 
     #[test]
     fn todays_batch_discount_is_carried_back() {
         let catalogue = Catalogue::embedded().unwrap();
-        let schedule = catalogue.schedule(&Route {
-            model: "o3",
-            ..Route::default()
-        });
-        for (at, list, batch) in [
-            ("2025-05-01T00:00:00Z", "50", "25"),
-            ("2026-11-01T00:00:00Z", "10", "5"),
-        ] {
+        let schedule = catalogue.schedule(&Route { model: "o3", ..Route::default() });
+        for (at, list, batch) in
+            [("2025-05-01T00:00:00Z", "50", "25"), ("2026-11-01T00:00:00Z", "10", "5")]
+        {
             let quote = schedule.quote(Some(at.parse().unwrap()));
             assert_eq!(cost(quote.rates.as_ref().unwrap()), list.parse().unwrap());
             assert_eq!(cost(quote.batch.as_ref().unwrap()), batch.parse().unwrap());
         }
-        let batch = catalogue.schedule(&Route {
-            model: "o3",
-            batch: true,
-            ..Route::default()
-        });
-        assert_eq!(
-            batch
-                .quote(Some("2026-11-01T00:00:00Z".parse().unwrap()))
-                .batch,
-            None
-        );
+        let batch = catalogue.schedule(&Route { model: "o3", batch: true, ..Route::default() });
+        assert_eq!(batch.quote(Some("2026-11-01T00:00:00Z".parse().unwrap())).batch, None);
     }
 }

@@ -23,13 +23,8 @@ impl Report {
             &recommendations,
             findings.iter().any(|f| f.severity == Severity::Critical),
         );
-        let counted = || {
-            waterfall
-                .steps
-                .iter()
-                .filter(|step| step.in_headline)
-                .map(|step| step.saving_usd)
-        };
+        let counted =
+            || waterfall.steps.iter().filter(|step| step.in_headline).map(|step| step.saving_usd);
         let headline = Headline {
             saving_usd: Saving {
                 low: counted().map(|s| s.low).sum(),
@@ -54,14 +49,10 @@ impl Report {
             catalogue: facts.catalogue,
         };
         report.by_model.sort_by(|a, b| {
-            weight(&b.totals)
-                .cmp(&weight(&a.totals))
-                .then_with(|| a.model.cmp(&b.model))
+            weight(&b.totals).cmp(&weight(&a.totals)).then_with(|| a.model.cmp(&b.model))
         });
         report.by_user.sort_by(|a, b| {
-            weight(&b.totals)
-                .cmp(&weight(&a.totals))
-                .then_with(|| a.user.cmp(&b.user))
+            weight(&b.totals).cmp(&weight(&a.totals)).then_with(|| a.user.cmp(&b.user))
         });
         report.by_day.sort_by(|a, b| a.day.cmp(&b.day));
         report
@@ -70,10 +61,7 @@ impl Report {
 
 /// What orders a list: the price, or what was recorded where nothing is priced.
 fn weight(totals: &Totals) -> Usd {
-    totals
-        .priced_cost_usd
-        .or(totals.recorded_cost_usd)
-        .unwrap_or(Usd::ZERO)
+    totals.priced_cost_usd.or(totals.recorded_cost_usd).unwrap_or(Usd::ZERO)
 }
 
 fn waterfall(facts: &Facts, recommendations: &[Recommendation]) -> Waterfall {
@@ -95,11 +83,7 @@ fn waterfall(facts: &Facts, recommendations: &[Recommendation]) -> Waterfall {
             }
         })
         .collect();
-    Waterfall {
-        start_usd: start,
-        steps,
-        end_usd: left,
-    }
+    Waterfall { start_usd: start, steps, end_usd: left }
 }
 
 /// First what makes the figures sure, then what saves, the largest sure saving first, then what has to be tested.
@@ -135,17 +119,9 @@ fn plan(facts: &Facts, recommendations: &[Recommendation], data_first: bool) -> 
         .zip(recommendations)
         .filter(|(_, recommendation)| recommendation.advice != Advice::DoNot)
         .collect();
-    levers.sort_by_key(|(_, r)| {
-        (
-            r.advice == Advice::Try,
-            std::cmp::Reverse(r.saving_usd.expected),
-        )
-    });
-    actions.extend(
-        levers
-            .into_iter()
-            .map(|((lever, effect), _)| (lever.act)(effect)),
-    );
+    levers
+        .sort_by_key(|(_, r)| (r.advice == Advice::Try, std::cmp::Reverse(r.saving_usd.expected)));
+    actions.extend(levers.into_iter().map(|((lever, effect), _)| (lever.act)(effect)));
     for (order, action) in (1..).zip(&mut actions) {
         action.order = order;
     }

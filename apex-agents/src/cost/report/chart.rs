@@ -19,17 +19,14 @@ pub(super) struct Bar {
     pub(super) class: &'static str,
     /// Where a floating bar begins; zero for one that stands on the axis.
     pub(super) from: Usd,
+    /// What stands beside it in the place of its amount.
+    pub(super) note: Option<String>,
 }
 
 impl Bar {
     /// A bar on the axis.
     pub(super) fn new(label: impl Into<String>, amount: Usd) -> Self {
-        Self {
-            label: label.into(),
-            amount,
-            class: "bar",
-            from: Usd::ZERO,
-        }
+        Self { label: label.into(), amount, class: "bar", from: Usd::ZERO, note: None }
     }
 }
 
@@ -83,11 +80,7 @@ pub(super) fn columns(id: &str, title: &str, description: &str, bars: &[Bar]) ->
 /// Lying bars one below the other, with their amounts, for a ranking or a waterfall.
 pub(super) fn rows(id: &str, title: &str, description: &str, bars: &[Bar]) -> String {
     const AMOUNT: f64 = 100.0;
-    let most = bars
-        .iter()
-        .map(|b| b.from + b.amount)
-        .max()
-        .unwrap_or_default();
+    let most = bars.iter().map(|b| b.from + b.amount).max().unwrap_or_default();
     let room = WIDTH - LABEL - AMOUNT;
     let mut svg = open(id, title, description, ROW * count(bars.len()) + 8.0);
     for (number, bar) in bars.iter().enumerate() {
@@ -106,7 +99,7 @@ pub(super) fn rows(id: &str, title: &str, description: &str, bars: &[Bar]) -> St
             ROW - 8.0,
             x + width + 8.0,
             y + 17.0,
-            html(&dollars(bar.amount)),
+            html(bar.note.as_deref().unwrap_or(&dollars(bar.amount))),
         );
     }
     svg.push_str("</svg>");
@@ -115,7 +108,7 @@ pub(super) fn rows(id: &str, title: &str, description: &str, bars: &[Bar]) -> St
 
 fn open(id: &str, title: &str, description: &str, height: f64) -> String {
     format!(
-        r#"<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="{id}-title {id}-desc" xmlns="http://www.w3.org/2000/svg"><title id="{id}-title">{}</title><desc id="{id}-desc">{}</desc>"#,
+        r#"<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="{id}-title {id}-desc"><title id="{id}-title">{}</title><desc id="{id}-desc">{}</desc>"#,
         html(title),
         html(description),
     )
@@ -132,11 +125,7 @@ fn clipped(text: &str, most: usize) -> String {
 }
 
 fn part(amount: Usd, whole: Usd) -> f64 {
-    if whole <= Usd::ZERO {
-        0.0
-    } else {
-        (amount.to_f64() / whole.to_f64()).clamp(0.0, 1.0)
-    }
+    if whole <= Usd::ZERO { 0.0 } else { (amount.to_f64() / whole.to_f64()).clamp(0.0, 1.0) }
 }
 
 fn count(number: usize) -> f64 {
@@ -149,10 +138,7 @@ mod tests {
 
     #[test]
     fn charts_have_words_and_escape_names() {
-        let bars = [
-            Bar::new("<script>", "3".parse().unwrap()),
-            Bar::new("b", Usd::ZERO),
-        ];
+        let bars = [Bar::new("<script>", "3".parse().unwrap()), Bar::new("b", Usd::ZERO)];
         for svg in [
             columns("x", "T & T", "D", &bars),
             rows("x", "T & T", "D", &bars),

@@ -87,8 +87,6 @@ impl Outlier {
     /// Whether a record with this cost and price is one.
     pub(in crate::cost) fn is_one(recorded: Usd, priced: Usd) -> bool {
         recorded - priced >= OUTLIER_EXCESS
-            && priced
-                .checked_mul(OUTLIER_RATIO)
-                .is_some_and(|limit| recorded >= limit)
+            && priced.checked_mul(OUTLIER_RATIO).is_some_and(|limit| recorded >= limit)
     }
 }

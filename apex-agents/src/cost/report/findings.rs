@@ -1,7 +1,7 @@
 //! What the reader must know about the records, in words.
 
 use super::facts::{Facts, NO_DAY, Notes, OTHER_MODELS, OTHER_USERS, OUTLIER_RATIO};
-use super::words::{count, dollars, percent};
+use super::words::{count, counted, dollars, percent};
 use super::{Example, Finding, Severity};
 use apex_core::money::Usd;
 use std::cmp::Reverse;
@@ -44,11 +44,8 @@ fn outliers(facts: &Facts) -> Option<Finding> {
     let worst = notes.outlier_rows.first()?;
     let excess = notes.outlier_recorded - notes.outlier_priced;
     let recorded = facts.totals.recorded_cost_usd.unwrap_or(Usd::ZERO);
-    let severity = if exceeds(excess, recorded, 10) {
-        Severity::Critical
-    } else {
-        Severity::Warning
-    };
+    let severity =
+        if exceeds(excess, recorded, 10) { Severity::Critical } else { Severity::Warning };
     let title = format!(
         "{} recorded with a cost far beyond the price: {} for {} tokens of {} that cost about {}",
         if notes.outliers == 1 {
@@ -62,18 +59,19 @@ fn outliers(facts: &Facts) -> Option<Finding> {
         dollars(worst.priced),
     );
     let evidence = format!(
-        "{} of the recorded ${recorded} stand on {} with a recorded cost of ${} that at list price {} ${}; a record \
+        "{} of the recorded {} stand on {} with a recorded cost of {} that at list price {} {}; a record \
          counts as such from {OUTLIER_RATIO} times its price on. Totals of recorded costs include it; savings do not, \
          they are computed from prices.",
         percent(excess, recorded),
+        dollars(recorded),
         if notes.outliers == 1 {
             "one record".to_owned()
         } else {
             format!("{} records", notes.outliers)
         },
-        notes.outlier_recorded,
+        dollars(notes.outlier_recorded),
         if notes.outliers == 1 { "is" } else { "are" },
-        notes.outlier_priced,
+        dollars(notes.outlier_priced),
     );
     Some(Finding {
         requests: notes.outliers,
@@ -95,12 +93,7 @@ fn outliers(facts: &Facts) -> Option<Finding> {
 }
 
 fn refused(facts: &Facts) -> Option<Finding> {
-    let refused = || {
-        facts
-            .sources
-            .iter()
-            .filter_map(|s| Some((s, s.refused.as_ref()?)))
-    };
+    let refused = || facts.sources.iter().filter_map(|s| Some((s, s.refused.as_ref()?)));
     let count = refused().count();
     (count > 0).then(|| Finding {
         examples: refused()
@@ -114,8 +107,9 @@ fn refused(facts: &Facts) -> Option<Finding> {
             "file_refused",
             Severity::Critical,
             format!(
-                "{count} of {} files could not be read, or not to the end",
-                facts.sources.len()
+                "{} of {} could not be read, or not to the end",
+                count,
+                counted(facts.sources.len() as u64, "file", "files")
             ),
             "What is behind the line named is not in this report.".to_owned(),
         )
@@ -123,9 +117,10 @@ fn refused(facts: &Facts) -> Option<Finding> {
 }
 
 fn rejected(facts: &Facts) -> Option<Finding> {
-    let (rows, rejected) = facts.sources.iter().fold((0, 0), |(rows, rejected), s| {
-        (rows + s.rows, rejected + s.rejected_rows)
-    });
+    let (rows, rejected) = facts
+        .sources
+        .iter()
+        .fold((0, 0), |(rows, rejected), s| (rows + s.rows, rejected + s.rejected_rows));
     let faulty = rejected - facts.notes.copies;
     (faulty > 0).then(|| Finding {
         requests: faulty,
@@ -158,7 +153,7 @@ fn copies(facts: &Facts) -> Option<Finding> {
         ..finding(
             "duplicate_rows",
             Severity::Warning,
-            format!("{} rows are copies of earlier ones and were left out", notes.copies),
+            counted(notes.copies, "row is a copy of an earlier one and was left out", "rows are copies of earlier ones and were left out"),
             "They have the same request id and the same figures as an earlier row: the export wrote them twice."
                 .to_owned(),
         )
@@ -173,7 +168,7 @@ fn twins(facts: &Facts) -> Option<Finding> {
         ..finding(
             "identical_rows",
             Severity::Warning,
-            format!("{} rows equal an earlier row in every column, and are counted", notes.twins),
+            counted(notes.twins, "row equals an earlier one in every column, and is counted", "rows equal earlier ones in every column, and are counted"),
             "Without request ids nobody can tell a row that was exported twice from two equal requests. Export the \
              request id to be sure."
                 .to_owned(),
@@ -189,11 +184,12 @@ fn free(facts: &Facts) -> Option<Finding> {
         ..finding(
             "recorded_as_free",
             if notes.free_worth > Usd::ZERO { Severity::Warning } else { Severity::Info },
-            format!("{} requests are recorded with a cost of $0", count(notes.free)),
+            counted(notes.free, "request is recorded with a cost of $0", "requests are recorded with a cost of $0"),
             format!(
-                "{} of them have a price; at list price they cost ${}. A free tier is one reason, a tool that did not \
+                "{} of them have a price; at list price they cost {}. A free tier is one reason, a tool that did not \
                  know the price another.",
-                notes.free_priced, notes.free_worth
+                count(notes.free_priced),
+                dollars(notes.free_worth)
             ),
         )
     })
@@ -212,11 +208,8 @@ fn unpriced(facts: &Facts) -> Option<Finding> {
             format!("{requests} requests ({tokens} tokens): {reason}")
         })
         .collect();
-    let mut models: Vec<_> = facts
-        .by_model
-        .iter()
-        .filter(|m| m.totals.unpriced_requests > 0)
-        .collect();
+    let mut models: Vec<_> =
+        facts.by_model.iter().filter(|m| m.totals.unpriced_requests > 0).collect();
     models.sort_by(|a, b| {
         b.totals
             .unpriced_requests
@@ -229,42 +222,25 @@ fn unpriced(facts: &Facts) -> Option<Finding> {
         .map(|m| format!("{} ({})", m.model, m.totals.unpriced_requests))
         .collect();
     let more = models.len().saturating_sub(named.len());
-    let more = if more > 0 {
-        format!(" and {more} more")
-    } else {
-        String::new()
-    };
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let many = unpriced.saturating_mul(20) > facts.totals.requests;
     Some(Finding {
         requests: unpriced,
         ..finding(
             "unpriced",
-            if many {
-                Severity::Warning
-            } else {
-                Severity::Info
-            },
+            if many { Severity::Warning } else { Severity::Info },
             format!(
                 "{} of {} requests have no price and are in no priced sum",
                 count(unpriced),
                 count(facts.totals.requests)
             ),
-            format!(
-                "{}. Models: {}{more}.",
-                reasons.join("; "),
-                named.join(", ")
-            ),
+            format!("{}. Models: {}{more}.", reasons.join("; "), named.join(", ")),
         )
     })
 }
 
 fn compared(facts: &Facts) -> Option<Finding> {
-    let Notes {
-        compared,
-        compared_recorded,
-        compared_priced,
-        ..
-    } = facts.notes;
+    let Notes { compared, compared_recorded, compared_priced, .. } = facts.notes;
     if compared == 0 {
         return None;
     }
@@ -278,11 +254,7 @@ fn compared(facts: &Facts) -> Option<Finding> {
             "Recorded costs are {} ({}) {} than list prices",
             dollars(difference.abs()),
             percent(difference.abs(), compared_priced),
-            if difference < Usd::ZERO {
-                "lower"
-            } else {
-                "higher"
-            }
+            if difference < Usd::ZERO { "lower" } else { "higher" }
         )
     };
     Some(Finding {
@@ -290,16 +262,14 @@ fn compared(facts: &Facts) -> Option<Finding> {
         amount_usd: Some(difference),
         ..finding(
             "recorded_against_priced",
-            if far {
-                Severity::Warning
-            } else {
-                Severity::Info
-            },
+            if far { Severity::Warning } else { Severity::Info },
             title,
             format!(
-                "{compared} requests have both a cost above zero and a price: recorded ${compared_recorded}, priced \
-                 ${compared_priced}. Cached input that the records do not tell, discounts and rounding are the usual \
-                 reasons."
+                "{} requests have both a cost above zero and a price: recorded {}, priced {}. Cached input that the records do not tell, discounts and rounding are the usual \
+                 reasons.",
+                count(compared),
+                dollars(compared_recorded),
+                dollars(compared_priced)
             ),
         )
     })
@@ -324,14 +294,8 @@ fn spikes(facts: &Facts) -> Option<Finding> {
     deviations.sort();
     let spread = middle(&deviations).ratio(14_826, 10_000);
     let dollar = Usd::from_units(10_i128.pow(24));
-    let limit = (median + spread.ratio(6, 1))
-        .max(median.ratio(3, 1))
-        .max(median + dollar);
-    let found: Vec<_> = days
-        .iter()
-        .rev()
-        .filter(|(spend, _)| *spend > limit)
-        .collect();
+    let limit = (median + spread.ratio(6, 1)).max(median.ratio(3, 1)).max(median + dollar);
+    let found: Vec<_> = days.iter().rev().filter(|(spend, _)| *spend > limit).collect();
     let excess: Usd = found.iter().map(|(spend, _)| *spend - median).sum();
     let (top, day) = found.first()?;
     Some(Finding {
@@ -340,14 +304,16 @@ fn spikes(facts: &Facts) -> Option<Finding> {
             "spend_spike",
             Severity::Info,
             format!(
-                "{} days cost far more than an ordinary day, most of all {day} with {}",
-                found.len(),
+                "{} far more than an ordinary day, most of all {day} with {}",
+                counted(found.len() as u64, "day cost", "days cost"),
                 dollars(*top)
             ),
             format!(
-                "The median of {} days is ${median}, its median deviation ${}; above ${limit} are: {}.",
+                "The median of {} days is {}, its median deviation {}; above {} are: {}.",
                 days.len(),
-                middle(&deviations),
+                dollars(median),
+                dollars(middle(&deviations)),
+                dollars(limit),
                 found
                     .iter()
                     .take(8)
@@ -366,7 +332,7 @@ fn undated(facts: &Facts) -> Option<Finding> {
         ..finding(
             "undated",
             Severity::Info,
-            format!("{count} requests have no time"),
+            counted(count, "request has no time", "requests have no time"),
             "They are priced only where the price never changed, and stand under the day `unknown`.".to_owned(),
         )
     })
@@ -375,10 +341,7 @@ fn undated(facts: &Facts) -> Option<Finding> {
 fn missing(facts: &Facts) -> Option<Finding> {
     const WANTED: [(&str, &str); 5] = [
         ("model", "nothing can be priced"),
-        (
-            "timestamp",
-            "prices of the day and spend by day are unknown",
-        ),
+        ("timestamp", "prices of the day and spend by day are unknown"),
         ("user", "spend by user is unknown"),
         ("cached_tokens", "cached input is priced in full"),
         ("cost_usd", "nothing can be compared with what was billed"),
@@ -391,10 +354,7 @@ fn missing(facts: &Facts) -> Option<Finding> {
             WANTED
                 .iter()
                 .filter(|(field, _)| {
-                    !source
-                        .columns
-                        .iter()
-                        .any(|c| c.split('=').next() == Some(*field))
+                    !source.columns.iter().any(|c| c.split('=').next() == Some(*field))
                 })
                 .map(|(field, effect)| format!("{} has no {field}: {effect}", source.file))
         })
@@ -411,16 +371,8 @@ fn missing(facts: &Facts) -> Option<Finding> {
 }
 
 fn limits(facts: &Facts) -> Option<Finding> {
-    let users = facts
-        .by_user
-        .iter()
-        .find(|u| u.user == OTHER_USERS)
-        .map(|u| u.totals.requests);
-    let models = facts
-        .by_model
-        .iter()
-        .find(|m| m.model == OTHER_MODELS)
-        .map(|m| m.totals.requests);
+    let users = facts.by_user.iter().find(|u| u.user == OTHER_USERS).map(|u| u.totals.requests);
+    let models = facts.by_model.iter().find(|m| m.model == OTHER_MODELS).map(|m| m.totals.requests);
     let mut parts = Vec::new();
     if let Some(requests) = users {
         parts.push(format!(

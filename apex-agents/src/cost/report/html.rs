@@ -79,16 +79,8 @@ impl Report {
             dollars(saving.high)
         );
         for (name, value, note) in [
-            (
-                "Recorded cost",
-                dollars_or(self.totals.recorded_cost_usd, "not recorded"),
-                requests,
-            ),
-            (
-                "Cost at list price",
-                dollars_or(self.totals.priced_cost_usd, "unpriced"),
-                unpriced,
-            ),
+            ("Recorded cost", dollars_or(self.totals.recorded_cost_usd, "not recorded"), requests),
+            ("Cost at list price", dollars_or(self.totals.priced_cost_usd, "unpriced"), unpriced),
             ("Likely saving", dollars(saving.expected), range),
         ] {
             let _ = writeln!(
@@ -132,15 +124,15 @@ impl Report {
                 }
             } else {
                 Bar {
-                    class: "bar ceiling",
-                    ..Bar::new(format!("{name} (does not count)"), Usd::ZERO)
+                    note: Some(format!(
+                        "does not count (at most {})",
+                        dollars(step.saving_usd.high)
+                    )),
+                    ..Bar::new(name, Usd::ZERO)
                 }
             });
         }
-        bars.push(Bar {
-            class: "bar whole",
-            ..Bar::new("Left", self.waterfall.end_usd)
-        });
+        bars.push(Bar { class: "bar whole", ..Bar::new("Left", self.waterfall.end_usd) });
         let description = format!(
             "From {} at list price the counted savings leave {}. The table below has the same figures.",
             dollars(self.waterfall.start_usd),
@@ -157,11 +149,7 @@ impl Report {
             &["Lever", "Low", "Expected", "High", "Counts", "Left"],
         );
         for step in &self.waterfall.steps {
-            let Saving {
-                low,
-                expected,
-                high,
-            } = step.saving_usd;
+            let Saving { low, expected, high } = step.saving_usd;
             cells(
                 page,
                 &[
@@ -189,9 +177,9 @@ impl Report {
             page.push_str("<ol class=\"plan\">\n");
         }
         for action in &self.actions {
-            let saving = action.saving_usd.map_or_else(String::new, |s| {
-                format!(" Expected saving: {}.", dollars(s))
-            });
+            let saving = action
+                .saving_usd
+                .map_or_else(String::new, |s| format!(" Expected saving: {}.", dollars(s)));
             let _ = writeln!(
                 page,
                 "<li><p><strong>{}</strong></p><dl><dt>Where</dt><dd>{}</dd><dt>Effort</dt><dd>{}.{}</dd><dt>Risk</dt><dd>{}</dd>\
@@ -205,11 +193,7 @@ impl Report {
                 html(&action.verify),
             );
         }
-        page.push_str(if self.actions.is_empty() {
-            "</section>\n"
-        } else {
-            "</ol>\n</section>\n"
-        });
+        page.push_str(if self.actions.is_empty() { "</section>\n" } else { "</ol>\n</section>\n" });
     }
 
     fn spend_section(&self, page: &mut String) {
@@ -223,25 +207,15 @@ impl Report {
             bars.len()
         );
         if !bars.is_empty() {
-            figure(
-                page,
-                &title,
-                &chart::columns("days", &title, &description, &bars),
-            );
+            figure(page, &title, &chart::columns("days", &title, &description, &bars));
         }
-        let days = self
-            .by_day
-            .iter()
-            .map(|row| (row.day.as_str(), &row.totals))
-            .collect::<Vec<_>>();
+        let days =
+            self.by_day.iter().map(|row| (row.day.as_str(), &row.totals)).collect::<Vec<_>>();
         page.push_str("<details><summary>All days as a table</summary>\n");
         totals_table(page, "By day (UTC)", "Day", &days, days.len());
         page.push_str("</details>\n");
-        let models: Vec<_> = self
-            .by_model
-            .iter()
-            .map(|row| (row.model.as_str(), &row.totals))
-            .collect();
+        let models: Vec<_> =
+            self.by_model.iter().map(|row| (row.model.as_str(), &row.totals)).collect();
         let bars: Vec<Bar> = models
             .iter()
             .filter_map(|(name, totals)| Some(Bar::new(*name, totals.priced_cost_usd?)))
@@ -249,23 +223,14 @@ impl Report {
             .collect();
         if !bars.is_empty() {
             let title = "Cost at list price by model";
-            let description = format!(
-                "The {} dearest models. The table below has the same figures.",
-                bars.len()
-            );
-            figure(
-                page,
-                title,
-                &chart::rows("models", title, &description, &bars),
-            );
+            let description =
+                format!("The {} dearest models. The table below has the same figures.", bars.len());
+            figure(page, title, &chart::rows("models", title, &description, &bars));
         }
         totals_table(page, "By model", "Model", &models, ROWS_SHOWN);
         if !self.by_user.is_empty() {
-            let users: Vec<_> = self
-                .by_user
-                .iter()
-                .map(|row| (row.user.as_str(), &row.totals))
-                .collect();
+            let users: Vec<_> =
+                self.by_user.iter().map(|row| (row.user.as_str(), &row.totals)).collect();
             totals_table(page, "By user", "User", &users, ROWS_SHOWN);
         }
         page.push_str("</section>\n");
@@ -275,11 +240,7 @@ impl Report {
     fn time_bars(&self) -> (&'static str, Vec<Bar>) {
         const MOST_DAYS: usize = 62;
         let dated = || self.by_day.iter().filter(|row| row.day != NO_DAY);
-        let (unit, length) = if dated().count() > MOST_DAYS {
-            ("month", 7)
-        } else {
-            ("day", 10)
-        };
+        let (unit, length) = if dated().count() > MOST_DAYS { ("month", 7) } else { ("day", 10) };
         let mut bars: Vec<Bar> = Vec::new();
         for row in dated() {
             let label = row.day.get(..length).unwrap_or(&row.day);
@@ -294,11 +255,7 @@ impl Report {
 
     fn sources_section(&self, page: &mut String) {
         page.push_str("<section aria-labelledby=\"sources\">\n<h2 id=\"sources\">Sources</h2>\n");
-        table_start(
-            page,
-            "Files",
-            &["File", "Format", "Rows", "Imported", "Rejected"],
-        );
+        table_start(page, "Files", &["File", "Format", "Rows", "Imported", "Rejected"]);
         for source in &self.sources {
             cells(
                 page,
@@ -353,11 +310,7 @@ fn one_recommendation(page: &mut String, recommendation: &Recommendation) {
         Advice::Try => ("try", "Try"),
         Advice::DoNot => ("dont", "Do not"),
     };
-    let Saving {
-        low,
-        expected,
-        high,
-    } = recommendation.saving_usd;
+    let Saving { low, expected, high } = recommendation.saving_usd;
     let level = match recommendation.evidence_level {
         EvidenceLevel::Measured => "measured in the records",
         EvidenceLevel::Estimated => "estimated by a stated rule",
@@ -391,18 +344,10 @@ fn one_source(page: &mut String, source: &Source) {
     if source.rejected.is_empty() {
         return;
     }
-    let _ = writeln!(
-        page,
-        "<details><summary>Rejected rows of {}</summary>\n<ul>",
-        html(&source.file)
-    );
+    let _ =
+        writeln!(page, "<details><summary>Rejected rows of {}</summary>\n<ul>", html(&source.file));
     for rejection in source.rejected.iter().take(ROWS_SHOWN) {
-        let _ = writeln!(
-            page,
-            "<li>Line {}: {}</li>",
-            rejection.line,
-            html(&rejection.reason)
-        );
+        let _ = writeln!(page, "<li>Line {}: {}</li>", rejection.line, html(&rejection.reason));
     }
     let more = source.rejected_rows.saturating_sub(ROWS_SHOWN as u64);
     if more > 0 {
@@ -421,15 +366,7 @@ fn totals_table(
     table_start(
         page,
         caption,
-        &[
-            key,
-            "Requests",
-            "Tokens in",
-            "Tokens out",
-            "Recorded",
-            "List price",
-            "Unpriced",
-        ],
+        &[key, "Requests", "Tokens in", "Tokens out", "Recorded", "List price", "Unpriced"],
     );
     for (name, totals) in rows.iter().take(shown) {
         cells(

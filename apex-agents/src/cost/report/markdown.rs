@@ -55,9 +55,9 @@ impl Report {
         self.savings_markdown(&mut md);
         md.push_str("\n## Plan\n\n");
         for action in &self.actions {
-            let saving = action.saving_usd.map_or_else(String::new, |s| {
-                format!(" Expected saving: {}.", dollars(s))
-            });
+            let saving = action
+                .saving_usd
+                .map_or_else(String::new, |s| format!(" Expected saving: {}.", dollars(s)));
             let _ = writeln!(
                 md,
                 "{}. **{}**\n   - Where: {}\n   - Effort: {}.{saving}\n   - Risk: {}\n   - Roll back: {}\n   - Verify: {}",
@@ -70,23 +70,13 @@ impl Report {
                 markdown(&action.verify),
             );
         }
-        let models: Vec<_> = self
-            .by_model
-            .iter()
-            .map(|row| (row.model.as_str(), &row.totals))
-            .collect();
+        let models: Vec<_> =
+            self.by_model.iter().map(|row| (row.model.as_str(), &row.totals)).collect();
         table(&mut md, "By model", "Model", &models);
-        let users: Vec<_> = self
-            .by_user
-            .iter()
-            .map(|row| (row.user.as_str(), &row.totals))
-            .collect();
+        let users: Vec<_> =
+            self.by_user.iter().map(|row| (row.user.as_str(), &row.totals)).collect();
         table(&mut md, "By user", "User", &users);
-        let days: Vec<_> = self
-            .by_day
-            .iter()
-            .map(|row| (row.day.as_str(), &row.totals))
-            .collect();
+        let days: Vec<_> = self.by_day.iter().map(|row| (row.day.as_str(), &row.totals)).collect();
         table(&mut md, "By day (UTC)", "Day", &days);
         self.sources_markdown(&mut md);
         let _ = writeln!(
@@ -152,13 +142,9 @@ impl Report {
         }
         md.push('\n');
         for source in &self.sources {
-            let refused = source
-                .refused
-                .iter()
-                .map(|r| (r, "the file was refused here: "));
-            for (rejection, what) in refused
-                .chain(source.rejected.iter().map(|r| (r, "")))
-                .take(ROWS_SHOWN)
+            let refused = source.refused.iter().map(|r| (r, "the file was refused here: "));
+            for (rejection, what) in
+                refused.chain(source.rejected.iter().map(|r| (r, ""))).take(ROWS_SHOWN)
             {
                 let (file, reason) = (markdown(&source.file), markdown(&rejection.reason));
                 let _ = writeln!(md, "- {file}, line {}: {what}{reason}", rejection.line);
@@ -188,12 +174,7 @@ impl Report {
             dollars(saving.low),
             dollars(saving.high)
         );
-        for finding in self
-            .findings
-            .iter()
-            .filter(|f| f.severity != Severity::Info)
-            .take(6)
-        {
+        for finding in self.findings.iter().filter(|f| f.severity != Severity::Info).take(6) {
             let _ = writeln!(
                 text,
                 "{}: {}",
@@ -231,19 +212,14 @@ fn table(md: &mut String, title: &str, key: &str, rows: &[(&str, &Totals)]) {
         );
     }
     if rows.len() > ROWS_SHOWN {
-        let _ = writeln!(
-            md,
-            "\n{} more are in report.json.",
-            count((rows.len() - ROWS_SHOWN) as u64)
-        );
+        let _ =
+            writeln!(md, "\n{} more are in report.json.", count((rows.len() - ROWS_SHOWN) as u64));
     }
 }
 
 /// Foreign text in a terminal: without what could move the cursor.
 fn plain(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 fn severity(severity: Severity) -> &'static str {

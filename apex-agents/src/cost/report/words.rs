@@ -7,11 +7,8 @@ pub(crate) fn dollars(amount: Usd) -> String {
     let small = amount.abs() < Usd::from_units(10_i128.pow(24)) && !amount.is_zero();
     let text = amount.abs().rounded(if small { 4 } else { 2 });
     let (whole, fraction) = text.split_once('.').unwrap_or((text.as_str(), "00"));
-    let sign = if amount < Usd::ZERO && text.bytes().any(|b| matches!(b, b'1'..=b'9')) {
-        "-"
-    } else {
-        ""
-    };
+    let sign =
+        if amount < Usd::ZERO && text.bytes().any(|b| matches!(b, b'1'..=b'9')) { "-" } else { "" };
     format!("{sign}${}.{fraction}", grouped(whole))
 }
 
@@ -23,6 +20,11 @@ pub(crate) fn dollars_or(amount: Option<Usd>, none: &str) -> String {
 /// A whole number with commas.
 pub(crate) fn count(number: u64) -> String {
     grouped(&number.to_string())
+}
+
+/// A number with the words that go with one, or with another number.
+pub(super) fn counted(number: u64, one: &str, several: &str) -> String {
+    format!("{} {}", count(number), if number == 1 { one } else { several })
 }
 
 fn grouped(digits: &str) -> String {
@@ -98,6 +100,8 @@ mod tests {
             (count(0), count(999), count(72_967_539)),
             ("0".into(), "999".into(), "72,967,539".into())
         );
+        assert_eq!(counted(1, "row is", "rows are"), "1 row is");
+        assert_eq!(counted(1_000, "row is", "rows are"), "1,000 rows are");
         assert_eq!(percent(usd("1"), usd("3")), "33.3%");
         assert_eq!(percent(usd("1"), usd("0")), "0.0%");
     }

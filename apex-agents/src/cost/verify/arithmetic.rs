@@ -19,24 +19,12 @@ pub(super) fn faults(report: &Report) -> Vec<String> {
     let imported: u64 = report.sources.iter().map(|s| s.imported).sum();
     demand(
         imported == report.totals.requests,
-        format!(
-            "totals.requests: {} but {imported} rows were imported",
-            report.totals.requests
-        ),
+        format!("totals.requests: {} but {imported} rows were imported", report.totals.requests),
     );
     let lists: [(&str, Vec<&Totals>); 3] = [
-        (
-            "by_model",
-            report.by_model.iter().map(|row| &row.totals).collect(),
-        ),
-        (
-            "by_user",
-            report.by_user.iter().map(|row| &row.totals).collect(),
-        ),
-        (
-            "by_day",
-            report.by_day.iter().map(|row| &row.totals).collect(),
-        ),
+        ("by_model", report.by_model.iter().map(|row| &row.totals).collect()),
+        ("by_user", report.by_user.iter().map(|row| &row.totals).collect()),
+        ("by_day", report.by_day.iter().map(|row| &row.totals).collect()),
     ];
     for (name, rows) in lists {
         // No source may name users.
@@ -49,17 +37,10 @@ pub(super) fn faults(report: &Report) -> Vec<String> {
     let mut left = report.waterfall.start_usd;
     let mut counted = Saving::default();
     for step in &report.waterfall.steps {
-        let Saving {
-            low,
-            expected,
-            high,
-        } = step.saving_usd;
+        let Saving { low, expected, high } = step.saving_usd;
         demand(
             Usd::ZERO <= low && low <= expected && expected <= high,
-            format!(
-                "waterfall: {} does not save low <= expected <= high",
-                step.lever
-            ),
+            format!("waterfall: {} does not save low <= expected <= high", step.lever),
         );
         if step.in_headline {
             left = left - expected;
@@ -71,10 +52,7 @@ pub(super) fn faults(report: &Report) -> Vec<String> {
         }
         demand(
             step.left_usd == left,
-            format!(
-                "waterfall: {} leaves ${} and not ${left}",
-                step.lever, step.left_usd
-            ),
+            format!("waterfall: {} leaves ${} and not ${left}", step.lever, step.left_usd),
         );
     }
     demand(

@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub(super) struct Levers {
     catalogue: Arc<Catalogue>,
     /// By the place of a question: the last one there, and when.
-    asked: HashMap<usize, (u64, i64)>,
+    asked: Vec<(u64, i64)>,
     /// By the place of a user and model: which, in which window, how many.
     bursts: HashMap<usize, (u64, i64, u32)>,
     /// By a model's full name: its sibling's prices.
@@ -29,7 +29,8 @@ impl Levers {
     pub(super) fn new(catalogue: Arc<Catalogue>) -> Self {
         Self {
             catalogue,
-            asked: HashMap::new(),
+            // All zero, so that the system gives memory only where something is written.
+            asked: vec![(0, 0); repeats::SLOTS],
             bursts: HashMap::new(),
             siblings: BTreeMap::new(),
             failed: Effect::default(),
@@ -56,38 +57,22 @@ impl Levers {
         let subject = key::subject(key::user(record), key::route(record));
         let (proven, likely) = self.is_repeat(record, subject);
         let burst = self.is_burst(record, subject);
-        let in_batch = batch
-            .and_then(|rates| rates.cost(tokens).ok())
-            .filter(|cheaper| *cheaper < price);
+        let in_batch =
+            batch.and_then(|rates| rates.cost(tokens).ok()).filter(|cheaper| *cheaper < price);
 
         let empty = tokens.output == 0 && tokens.input > 0 && rates.bills_output();
         if record.status == UsageStatus::Error || empty {
             // Only a recorded cost is proof that it was paid.
             let certain = record.recorded.is_some_and(|cost| cost > Usd::ZERO);
-            save(
-                &mut self.failed,
-                if certain { price } else { Usd::ZERO },
-                price,
-                price,
-            );
+            save(&mut self.failed, if certain { price } else { Usd::ZERO }, price, price);
             return;
         }
         if likely {
-            save(
-                &mut self.repeated,
-                if proven { price } else { Usd::ZERO },
-                price,
-                price,
-            );
+            save(&mut self.repeated, if proven { price } else { Usd::ZERO }, price, price);
             return;
         }
         let discount = in_batch.map_or(Usd::ZERO, |cheaper| price - cheaper);
-        save(
-            &mut self.batched,
-            Usd::ZERO,
-            if burst { discount } else { Usd::ZERO },
-            discount,
-        );
+        save(&mut self.batched, Usd::ZERO, if burst { discount } else { Usd::ZERO }, discount);
         let left = in_batch.unwrap_or(price);
         let sibling = self
             .sibling(record)
@@ -103,15 +88,13 @@ impl Levers {
             return (false, false);
         };
         let question = key::question(subject, record);
-        let last = self.asked.insert(repeats::slot(question), (question, at));
-        let again = last.is_some_and(|(asked, then)| {
-            asked == question && (at - then).abs() <= repeats::WINDOW_MS
-        });
+        let Some(place) = self.asked.get_mut(repeats::slot(question)) else {
+            return (false, false);
+        };
+        let (asked, then) = std::mem::replace(place, (question, at));
+        let again = asked == question && (at - then).abs() <= repeats::WINDOW_MS;
         let proven = again && record.input > 0 && record.content.is_some();
-        (
-            proven,
-            proven || again && record.input >= repeats::TELLING_TOKENS,
-        )
+        (proven, proven || again && record.input >= repeats::TELLING_TOKENS)
     }
 
     fn is_burst(&mut self, record: &Decoded<'_>, subject: u64) -> bool {
@@ -119,10 +102,7 @@ impl Levers {
             return false;
         };
         let window = at.as_millis().div_euclid(batch::WINDOW_MS);
-        let count = self
-            .bursts
-            .entry(batch::slot(subject))
-            .or_insert((subject, window, 0));
+        let count = self.bursts.entry(batch::slot(subject)).or_insert((subject, window, 0));
         if count.0 != subject || count.1 != window {
             *count = (subject, window, 0);
         }

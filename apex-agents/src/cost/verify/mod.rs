@@ -15,6 +15,7 @@ use super::report::facts::{self, EXAMPLES, Facts, Notes, Outlier};
 use super::report::{
     COPY, DayRow, Example, ModelRow, Period, Rejection, Report, Source, Totals, UserRow,
 };
+use apex_core::clock::Timestamp;
 use apex_core::error::{Error, Kind, Result};
 use apex_core::money::Usd;
 use levers::Levers;
@@ -44,10 +45,14 @@ pub struct Verification<'r> {
     totals: Totals,
     models: BTreeMap<String, Totals>,
     users: BTreeMap<String, Totals>,
-    days: BTreeMap<String, Totals>,
+    /// By the days since 1970, UTC; requests without a time under none.
+    days: BTreeMap<Option<i64>, Totals>,
     notes: Notes,
     levers: Levers,
 }
+
+/// A day, in milliseconds.
+const DAY_MS: i64 = 24 * 3_600_000;
 
 /// A report that adds up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,10 +90,7 @@ impl<'r> Verification<'r> {
             known_users: report.by_user.iter().map(|u| u.user.as_str()).collect(),
             copies: Copies::default(),
             sources: Vec::new(),
-            period: Period {
-                from: None,
-                to: None,
-            },
+            period: Period { from: None, to: None },
             totals: Totals::default(),
             models: BTreeMap::new(),
             users: BTreeMap::new(),
@@ -121,10 +123,7 @@ impl<'r> Verification<'r> {
                 Some(reason) => {
                     refused_rows += 1;
                     if refused.len() < REJECTIONS_KEPT {
-                        refused.push(Rejection {
-                            line: row.line,
-                            reason,
-                        });
+                        refused.push(Rejection { line: row.line, reason });
                     }
                 }
             }
@@ -169,14 +168,11 @@ impl<'r> Verification<'r> {
                 .into_iter()
                 .map(|(model, totals)| ModelRow { model, totals })
                 .collect(),
-            by_user: users
-                .into_iter()
-                .map(|(user, totals)| UserRow { user, totals })
-                .collect(),
+            by_user: users.into_iter().map(|(user, totals)| UserRow { user, totals }).collect(),
             by_day: self
                 .days
                 .into_iter()
-                .map(|(day, totals)| DayRow { day, totals })
+                .map(|(day, totals)| DayRow { day: date(day), totals })
                 .collect(),
             notes: self.notes,
             effects: self.levers.effects(),
@@ -206,23 +202,15 @@ impl<'r> Verification<'r> {
         let subject = key::subject(key::user(record), key::route(record));
         let question = key::question(subject, record);
         if let Some(place) = self.copies.earlier(key::row(question, record), line) {
-            let example = Example {
-                file: file.to_owned(),
-                line,
-                note: format!("equals {place}"),
-            };
+            let example = Example { file: file.to_owned(), line, note: format!("equals {place}") };
             let notes = &mut self.notes;
             if record.request.is_some() {
                 notes.copies += 1;
-                notes
-                    .copy_rows
-                    .extend((notes.copy_rows.len() < EXAMPLES).then_some(example));
+                notes.copy_rows.extend((notes.copy_rows.len() < EXAMPLES).then_some(example));
                 return Some(format!("{COPY}{place}"));
             }
             notes.twins += 1;
-            notes
-                .twin_rows
-                .extend((notes.twin_rows.len() < EXAMPLES).then_some(example));
+            notes.twin_rows.extend((notes.twin_rows.len() < EXAMPLES).then_some(example));
         }
         let tokens = Tokens {
             input: record.input,
@@ -257,29 +245,17 @@ impl<'r> Verification<'r> {
             });
             self.prices.insert(route.clone(), schedule);
         }
-        let price = match self
-            .prices
-            .get(&route)
-            .map(|schedule| schedule.quote(record.at))
-        {
+        let price = match self.prices.get(&route).map(|schedule| schedule.quote(record.at)) {
             None => Err(Unpriced::TooMany),
             Some(quote) => quote.rates.as_ref().map_err(|e| *e).and_then(|rates| {
                 let price = rates.cost(tokens)?;
-                self.levers
-                    .enter(record, tokens, rates, quote.batch.as_ref(), price);
+                self.levers.enter(record, tokens, rates, quote.batch.as_ref(), price);
                 Ok(price)
             }),
         };
-        let model = if record.model.is_empty() {
-            facts::NO_MODEL
-        } else {
-            record.model
-        };
+        let model = if record.model.is_empty() { facts::NO_MODEL } else { record.model };
         let listed = self.known_models.contains(model);
-        (
-            if listed { model } else { facts::OTHER_MODELS }.to_owned(),
-            price,
-        )
+        (if listed { model } else { facts::OTHER_MODELS }.to_owned(), price)
     }
 
     fn sum(&mut self, record: &Decoded<'_>, model: &str, price: Option<Usd>) {
@@ -288,21 +264,10 @@ impl<'r> Verification<'r> {
             Some(user) if self.known_users.contains(user) => user,
             Some(_) => facts::OTHER_USERS,
         };
-        let day = record.at.map_or_else(
-            || facts::NO_DAY.to_owned(),
-            |at| at.to_string().chars().take(10).collect(),
-        );
+        let day = record.at.map(|at| at.as_millis().div_euclid(DAY_MS));
         add(&mut self.totals, record, price);
-        add(
-            self.models.entry(model.to_owned()).or_default(),
-            record,
-            price,
-        );
-        add(
-            self.users.entry(user.to_owned()).or_default(),
-            record,
-            price,
-        );
+        add(self.models.entry(model.to_owned()).or_default(), record, price);
+        add(self.users.entry(user.to_owned()).or_default(), record, price);
         add(self.days.entry(day).or_default(), record, price);
         if let Some(at) = record.at {
             if self.period.from.is_none_or(|from| at < from) {
@@ -345,11 +310,7 @@ impl<'r> Verification<'r> {
                     notes.outlier_recorded += recorded;
                     notes.outlier_priced += priced;
                     // The report names a model as the record does, also where the list sums it up with others.
-                    let model = if record.model.is_empty() {
-                        model
-                    } else {
-                        record.model
-                    };
+                    let model = if record.model.is_empty() { model } else { record.model };
                     let (file, model) = (file.to_owned(), model.to_owned());
                     notes.outlier_rows.push(Outlier {
                         file,
@@ -371,6 +332,13 @@ impl<'r> Verification<'r> {
             _ => {}
         }
     }
+}
+
+fn date(day: Option<i64>) -> String {
+    let Some(day) = day else {
+        return facts::NO_DAY.to_owned();
+    };
+    Timestamp::from_millis(day * DAY_MS).to_string().chars().take(10).collect()
 }
 
 fn add(totals: &mut Totals, record: &Decoded<'_>, price: Option<Usd>) {

@@ -10,10 +10,7 @@ pub(crate) fn save(state: &State) -> Result<Checkpoint> {
     let json = serde_json::to_vec(state).map_err(|error| {
         Error::internal("checkpoint.save", "a run's state could not be encoded").with_source(error)
     })?;
-    Ok(Checkpoint {
-        version: VERSION,
-        state: json.into(),
-    })
+    Ok(Checkpoint { version: VERSION, state: json.into() })
 }
 
 /// A saved state again.
@@ -75,11 +72,7 @@ mod tests {
         .enumerate()
         {
             let (tool, digest) = ("add".to_owned(), "00".repeat(32));
-            let call = Entry::Call {
-                tool,
-                digest,
-                result,
-            };
+            let call = Entry::Call { tool, digest, result };
             journal.ask(place + 2, call);
         }
         let open = OpenStep {
@@ -87,21 +80,11 @@ mod tests {
             started_at: at,
             notes: 2,
             place: 6,
-            calls: vec![OpenCall {
-                call: CallId(4),
-                tool: "add".into(),
-                started_at: at,
-                place: 2,
-            }],
+            calls: vec![OpenCall { call: CallId(4), tool: "add".into(), started_at: at, place: 2 }],
         };
         let part = |agent: &str, status| Part {
             status,
-            ..Part::new(
-                PlanStep::new(agent)
-                    .purpose("p")
-                    .needs(["entry"])
-                    .optional(),
-            )
+            ..Part::new(PlanStep::new(agent).purpose("p").needs(["entry"]).optional())
         };
         let mut state = State::new("entry");
         state.began_at = Some(at);
@@ -109,10 +92,7 @@ mod tests {
         state.parts.extend([
             part("done", Status::Done(Stored::Artifact(payload.clone()))),
             part("missing", Status::Missing),
-            Part {
-                journal,
-                ..part("open", Status::Open(open))
-            },
+            Part { journal, ..part("open", Status::Open(open)) },
         ]);
         state.degrade("no model took part");
         state.interrupted = Some(StepId(2));
@@ -156,10 +136,7 @@ mod tests {
         let error = load(&checkpoint).unwrap_err();
         assert_eq!(error.kind(), Kind::BadCheckpoint);
         assert!(error.message().contains("format 2"), "{error}");
-        let damaged = Checkpoint {
-            version: VERSION,
-            state: checkpoint.state.slice(1..),
-        };
+        let damaged = Checkpoint { version: VERSION, state: checkpoint.state.slice(1..) };
         assert_eq!(load(&damaged).unwrap_err().kind(), Kind::BadCheckpoint);
     }
 }

@@ -64,12 +64,9 @@ impl Journal {
 impl Entry {
     fn is_like(&self, asked: &Self) -> bool {
         match (self, asked) {
-            (
-                Self::Call { tool, digest, .. },
-                Self::Call {
-                    tool: t, digest: d, ..
-                },
-            ) => tool == t && digest == d,
+            (Self::Call { tool, digest, .. }, Self::Call { tool: t, digest: d, .. }) => {
+                tool == t && digest == d
+            }
             (Self::Now(_), Self::Now(_)) | (Self::Random(_), Self::Random(_)) => true,
             _ => false,
         }
@@ -93,11 +90,7 @@ mod tests {
     use serde_json::json;
 
     fn call(tool: &str, digest: &str) -> Entry {
-        Entry::Call {
-            tool: tool.into(),
-            digest: digest.into(),
-            result: None,
-        }
+        Entry::Call { tool: tool.into(), digest: digest.into(), result: None }
     }
 
     #[test]
@@ -107,10 +100,7 @@ mod tests {
         assert_eq!(journal.ask(1, call("a", "00")), Known::New);
         journal.complete(1, Ok(Stored::Inline(json!(1))));
 
-        assert_eq!(
-            journal.ask(0, Entry::Random(9)),
-            Known::Before(&Entry::Random(7))
-        );
+        assert_eq!(journal.ask(0, Entry::Random(9)), Known::Before(&Entry::Random(7)));
         let Known::Before(Entry::Call { result, .. }) = journal.ask(1, call("a", "00")) else {
             panic!("the call is not known");
         };
@@ -119,10 +109,7 @@ mod tests {
             let Known::Other(told) = journal.ask(1, other) else {
                 panic!("a difference was not seen");
             };
-            assert!(
-                told.contains("effect 2 was a call of a (arguments 00)"),
-                "{told}"
-            );
+            assert!(told.contains("effect 2 was a call of a (arguments 00)"), "{told}");
         }
     }
 }

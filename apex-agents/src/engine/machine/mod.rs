@@ -53,11 +53,7 @@ pub(crate) struct Facts {
 #[derive(Debug)]
 pub(crate) enum Input {
     /// An agent asks for something; `shown` is what users may see of a call's arguments.
-    Asked {
-        step: StepId,
-        ask: Ask,
-        shown: Value,
-    },
+    Asked { step: StepId, ask: Ask, shown: Value },
     /// A tool call ended.
     CallEnded {
         call: CallId,
@@ -66,10 +62,7 @@ pub(crate) enum Input {
         summary: String,
     },
     /// An agent returned, failed, panicked or passed its deadline.
-    AgentEnded {
-        step: StepId,
-        result: Result<(Stored, Then), Failure>,
-    },
+    AgentEnded { step: StepId, result: Result<(Stored, Then), Failure> },
     /// A user wants a step stopped.
     Stop(StepId),
     /// A user wants the run stopped.
@@ -84,28 +77,15 @@ pub(crate) enum Input {
 #[derive(Debug, PartialEq)]
 pub(crate) enum Effect {
     /// Append these events with the state as it is now, all or nothing, before anything that follows.
-    Record {
-        events: Vec<Event>,
-        transition: Option<RunState>,
-    },
+    Record { events: Vec<Event>, transition: Option<RunState> },
     /// Append a note; the state need not be saved.
     Note(Event),
     /// Start an agent on the request and what is handed to it.
-    StartAgent {
-        step: StepId,
-        agent: String,
-        handed: Vec<(String, Stored)>,
-    },
+    StartAgent { step: StepId, agent: String, handed: Vec<(String, Stored)> },
     /// Stop an agent if it still runs.
     StopAgent(StepId),
     /// Make a call.
-    StartCall {
-        step: StepId,
-        call: CallId,
-        tool: String,
-        arguments: Value,
-        key: String,
-    },
+    StartCall { step: StepId, call: CallId, tool: String, arguments: Value, key: String },
     /// Stop a call if it is still under way.
     StopCall(CallId),
     /// Answer the ask that came in.
@@ -129,10 +109,7 @@ impl Out {
     fn done(self) -> Vec<Effect> {
         let mut effects = self.effects;
         if !self.events.is_empty() {
-            let record = Effect::Record {
-                events: self.events,
-                transition: None,
-            };
+            let record = Effect::Record { events: self.events, transition: None };
             effects.insert(0, record);
         }
         effects
@@ -141,11 +118,7 @@ impl Out {
 
 impl Machine {
     pub(crate) fn new(facts: Facts, attempt: u32, state: State) -> Self {
-        Self {
-            facts,
-            attempt,
-            state,
-        }
+        Self { facts, attempt, state }
     }
 
     pub(crate) fn state(&self) -> &State {
@@ -186,12 +159,9 @@ impl Machine {
         let mut out = Out::default();
         match input {
             Input::Asked { step, ask, shown } => self.asked(step, ask, shown, now, &mut out),
-            Input::CallEnded {
-                call,
-                outcome,
-                result,
-                summary,
-            } => self.call_ended(call, outcome, result, summary, now, &mut out),
+            Input::CallEnded { call, outcome, result, summary } => {
+                self.call_ended(call, outcome, result, summary, now, &mut out)
+            }
             Input::AgentEnded { step, result } => self.agent_ended(step, result, now, &mut out),
             Input::Stop(step) => self.stop(step, now, &mut out),
             Input::Cancel(by) => self.end(Ending::Cancelled(by), now, &mut out),
@@ -265,13 +235,8 @@ impl Machine {
         };
         self.state.steps_made += 1;
         let step = StepId(self.state.steps_made);
-        part.status = Status::Open(OpenStep {
-            step,
-            started_at: now,
-            notes: 0,
-            place: 0,
-            calls: Vec::new(),
-        });
+        part.status =
+            Status::Open(OpenStep { step, started_at: now, notes: 0, place: 0, calls: Vec::new() });
         let agent = part.plan.agent.clone();
         out.events.push(Event::AgentStarted {
             step,
@@ -279,11 +244,7 @@ impl Machine {
             purpose: purpose(&self.facts, part),
             attempt: self.attempt,
         });
-        out.effects.push(Effect::StartAgent {
-            step,
-            agent,
-            handed,
-        });
+        out.effects.push(Effect::StartAgent { step, agent, handed });
     }
 
     fn agent_ended(
@@ -301,24 +262,14 @@ impl Machine {
             Err(failure) => return self.fail(index, failure, now, out),
         };
         let shown = stored.shown();
-        self.close(
-            index,
-            AgentOutcome::Ok,
-            shown,
-            ToolOutcome::Cancelled,
-            now,
-            out,
-        );
+        self.close(index, AgentOutcome::Ok, shown, ToolOutcome::Cancelled, now, out);
         if let Some(part) = self.state.parts.get_mut(index) {
             part.status = Status::Done(stored);
             part.journal = Journal::default();
         }
         match then {
             Then::HandOn => {}
-            Then::Plan(plan) => self
-                .state
-                .parts
-                .extend(plan.steps.into_iter().map(Part::new)),
+            Then::Plan(plan) => self.state.parts.extend(plan.steps.into_iter().map(Part::new)),
             Then::Answer(result) => self.end(Ending::answered(result), now, out),
         }
     }
@@ -327,18 +278,13 @@ impl Machine {
         let Then::Plan(plan) = &made.1 else {
             return Ok(made);
         };
-        let taken: BTreeSet<&str> = self
-            .state
-            .parts
-            .iter()
-            .map(|part| part.plan.agent.as_str())
-            .collect();
+        let taken: BTreeSet<&str> =
+            self.state.parts.iter().map(|part| part.plan.agent.as_str()).collect();
         match plan.fault(&self.facts.agents, &taken) {
             None => Ok(made),
-            Some(fault) => Err(Failure::new(
-                Kind::BadOutput,
-                format!("the plan is not valid: {fault}"),
-            )),
+            Some(fault) => {
+                Err(Failure::new(Kind::BadOutput, format!("the plan is not valid: {fault}")))
+            }
         }
     }
 
@@ -356,10 +302,8 @@ impl Machine {
             now,
             out,
         );
-        let failure = Failure::new(
-            Kind::Cancelled,
-            format!("{told}, and the rest needs its result"),
-        );
+        let failure =
+            Failure::new(Kind::Cancelled, format!("{told}, and the rest needs its result"));
         self.go_on_without(index, &told, failure, now, out);
     }
 
@@ -456,15 +400,11 @@ impl Machine {
         out.effects.retain(|effect| {
             !matches!(effect, Effect::StartAgent { .. } | Effect::StartCall { .. })
         });
-        out.effects.push(Effect::Record {
-            events: std::mem::take(&mut out.events),
-            transition: None,
-        });
+        out.effects
+            .push(Effect::Record { events: std::mem::take(&mut out.events), transition: None });
         out.effects.push(Effect::Tell(text));
-        out.effects.push(Effect::Record {
-            transition: terminal.terminal_state(),
-            events: vec![terminal],
-        });
+        out.effects
+            .push(Effect::Record { transition: terminal.terminal_state(), events: vec![terminal] });
         out.effects.push(Effect::Leave);
     }
 
@@ -478,25 +418,16 @@ impl Machine {
                 degraded: self.state.degraded.clone(),
                 result: result.clone(),
             },
-            Ending::Failed(failure) => Event::RunFailed {
-                elapsed_ms,
-                usage,
-                error: failure.report(),
-            },
-            Ending::Cancelled(by) => Event::RunCancelled {
-                elapsed_ms,
-                usage,
-                by: *by,
-            },
+            Ending::Failed(failure) => {
+                Event::RunFailed { elapsed_ms, usage, error: failure.report() }
+            }
+            Ending::Cancelled(by) => Event::RunCancelled { elapsed_ms, usage, by: *by },
         }
     }
 }
 
 fn purpose(facts: &Facts, part: &Part) -> String {
-    let own = facts
-        .agents
-        .get(&part.plan.agent)
-        .map_or("", String::as_str);
+    let own = facts.agents.get(&part.plan.agent).map_or("", String::as_str);
     let planned = part.plan.purpose.as_str();
     let purpose = if planned.is_empty() { own } else { planned };
     clip(purpose, LONGEST_NOTE).into_owned()

@@ -112,11 +112,7 @@ impl State {
 
 impl Part {
     pub(crate) fn new(plan: PlanStep) -> Self {
-        Self {
-            plan,
-            status: Status::Pending,
-            journal: Journal::default(),
-        }
+        Self { plan, status: Status::Pending, journal: Journal::default() }
     }
 }
 

@@ -93,14 +93,10 @@ impl Machine {
         Ok(match entry {
             Entry::Now(at) => Some(Reply::Time(*at)),
             Entry::Random(number) => Some(Reply::Number(*number)),
-            Entry::Call {
-                result: Some(Ok(stored)),
-                ..
-            } => Some(Reply::Result(stored.clone())),
-            Entry::Call {
-                result: Some(Err(failure)),
-                ..
-            } => return Err(Refusal::Call(failure.clone())),
+            Entry::Call { result: Some(Ok(stored)), .. } => Some(Reply::Result(stored.clone())),
+            Entry::Call { result: Some(Err(failure)), .. } => {
+                return Err(Refusal::Call(failure.clone()));
+            }
             Entry::Call { result: None, .. } => None,
         })
     }
@@ -114,11 +110,7 @@ impl Machine {
         now: Timestamp,
         out: &mut Out,
     ) -> Asking {
-        let asked = Entry::Call {
-            tool: tool.clone(),
-            digest: digest(&arguments),
-            result: None,
-        };
+        let asked = Entry::Call { tool: tool.clone(), digest: digest(&arguments), result: None };
         if let Some(reply) = self.journaled(index, asked)? {
             return Ok(Some(reply));
         }
@@ -134,12 +126,7 @@ impl Machine {
             return Ok(None);
         };
         let place = open.place - 1;
-        open.calls.push(OpenCall {
-            call,
-            tool: tool.clone(),
-            started_at: now,
-            place,
-        });
+        open.calls.push(OpenCall { call, tool: tool.clone(), started_at: now, place });
         out.events.push(Event::ToolExecuting {
             step: open.step,
             agent,
@@ -176,10 +163,8 @@ impl Machine {
             let ended = open.calls.remove(at);
             part.journal.complete(ended.place, result.clone());
             let agent = part.plan.agent.clone();
-            out.events
-                .push(completed(open.step, agent, ended, outcome, summary, now));
-            out.effects
-                .push(Effect::AnswerCall(call, result.map(Reply::Result)));
+            out.events.push(completed(open.step, agent, ended, outcome, summary, now));
+            out.effects.push(Effect::AnswerCall(call, result.map(Reply::Result)));
             return;
         }
     }
@@ -228,23 +213,14 @@ impl Machine {
 
     /// Lets the step say its purpose if its agent has said nothing yet.
     pub(super) fn ensure_thought(&mut self, index: usize, out: &mut Out) {
-        let Some(note) = self
-            .state
-            .parts
-            .get(index)
-            .map(|part| purpose(&self.facts, part))
-        else {
+        let Some(note) = self.state.parts.get(index).map(|part| purpose(&self.facts, part)) else {
             return;
         };
         if let Some((agent, open)) = self.open(index)
             && open.notes == 0
         {
             open.notes = 1;
-            out.events.push(Event::AgentThinking {
-                step: open.step,
-                agent,
-                note,
-            });
+            out.events.push(Event::AgentThinking { step: open.step, agent, note });
         }
     }
 
@@ -302,10 +278,8 @@ fn completed(
 
 fn digest(arguments: &Value) -> String {
     use std::fmt::Write as _;
-    Sha256::digest(arguments.to_string())
-        .iter()
-        .fold(String::with_capacity(64), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+    Sha256::digest(arguments.to_string()).iter().fold(String::with_capacity(64), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }

@@ -193,10 +193,7 @@ pub(crate) fn whole(body: &str, draft: &mut Draft) -> Result<()> {
             "tool_use" => draft.call(ToolCall {
                 id: block.id.unwrap_or_default(),
                 name: block.name.unwrap_or_default(),
-                arguments: block
-                    .input
-                    .map(|input| input.to_string())
-                    .unwrap_or_default(),
+                arguments: block.input.map(|input| input.to_string()).unwrap_or_default(),
                 signature: None,
             })?,
             _ => {}

@@ -11,11 +11,7 @@ const MAX_TOKENS: u32 = 8_192;
 
 pub(crate) fn encode(model: &str, request: &ModelRequest, stream: bool) -> Result<Value> {
     let mark = request.cache.as_ref().map(mark);
-    let mut messages = request
-        .messages
-        .iter()
-        .map(encode_message)
-        .collect::<Result<Vec<_>>>()?;
+    let mut messages = request.messages.iter().map(encode_message).collect::<Result<Vec<_>>>()?;
     let last = messages
         .last_mut()
         .and_then(|message| message.get_mut("content")?.as_array_mut()?.last_mut());
@@ -23,9 +19,7 @@ pub(crate) fn encode(model: &str, request: &ModelRequest, stream: bool) -> Resul
 
     let thinking = request.effort.map_or(0, |effort| effort.budget());
     // Thoughts are taken from the same limit.
-    let most = request
-        .max_output_tokens
-        .unwrap_or_else(|| MAX_TOKENS.saturating_add(thinking));
+    let most = request.max_output_tokens.unwrap_or_else(|| MAX_TOKENS.saturating_add(thinking));
     let mut body = Map::new();
     body.insert("model".to_owned(), model.into());
     body.insert("max_tokens".to_owned(), most.into());
@@ -75,11 +69,7 @@ pub(crate) fn encode(model: &str, request: &ModelRequest, stream: bool) -> Resul
 }
 
 fn mark(hint: &CacheHint) -> Value {
-    if hint.long {
-        json!({"type": "ephemeral", "ttl": "1h"})
-    } else {
-        json!({"type": "ephemeral"})
-    }
+    if hint.long { json!({"type": "ephemeral", "ttl": "1h"}) } else { json!({"type": "ephemeral"}) }
 }
 
 fn set_mark(block: Option<&mut Value>, mark: Option<&Value>) {

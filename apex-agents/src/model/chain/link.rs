@@ -8,10 +8,7 @@ use tokio::time::Instant;
 
 /// What a model can do beside text; what it cannot is not asked of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a fact of its own about a model"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about a model")]
 pub struct Abilities {
     /// See pictures.
     pub images: bool,
@@ -25,12 +22,7 @@ pub struct Abilities {
 
 impl Abilities {
     /// Everything.
-    pub const ALL: Self = Self {
-        images: true,
-        tools: true,
-        output: true,
-        effort: true,
-    };
+    pub const ALL: Self = Self { images: true, tools: true, output: true, effort: true };
 
     fn allow(self, request: &ModelRequest) -> bool {
         let image = |part: &Part| matches!(part, Part::Image(_));
@@ -54,11 +46,7 @@ impl ChainLink {
     /// A model that can do everything.
     #[must_use]
     pub fn new(provider: Arc<dyn ModelProvider>, model: impl Into<String>) -> Self {
-        Self {
-            provider,
-            model: model.into(),
-            abilities: Abilities::ALL,
-        }
+        Self { provider, model: model.into(), abilities: Abilities::ALL }
     }
 
     /// Says what the model can do.

@@ -130,10 +130,8 @@ impl Chain {
         options: ChainOptions,
         meter: Meter,
     ) -> Result<Self> {
-        let links: Vec<_> = links
-            .into_iter()
-            .map(|link| Link::new(link, &options.breaker))
-            .collect();
+        let links: Vec<_> =
+            links.into_iter().map(|link| Link::new(link, &options.breaker)).collect();
         if links.is_empty() || options.tries == 0 {
             return Err(Error::new(
                 Kind::Config,
@@ -141,14 +139,7 @@ impl Chain {
                 "a chain needs a model and a try: add a link, or the offline provider",
             ));
         }
-        Ok(Self {
-            inner: Arc::new(Inner {
-                links,
-                options,
-                meter,
-                standing_in: Mutex::default(),
-            }),
-        })
+        Ok(Self { inner: Arc::new(Inner { links, options, meter, standing_in: Mutex::default() }) })
     }
 
     /// Asks for an answer, in whose name and at whose cost.

@@ -36,14 +36,7 @@ pub(super) async fn run(
     request: &ModelRequest,
     writer: &Writer<ChainEvent>,
 ) -> Result<()> {
-    let mut way = Way {
-        inner,
-        principal,
-        request,
-        writer,
-        attempts: 0,
-        total: Usage::NONE,
-    };
+    let mut way = Way { inner, principal, request, writer, attempts: 0, total: Usage::NONE };
     let mut last = None;
     for (index, link) in inner.order() {
         if !link.can(request) {
@@ -157,11 +150,7 @@ impl Way<'_> {
         let backoff = options.backoff.saturating_mul(doubled);
         let backoff = backoff.mul_f64(fastrand::f64().mul_add(-0.25, 1.0));
         let wait = error.retry_after().unwrap_or_default().max(backoff);
-        if wait > options.patience {
-            Next::Other
-        } else {
-            Next::Again(wait)
-        }
+        if wait > options.patience { Next::Other } else { Next::Again(wait) }
     }
 
     /// Asks once; hands the answer over, and takes back what was shown of one that broke off.

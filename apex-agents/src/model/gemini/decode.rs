@@ -105,14 +105,7 @@ struct Counts {
 
 impl Counts {
     fn take(&mut self, usage: Usage, draft: &mut Draft) {
-        let Self {
-            prompt,
-            cached,
-            candidates,
-            thoughts,
-            tools,
-            fell,
-        } = self;
+        let Self { prompt, cached, candidates, thoughts, tools, fell } = self;
         // The prompt's count is a first guess until the last chunk, and may come down.
         *prompt = usage.prompt_token_count.unwrap_or(*prompt);
         for (mine, later) in [
@@ -164,10 +157,7 @@ impl Decode for Stream {
         if let Some(usage) = chunk.usage_metadata {
             self.counts.take(usage, draft);
         }
-        if chunk
-            .prompt_feedback
-            .is_some_and(|feedback| feedback.block_reason.is_some())
-        {
+        if chunk.prompt_feedback.is_some_and(|feedback| feedback.block_reason.is_some()) {
             draft.finish = Some(Finish::Refused);
         }
         for candidate in chunk.candidates.into_iter().flatten() {
@@ -188,10 +178,7 @@ fn take(candidate: Candidate, draft: &mut Draft) -> Result<()> {
                 id: call.id.unwrap_or_default(),
                 name: call.name.unwrap_or_default(),
                 arguments: call.args.map(|args| args.to_string()).unwrap_or_default(),
-                signature: part.thought_signature.map(|value| Signature {
-                    format: FORMAT,
-                    value,
-                }),
+                signature: part.thought_signature.map(|value| Signature { format: FORMAT, value }),
             })?;
             continue;
         }

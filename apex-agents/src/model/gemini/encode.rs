@@ -7,11 +7,7 @@ use base64::Engine as _;
 use serde_json::{Map, Value, json};
 
 pub(crate) fn encode(model: &str, request: &ModelRequest) -> Result<Value> {
-    let contents = request
-        .messages
-        .iter()
-        .map(encode_message)
-        .collect::<Result<Vec<_>>>()?;
+    let contents = request.messages.iter().map(encode_message).collect::<Result<Vec<_>>>()?;
     let mut body = Map::new();
     body.insert("contents".to_owned(), contents.into());
     if let Some(system) = &request.system {

@@ -41,11 +41,7 @@ struct Idle {
 
 impl Client {
     pub(super) fn new(connector: Connector, connect: Duration) -> Self {
-        Self {
-            connector,
-            connect,
-            idle: Mutex::default(),
-        }
+        Self { connector, connect, idle: Mutex::default() }
     }
 
     pub(super) fn authority(&self) -> String {
@@ -73,9 +69,7 @@ impl Client {
         }
         let mut connection = self.open().await?;
         let response = connection.send_request(request).await;
-        response
-            .map(|response| (response, connection))
-            .map_err(|error| broken(&error))
+        response.map(|response| (response, connection)).map_err(|error| broken(&error))
     }
 
     /// Keeps a connection for the next request.
@@ -99,9 +93,8 @@ impl Client {
             .await
             .map_err(|_| NoResponse::ConnectTimedOut)?
             .map_err(|error| NoResponse::Unreachable(error.to_string()))?;
-        let (sender, connection) = http1::handshake(TokioIo::new(io))
-            .await
-            .map_err(|error| broken(&error))?;
+        let (sender, connection) =
+            http1::handshake(TokioIo::new(io)).await.map_err(|error| broken(&error))?;
         // It ends by itself when its sender and its response are gone.
         tokio::spawn(async move {
             if let Err(error) = connection.await {

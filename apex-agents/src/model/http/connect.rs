@@ -44,29 +44,17 @@ impl Connector {
             }
             Some("http") => None,
             _ => {
-                return Err(wrong(
-                    "base_url",
-                    "begins with neither https:// nor http://",
-                ));
+                return Err(wrong("base_url", "begins with neither https:// nor http://"));
             }
         };
-        Ok(Self {
-            host,
-            port,
-            tls,
-            proxy: proxy.map(Proxy::parse).transpose()?,
-        })
+        Ok(Self { host, port, tls, proxy: proxy.map(Proxy::parse).transpose()? })
     }
 
     /// What stands in the `Host` header.
     pub(super) fn authority(&self) -> String {
         let usual = if self.tls.is_some() { 443 } else { 80 };
         let host = bracketed(&self.host);
-        if self.port == usual {
-            host
-        } else {
-            format!("{host}:{}", self.port)
-        }
+        if self.port == usual { host } else { format!("{host}:{}", self.port) }
     }
 
     pub(super) async fn connect(&self) -> io::Result<Box<dyn Io>> {
@@ -98,11 +86,7 @@ impl Proxy {
             .and_then(|authority| authority.as_str().rsplit_once('@'))
             .map(|(credentials, _)| credentials);
         let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
-        Ok(Self {
-            host,
-            port,
-            authorization: credentials.map(encode),
-        })
+        Ok(Self { host, port, authorization: credentials.map(encode) })
     }
 
     async fn tunnel(&self, host: &str, port: u16) -> io::Result<TcpStream> {
@@ -122,10 +106,7 @@ impl Proxy {
             }
             answer.push(tcp.read_u8().await?);
         }
-        let status = answer
-            .split(|byte| *byte == b' ')
-            .nth(1)
-            .unwrap_or_default();
+        let status = answer.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
         if status != b"200" {
             let status = String::from_utf8_lossy(status);
             return Err(io::Error::other(format!("the proxy answered {status}")));
@@ -135,17 +116,13 @@ impl Proxy {
 }
 
 fn tls(roots: &[u8]) -> Result<ClientConfig> {
-    let mut store = RootCertStore {
-        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-    };
+    let mut store = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     for certificate in CertificateDer::pem_slice_iter(roots) {
         let bad = |error: Box<dyn std::error::Error + Send + Sync>| {
             wrong("roots", "has something that is no certificate in PEM").with_source(error)
         };
         let certificate = certificate.map_err(|error| bad(Box::new(error)))?;
-        store
-            .add(certificate)
-            .map_err(|error| bad(Box::new(error)))?;
+        store.add(certificate).map_err(|error| bad(Box::new(error)))?;
     }
     // No default for the whole process: the host may have its own.
     ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -159,27 +136,15 @@ fn host_and_port(uri: &Uri) -> Result<(String, u16)> {
         .host()
         .filter(|host| !host.is_empty())
         .ok_or_else(|| wrong("base_url", "names no host"))?;
-    let usual = if uri.scheme_str() == Some("https") {
-        443
-    } else {
-        80
-    };
+    let usual = if uri.scheme_str() == Some("https") { 443 } else { 80 };
     let host = host.trim_start_matches('[').trim_end_matches(']');
     Ok((host.to_owned(), uri.port_u16().unwrap_or(usual)))
 }
 
 fn bracketed(host: &str) -> String {
-    if host.contains(':') {
-        format!("[{host}]")
-    } else {
-        host.to_owned()
-    }
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
 
 pub(super) fn wrong(option: &'static str, what: &str) -> Error {
-    Error::new(
-        Kind::Config,
-        "model.options",
-        format!("the model provider's {option} {what}"),
-    )
+    Error::new(Kind::Config, "model.options", format!("the model provider's {option} {what}"))
 }

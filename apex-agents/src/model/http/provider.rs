@@ -113,14 +113,7 @@ impl HttpProvider {
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
         let base = "https://api.openai.com/v1";
-        Self::new(
-            "openai",
-            Format::OpenAiResponses,
-            base,
-            Some(key),
-            options,
-            clock,
-        )
+        Self::new("openai", Format::OpenAiResponses, base, Some(key), options, clock)
     }
 
     /// OpenAI, by its chat completions.
@@ -134,14 +127,7 @@ impl HttpProvider {
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
         let base = "https://api.openai.com/v1";
-        Self::new(
-            "openai",
-            Format::OpenAiChat,
-            base,
-            Some(key),
-            options,
-            clock,
-        )
+        Self::new("openai", Format::OpenAiChat, base, Some(key), options, clock)
     }
 
     /// A server that speaks chat completions: Ollama, vLLM, LiteLLM, OpenRouter and many more. `name` is under what
@@ -171,14 +157,7 @@ impl HttpProvider {
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
         let base = "https://api.anthropic.com/v1";
-        Self::new(
-            "anthropic",
-            Format::Anthropic,
-            base,
-            Some(key),
-            options,
-            clock,
-        )
+        Self::new("anthropic", Format::Anthropic, base, Some(key), options, clock)
     }
 
     /// Google's Gemini.
@@ -211,10 +190,7 @@ impl HttpProvider {
             .map_err(|error| wrong("base_url", "is no address").with_source(error))?;
         let authority = base.authority().map_or("", |authority| authority.as_str());
         if base.query().is_some() || authority.contains('@') {
-            return Err(wrong(
-                "base_url",
-                "has a query or a password: leave them out",
-            ));
+            return Err(wrong("base_url", "has a query or a password: leave them out"));
         }
         let connector = Connector::new(&base, options.proxy.as_deref(), &options.roots)?;
         let client = Client::new(connector, options.connect);
@@ -267,9 +243,9 @@ impl ModelProvider for HttpProvider {
                 Ok(())
             }));
         }
-        Ok(ModelStream::new(|writer| async move {
-            inner.follow(answer, writer, first, whole).await
-        }))
+        Ok(ModelStream::new(
+            |writer| async move { inner.follow(answer, writer, first, whole).await },
+        ))
     }
 }
 
@@ -292,11 +268,7 @@ impl Answer {
         limits: RateLimits,
         answer: ModelResponse,
     ) -> ModelResponse {
-        ModelResponse {
-            request,
-            limits,
-            ..answer
-        }
+        ModelResponse { request, limits, ..answer }
     }
 }
 
@@ -401,15 +373,9 @@ impl Inner {
             Some(key) if !key.reveal().is_empty() => text.replace(key.reveal(), "…"),
             _ => text.into_owned(),
         };
-        let error = match self
-            .format
-            .decode(&self.name, status.as_u16(), text.as_bytes())
-        {
+        let error = match self.format.decode(&self.name, status.as_u16(), text.as_bytes()) {
             Err(error) => error,
-            Ok(_) => self.fault(
-                FaultReason::Malformed,
-                "an answer with a status that is none",
-            ),
+            Ok(_) => self.fault(FaultReason::Malformed, "an answer with a status that is none"),
         };
         let error = with_request(error, answer.request.as_deref());
         match wait {
@@ -496,10 +462,7 @@ fn headers(
 ) -> Result<HeaderMap> {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(
-        ACCEPT,
-        HeaderValue::from_static("application/json, text/event-stream"),
-    );
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
     let (name, prefix) = match format {
         #[cfg(feature = "openai")]
         Format::OpenAiChat | Format::OpenAiResponses => (AUTHORIZATION, "Bearer "),

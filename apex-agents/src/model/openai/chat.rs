@@ -93,10 +93,7 @@ fn encode_message(message: &Message, messages: &mut Vec<Value>) {
     let content = match content.as_slice() {
         [] => Value::Null,
         // Servers that know no lists of parts know a text.
-        [only] => only
-            .get("text")
-            .cloned()
-            .unwrap_or_else(|| content.clone().into()),
+        [only] => only.get("text").cloned().unwrap_or_else(|| content.clone().into()),
         _ => content.into(),
     };
     messages.push(match message.role {
@@ -229,9 +226,8 @@ fn take_delta(delta: Delta, draft: &mut Draft) -> Result<()> {
     draft.text(delta.content.unwrap_or_default())?;
     draft.text(delta.refusal.unwrap_or_default())?;
     for (position, piece) in (0..).zip(delta.tool_calls.into_iter().flatten()) {
-        let (name, arguments) = piece
-            .function
-            .map_or((None, None), |function| (function.name, function.arguments));
+        let (name, arguments) =
+            piece.function.map_or((None, None), |function| (function.name, function.arguments));
         let number = piece.index.unwrap_or(position);
         draft.call_piece(number, piece.id, name, &arguments.unwrap_or_default())?;
     }

@@ -332,9 +332,7 @@ fn end(kind: &str, response: Response, draft: &mut Draft) -> Result<()> {
         let error = response.error.unwrap_or_default();
         return Err(refusal::in_stream(draft, &error));
     }
-    let reason = response
-        .incomplete_details
-        .and_then(|details| details.reason);
+    let reason = response.incomplete_details.and_then(|details| details.reason);
     let finish = match (kind, reason.as_deref()) {
         ("response.completed", _) => Finish::Stop,
         (_, Some("max_output_tokens")) => Finish::Length,

@@ -87,9 +87,7 @@ impl DatabaseHost {
             Self::Unix(_) => true,
             Self::Tcp { host, .. } => {
                 host == "localhost"
-                    || host
-                        .parse::<IpAddr>()
-                        .is_ok_and(|address| address.is_loopback())
+                    || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
             }
         }
     }
@@ -169,10 +167,7 @@ impl DatabaseUrl {
     /// # Errors
     /// A name that is none, port 0, or more than 16 servers.
     pub fn with_host(mut self, host: &str, port: u16) -> Result<Self, BadDatabaseUrl> {
-        let host = DatabaseHost::Tcp {
-            host: host_name(host)?,
-            port,
-        };
+        let host = DatabaseHost::Tcp { host: host_name(host)?, port };
         if port == 0 {
             return bad("the port is 0");
         }
@@ -313,18 +308,11 @@ impl DatabaseUrl {
         if self.kind != DatabaseKind::Redis {
             parameters.push(format!(
                 "sslmode={}",
-                if self.tls == TlsMode::Off {
-                    "disable"
-                } else {
-                    "verify-full"
-                }
+                if self.tls == TlsMode::Off { "disable" } else { "verify-full" }
             ));
         }
         if let Some(path) = &self.root_certificate {
-            parameters.push(format!(
-                "sslrootcert={}",
-                encode_path(&path.to_string_lossy())
-            ));
+            parameters.push(format!("sslrootcert={}", encode_path(&path.to_string_lossy())));
         }
         if let Some(name) = &self.application {
             parameters.push(format!("application_name={}", encode(name)));

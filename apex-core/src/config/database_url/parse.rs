@@ -58,11 +58,7 @@ impl DatabaseUrl {
         };
         self.user = Some(decode(user)?).filter(|user| !user.is_empty());
         self.password = password.map(decode).transpose()?.map(Secret::new);
-        if self
-            .password
-            .as_ref()
-            .is_some_and(|password| password.reveal().is_empty())
-        {
+        if self.password.as_ref().is_some_and(|password| password.reveal().is_empty()) {
             return bad("the password is empty: leave out the colon, or give one");
         }
         Ok(hosts)
@@ -86,27 +82,17 @@ impl DatabaseUrl {
         if named.len() + parameters.sockets.len() > MAX_HOSTS {
             return bad(format!("more than {MAX_HOSTS} hosts"));
         }
-        let remote = named.iter().any(|(host, _)| {
-            !DatabaseHost::Tcp {
-                host: host.clone(),
-                port: 1,
-            }
-            .is_local()
-        });
-        let default = if remote {
-            TlsMode::VerifyFull
-        } else {
-            TlsMode::Off
-        };
+        let remote = named
+            .iter()
+            .any(|(host, _)| !DatabaseHost::Tcp { host: host.clone(), port: 1 }.is_local());
+        let default = if remote { TlsMode::VerifyFull } else { TlsMode::Off };
         self.tls = parameters.tls.or(by_scheme).unwrap_or(default);
         let port = self.kind.port(self.tls);
-        let tcp = named.into_iter().map(|(host, own)| DatabaseHost::Tcp {
-            host,
-            port: own.unwrap_or(port),
-        });
-        self.hosts = tcp
-            .chain(parameters.sockets.iter().cloned().map(DatabaseHost::Unix))
-            .collect();
+        let tcp = named
+            .into_iter()
+            .map(|(host, own)| DatabaseHost::Tcp { host, port: own.unwrap_or(port) });
+        self.hosts =
+            tcp.chain(parameters.sockets.iter().cloned().map(DatabaseHost::Unix)).collect();
         Ok(())
     }
 
@@ -181,9 +167,9 @@ fn tls_mode(value: &str) -> Result<TlsMode, BadDatabaseUrl> {
     match value {
         "disable" => Ok(TlsMode::Off),
         "verify-full" => Ok(TlsMode::VerifyFull),
-        "allow" | "prefer" | "require" | "verify-ca" => bad(format!(
-            "sslmode={value} does not verify who answers: use verify-full"
-        )),
+        "allow" | "prefer" | "require" | "verify-ca" => {
+            bad(format!("sslmode={value} does not verify who answers: use verify-full"))
+        }
         _ => bad("sslmode is verify-full or disable"),
     }
 }

@@ -9,11 +9,7 @@ pub(super) fn host_and_port(text: &str) -> Result<(String, Option<u16>), BadData
             let Some((host, port)) = rest.split_once(']') else {
                 return bad("an IPv6 address lacks its ]");
             };
-            (
-                host,
-                port.strip_prefix(':')
-                    .or_else(|| (!port.is_empty()).then_some("?")),
-            )
+            (host, port.strip_prefix(':').or_else(|| (!port.is_empty()).then_some("?")))
         }
         None => match text.split_once(':') {
             Some((host, port)) => (host, Some(port)),
@@ -41,27 +37,17 @@ pub(super) fn host_name(host: &str) -> Result<String, BadDatabaseUrl> {
     let label = |label: &str| {
         !label.is_empty()
             && label.len() <= 63
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
     let host = host.to_ascii_lowercase();
-    let numeric = host
-        .rsplit('.')
-        .next()
-        .is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
+    let numeric =
+        host.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
     if host.is_empty() {
         return bad("a host is empty");
     }
-    if numeric
-        || host.len() > 253
-        || !host
-            .strip_suffix('.')
-            .unwrap_or(&host)
-            .split('.')
-            .all(label)
+    if numeric || host.len() > 253 || !host.strip_suffix('.').unwrap_or(&host).split('.').all(label)
     {
         return bad("a host is neither a name nor an address");
     }
@@ -106,11 +92,7 @@ fn encode_but(text: &str, keep: impl Fn(u8) -> bool) -> String {
         byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') || keep(byte)
     };
     let one = |byte: u8| {
-        if plain(byte) {
-            char::from(byte).to_string()
-        } else {
-            format!("%{byte:02X}")
-        }
+        if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }
     };
     text.bytes().map(one).collect()
 }

@@ -82,8 +82,7 @@ impl Peers {
     }
 
     fn hear(&mut self, node: NodeId, probing: bool, now: Instant) {
-        self.hints
-            .retain(|_, (_, at)| now.saturating_duration_since(*at) < HINT_LIFE);
+        self.hints.retain(|_, (_, at)| now.saturating_duration_since(*at) < HINT_LIFE);
         if self.hints.len() < MAX_PEERS || self.hints.contains_key(&node) {
             self.hints.insert(node, (probing, now));
         }
@@ -91,10 +90,7 @@ impl Peers {
 
     fn fresh(&self, now: Instant) -> impl Iterator<Item = bool> {
         let fresh = move |at: &Instant| now.saturating_duration_since(*at) < HINT_LIFE;
-        self.hints
-            .values()
-            .filter(move |(_, at)| fresh(at))
-            .map(|(probing, _)| *probing)
+        self.hints.values().filter(move |(_, at)| fresh(at)).map(|(probing, _)| *probing)
     }
 }
 
@@ -110,22 +106,14 @@ impl Breaker {
         node: NodeId,
     ) -> Result<()> {
         let limit = super::super::Deadline::after(EXCHANGE_LIMIT);
-        let own = breakers
-            .iter()
-            .filter_map(|breaker| breaker.hint(node))
-            .collect();
+        let own = breakers.iter().filter_map(|breaker| breaker.hint(node)).collect();
         let outcome = crate::error::Outcome::Unknown;
-        limit
-            .limit("breaker.share", outcome, exchange.publish(node, own))
-            .await?;
-        let heard = limit
-            .limit("breaker.share", outcome, exchange.hints())
-            .await?;
+        limit.limit("breaker.share", outcome, exchange.publish(node, own)).await?;
+        let heard = limit.limit("breaker.share", outcome, exchange.hints()).await?;
         let now = Instant::now();
         for hint in heard.iter().filter(|hint| hint.node != node) {
-            if let Some(breaker) = breakers
-                .iter()
-                .find(|breaker| breaker.dependency == hint.dependency)
+            if let Some(breaker) =
+                breakers.iter().find(|breaker| breaker.dependency == hint.dependency)
             {
                 breaker.peers.lock().hear(hint.node, hint.probing, now);
             }
@@ -142,10 +130,6 @@ impl Breaker {
                 return None;
             }
         };
-        Some(BreakerHint {
-            dependency: self.dependency.clone(),
-            node,
-            probing,
-        })
+        Some(BreakerHint { dependency: self.dependency.clone(), node, probing })
     }
 }

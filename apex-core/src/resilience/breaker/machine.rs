@@ -97,14 +97,7 @@ enum Phase {
 impl Machine {
     pub(super) fn new(options: BreakerOptions, now: Instant) -> Self {
         let window = Window::new(options.window, now);
-        Self {
-            options,
-            phase: Phase::Closed,
-            generation: 0,
-            window,
-            openings: 0,
-            closed_at: None,
-        }
+        Self { options, phase: Phase::Closed, generation: 0, window, openings: 0, closed_at: None }
     }
 
     pub(super) fn state(&self) -> BreakerState {
@@ -140,17 +133,12 @@ impl Machine {
             return Err(wait);
         }
         if let Phase::Open { .. } = self.phase {
-            self.enter(Phase::HalfOpen {
-                under_way: 0,
-                good: 0,
-            });
+            self.enter(Phase::HalfOpen { under_way: 0, good: 0 });
         }
         if let Phase::HalfOpen { under_way, .. } = &mut self.phase {
             *under_way += 1;
         }
-        Ok(Ticket {
-            generation: self.generation,
-        })
+        Ok(Ticket { generation: self.generation })
     }
 
     /// Hears what became of a call. `least_calls` may be lower than the option's when other nodes have trouble with
@@ -211,13 +199,8 @@ impl Machine {
         let phase = match state {
             BreakerState::ForcedOpen => Phase::ForcedOpen,
             BreakerState::Disabled => Phase::Disabled,
-            BreakerState::Open => Phase::Open {
-                until: now + self.options.open,
-            },
-            BreakerState::HalfOpen => Phase::HalfOpen {
-                under_way: 0,
-                good: 0,
-            },
+            BreakerState::Open => Phase::Open { until: now + self.options.open },
+            BreakerState::HalfOpen => Phase::HalfOpen { under_way: 0, good: 0 },
             BreakerState::Closed => {
                 self.window = Window::new(self.options.window, now);
                 Phase::Closed
@@ -236,10 +219,8 @@ impl Machine {
         if recovered {
             self.openings = 0;
         }
-        let doubled = self
-            .options
-            .open
-            .saturating_mul(1_u32.checked_shl(self.openings).unwrap_or(u32::MAX));
+        let doubled =
+            self.options.open.saturating_mul(1_u32.checked_shl(self.openings).unwrap_or(u32::MAX));
         self.openings = self.openings.saturating_add(1);
         let wait = doubled.min(self.options.open_most);
         let until = now + wait.mul_f64(1.0 + 0.2 * jitter.clamp(0.0, 1.0));
@@ -267,13 +248,7 @@ struct Window {
 impl Window {
     fn new(length: Duration, now: Instant) -> Self {
         let part = (length / PARTS as u32).max(Duration::from_millis(1));
-        Self {
-            part,
-            parts: [(0, 0); PARTS],
-            current: 0,
-            began: now,
-            total: (0, 0),
-        }
+        Self { part, parts: [(0, 0); PARTS], current: 0, began: now, total: (0, 0) }
     }
 
     fn add(&mut self, bad: bool, now: Instant) {

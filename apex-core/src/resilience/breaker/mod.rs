@@ -65,13 +65,7 @@ impl Breaker {
 
     fn with_random(dependency: String, options: BreakerOptions, random: Random) -> Self {
         let machine = Machine::new(options.clone(), Instant::now());
-        Self {
-            dependency,
-            options,
-            machine: Mutex::new(machine),
-            peers: Mutex::default(),
-            random,
-        }
+        Self { dependency, options, machine: Mutex::new(machine), peers: Mutex::default(), random }
     }
 
     /// Before what it stands.
@@ -93,9 +87,8 @@ impl Breaker {
         let peers = self.peers.lock().open(now);
         let mut machine = self.machine.lock();
         let (calls, bad) = machine.counts(now);
-        let retry_after_ms = machine
-            .refuses(now)
-            .map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        let retry_after_ms =
+            machine.refuses(now).map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         BreakerStatus {
             dependency: self.dependency.clone(),
             state: machine.state(),
@@ -140,9 +133,7 @@ impl Breaker {
             let before = machine.state();
             if machine.is_due(now)
                 && let Some(wait) =
-                    self.peers
-                        .lock()
-                        .wait_for_turn(now, self.options.open, &self.random)
+                    self.peers.lock().wait_for_turn(now, self.options.open, &self.random)
             {
                 machine.hold(wait, now);
             }
@@ -165,10 +156,9 @@ impl Breaker {
         let now = Instant::now();
         // A good call needs neither, and is the usual one.
         let (least, jitter) = match verdict {
-            Verdict::Bad if self.peers.lock().open(now) > 0 => (
-                self.options.least_calls.min(LEAST_CALLS_WITH_PEERS),
-                self.random.share(),
-            ),
+            Verdict::Bad if self.peers.lock().open(now) > 0 => {
+                (self.options.least_calls.min(LEAST_CALLS_WITH_PEERS), self.random.share())
+            }
             Verdict::Bad => (self.options.least_calls, self.random.share()),
             Verdict::Good | Verdict::None => (self.options.least_calls, 0.0),
         };
@@ -182,13 +172,9 @@ impl Breaker {
     }
 
     fn refusal(&self, wait: Duration) -> Error {
-        Error::new(
-            Kind::Unavailable,
-            "breaker.admit",
-            "calls are held back until it answers again",
-        )
-        .with("dependency", &self.dependency)
-        .with_retry_after(wait)
+        Error::new(Kind::Unavailable, "breaker.admit", "calls are held back until it answers again")
+            .with("dependency", &self.dependency)
+            .with_retry_after(wait)
     }
 
     fn tell(&self, before: BreakerState, after: BreakerState) {
@@ -202,12 +188,7 @@ impl Breaker {
         };
         metrics::gauge!("apex_breaker_state", "dependency" => self.dependency.clone()).set(level);
         metrics::counter!("apex_breaker_transitions_total", "dependency" => self.dependency.clone()).increment(1);
-        tracing::warn!(
-            dependency = self.dependency,
-            ?before,
-            ?after,
-            "breaker changed"
-        );
+        tracing::warn!(dependency = self.dependency, ?before, ?after, "breaker changed");
     }
 }
 
@@ -236,8 +217,7 @@ impl Permit<'_> {
             Err(error) => slow || counts(error),
         };
         if let Some(ticket) = self.ticket.take() {
-            self.breaker
-                .record(ticket, if bad { Verdict::Bad } else { Verdict::Good });
+            self.breaker.record(ticket, if bad { Verdict::Bad } else { Verdict::Good });
         }
     }
 }
@@ -254,9 +234,8 @@ impl Drop for Permit<'_> {
 fn counts(error: &Error) -> bool {
     match error.failure() {
         Some(failure) => failure.consequence().counts_for_breaker,
-        None => matches!(
-            error.kind(),
-            Kind::Unavailable | Kind::DeadlineExceeded | Kind::PoolExhausted
-        ),
+        None => {
+            matches!(error.kind(), Kind::Unavailable | Kind::DeadlineExceeded | Kind::PoolExhausted)
+        }
     }
 }

@@ -45,11 +45,7 @@ impl ArtifactStore for MemoryArtifactStore {
         if artifacts.values().any(anothers) {
             return Err(Error::not_found("artifact.put", "run"));
         }
-        let entry = Entry {
-            user: principal.user(),
-            info: info.clone(),
-            content,
-        };
+        let entry = Entry { user: principal.user(), info: info.clone(), content };
         artifacts.insert(info.artifact, entry);
         Ok(info)
     }

@@ -30,11 +30,7 @@ struct Entry {
 
 impl MemoryFileStore {
     pub(super) fn new(limits: FileLimits, clock: Arc<dyn Clock>) -> Self {
-        Self {
-            limits,
-            clock,
-            files: Mutex::default(),
-        }
+        Self { limits, clock, files: Mutex::default() }
     }
 
     fn own<T>(
@@ -68,8 +64,7 @@ impl FileStore for MemoryFileStore {
         let mut content = BytesMut::new();
         while let Some(piece) = body.next().await {
             let piece = piece?;
-            self.limits
-                .check((content.len() + piece.len()) as u64, used, count)?;
+            self.limits.check((content.len() + piece.len()) as u64, used, count)?;
             content.extend_from_slice(&piece);
         }
         let content = content.freeze();
@@ -87,11 +82,7 @@ impl FileStore for MemoryFileStore {
         // Others of the user's may have arrived in the meantime.
         let (used, count) = used_by(&files, principal.user());
         self.limits.check(info.bytes, used, count)?;
-        let entry = Entry {
-            user: principal.user(),
-            info: info.clone(),
-            content,
-        };
+        let entry = Entry { user: principal.user(), info: info.clone(), content };
         files.insert(file, entry);
         Ok(info)
     }
@@ -128,7 +119,5 @@ fn used_by(files: &HashMap<FileId, Entry>, user: UserId) -> (u64, usize) {
     files
         .values()
         .filter(|entry| entry.user == user)
-        .fold((0, 0), |(bytes, count), entry| {
-            (bytes + entry.info.bytes, count + 1)
-        })
+        .fold((0, 0), |(bytes, count), entry| (bytes + entry.info.bytes, count + 1))
 }

@@ -38,10 +38,7 @@ pub fn open(options: MemoryOptions, clock: Arc<dyn Clock>) -> Stores {
         )),
         wakeup,
         threads: Arc::new(thread::MemoryThreadStore::default()),
-        files: Arc::new(file::MemoryFileStore::new(
-            options.files,
-            Arc::clone(&clock),
-        )),
+        files: Arc::new(file::MemoryFileStore::new(options.files, Arc::clone(&clock))),
         artifacts: Arc::new(artifact::MemoryArtifactStore::default()),
         tickets: Arc::new(ticket::MemoryTicketStore::default()),
         sessions: Arc::new(session::MemorySessionStore::default()),

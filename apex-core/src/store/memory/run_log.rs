@@ -61,12 +61,7 @@ impl MemoryRunLog {
             inbox_epoch: Epoch::new(&*clock),
             started: 0,
         });
-        Self {
-            limits,
-            clock,
-            wakeup,
-            runs,
-        }
+        Self { limits, clock, wakeup, runs }
     }
 
     fn wake(&self, effects: &Effects) {
@@ -145,12 +140,8 @@ impl RunLog for MemoryRunLog {
     async fn inbox(&self, principal: &Principal, after: u64, max: usize) -> Result<InboxPage> {
         let runs = self.runs.lock();
         let entries = runs.inboxes.get(&principal.user());
-        let head = entries
-            .and_then(|entries| entries.back())
-            .map_or(0, |last| last.seq);
-        let oldest = entries
-            .and_then(|entries| entries.front())
-            .map_or(1, |first| first.seq);
+        let head = entries.and_then(|entries| entries.back()).map_or(0, |last| last.seq);
+        let oldest = entries.and_then(|entries| entries.front()).map_or(1, |first| first.seq);
         let entries = entries
             .into_iter()
             .flatten()
@@ -158,12 +149,7 @@ impl RunLog for MemoryRunLog {
             .take(max.min(PAGE_ITEMS))
             .cloned()
             .collect();
-        Ok(InboxPage {
-            epoch: runs.inbox_epoch,
-            entries,
-            head,
-            oldest,
-        })
+        Ok(InboxPage { epoch: runs.inbox_epoch, entries, head, oldest })
     }
 
     async fn forget(&self, principal: &Principal, thread: ThreadId) -> Result<Vec<RunId>> {
@@ -193,22 +179,12 @@ impl Runs {
         self.enter(&record, &effects, record.started_at, &log.limits);
         self.requests.insert((user, new.request), new.run);
         self.open.insert(self.started, new.run);
-        self.open_of
-            .entry(user)
-            .or_default()
-            .insert(self.started, new.run);
-        let started = Started {
-            run: new.run,
-            thread: new.thread,
-            created: true,
-        };
+        self.open_of.entry(user).or_default().insert(self.started, new.run);
+        let started = Started { run: new.run, thread: new.thread, created: true };
         let entry = Entry {
             place: self.started,
             record,
-            input: RunInput {
-                text: new.text,
-                attachments: new.attachments,
-            },
+            input: RunInput { text: new.text, attachments: new.attachments },
             events: VecDeque::from([first]),
             checkpoint: None,
             snapshot: Snapshot::new(),
@@ -222,11 +198,7 @@ impl Runs {
         let mut candidates: [Vec<RunId>; 3] = Default::default();
         let [at_once, queued, lost] = &mut candidates;
         for run in self.open.values() {
-            match self
-                .by_id
-                .get(run)
-                .map_or(Claimable::No, |entry| entry.record.claimable(now))
-            {
+            match self.by_id.get(run).map_or(Claimable::No, |entry| entry.record.claimable(now)) {
                 Claimable::No => {}
                 Claimable::AtOnce => at_once.push(*run),
                 Claimable::WithPlace => queued.push(*run),
@@ -243,11 +215,8 @@ impl Runs {
                 .or_insert_with(|| with_place(&self.open_runs(entry.record.user), limits))
                 .contains(run)
         });
-        let chosen: Vec<RunId> = candidates
-            .into_iter()
-            .flatten()
-            .take(claim.max.min(PAGE_ITEMS))
-            .collect();
+        let chosen: Vec<RunId> =
+            candidates.into_iter().flatten().take(claim.max.min(PAGE_ITEMS)).collect();
         chosen
             .iter()
             .filter_map(|run| {
@@ -343,13 +312,7 @@ impl Runs {
         };
         let inbox = self.inboxes.entry(record.user).or_default();
         let seq = inbox.back().map_or(0, |last| last.seq) + 1;
-        inbox.push_back(InboxEntry {
-            seq,
-            run: record.run,
-            thread: record.thread,
-            state,
-            at,
-        });
+        inbox.push_back(InboxEntry { seq, run: record.run, thread: record.thread, state, at });
         while inbox.len() > limits.inbox_entries.max(1) {
             inbox.pop_front();
         }
@@ -393,17 +356,10 @@ impl Entry {
 
     fn trim(&mut self, limits: &RunLimits) {
         if self.record.is_past_limits(limits) {
-            self.record.trim(
-                limits,
-                self.events.iter().map(|event| event.json.len() as u64),
-            );
+            self.record.trim(limits, self.events.iter().map(|event| event.json.len() as u64));
         }
         self.fold();
-        while self
-            .events
-            .front()
-            .is_some_and(|event| event.seq < self.record.oldest)
-        {
+        while self.events.front().is_some_and(|event| event.seq < self.record.oldest) {
             self.events.pop_front();
         }
     }

@@ -53,9 +53,7 @@ impl ThreadStore for MemoryThreadStore {
 
     async fn thread(&self, principal: &Principal, thread: ThreadId) -> Result<Thread> {
         let threads = self.threads.lock();
-        Ok(own(&threads, principal, thread, "thread.read")?
-            .thread
-            .clone())
+        Ok(own(&threads, principal, thread, "thread.read")?.thread.clone())
     }
 
     async fn threads(
@@ -69,9 +67,7 @@ impl ThreadStore for MemoryThreadStore {
             order: thread.updated_at.as_millis(),
             id: *thread.thread.as_bytes(),
         };
-        let after = cursor
-            .map(|cursor| Cursor::decode(cursor, "thread.list"))
-            .transpose()?;
+        let after = cursor.map(|cursor| Cursor::decode(cursor, "thread.list")).transpose()?;
         let mut found: Vec<Thread> = self
             .threads
             .lock()
@@ -105,10 +101,8 @@ impl ThreadStore for MemoryThreadStore {
             .take(max + 1)
             .map(|(place, message)| (place, message.clone()))
             .collect();
-        let Paged { items, next } = page(found, max, |(place, _)| Cursor {
-            order: *place,
-            id: [0; 16],
-        });
+        let Paged { items, next } =
+            page(found, max, |(place, _)| Cursor { order: *place, id: [0; 16] });
         let items = items.into_iter().map(|(_, message)| message).collect();
         Ok(Paged { items, next })
     }

@@ -35,9 +35,5 @@ impl UserStore for MemoryUserStore {
 }
 
 fn find(users: &Users, user: UserId, operation: &'static str) -> Result<User> {
-    users
-        .by_id
-        .get(&user)
-        .cloned()
-        .ok_or_else(|| Error::not_found(operation, "user"))
+    users.by_id.get(&user).cloned().ok_or_else(|| Error::not_found(operation, "user"))
 }

@@ -135,9 +135,7 @@ impl ArtifactStore for SqliteArtifactStore {
         if let Some(found) = self.look(principal, artifact).await? {
             return Ok(found);
         }
-        self.look(principal, artifact)
-            .await?
-            .ok_or_else(|| missing("artifact.read"))
+        self.look(principal, artifact).await?.ok_or_else(|| missing("artifact.read"))
     }
 
     async fn delete(&self, principal: &Principal, run: RunId) -> Result<()> {

@@ -172,12 +172,7 @@ fn write_pieces(
     let part = path.with_extension(PART);
     let failed = |error| failed(operation, &path, error);
     // Removes the part, and nothing once it has its final name.
-    let mut written = Written {
-        name,
-        bytes: 0,
-        sha256: String::new(),
-        path: Some(part.clone()),
-    };
+    let mut written = Written { name, bytes: 0, sha256: String::new(), path: Some(part.clone()) };
     let mut file = File::create_new(&part).map_err(failed)?;
     let mut digest = Sha256::new();
     loop {
@@ -202,8 +197,7 @@ fn write_pieces(
 /// Brings a name to the disk, before a row counts on it.
 #[cfg(unix)]
 fn sync_names(path: &Path) -> std::io::Result<()> {
-    path.parent()
-        .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 /// Elsewhere a folder cannot be opened, and the system does this by itself.
@@ -236,7 +230,5 @@ fn failed(operation: &'static str, path: &Path, error: std::io::Error) -> Error 
         }
         _ => "the store's folder cannot be used; check that it exists and may be written",
     };
-    Error::new(Kind::Storage, operation, what)
-        .with("path", path.display())
-        .with_source(error)
+    Error::new(Kind::Storage, operation, what).with("path", path.display()).with_source(error)
 }

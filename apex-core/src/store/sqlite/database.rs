@@ -1,5 +1,6 @@
 use super::blob::{BlobName, Blobs};
 use super::error::{Fault, classify};
+use super::mark;
 use super::migration::{check_ours, migrate};
 use super::node::{Dead, Nodes};
 use super::reader::Readers;
@@ -12,6 +13,7 @@ use crate::run::{Topic, Wakeup};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use std::collections::HashSet;
+use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,13 +48,16 @@ impl Database {
         let path = options.path.as_path();
         check_path(path)?;
         let failed = |error| classify(&error, "sqlite.open", path);
+        make_private(path);
         let mut connection = connect(path).map_err(failed)?;
         // Nothing is written before it is known to be ours.
         check_ours(&connection, path)?;
+        mark::check(&connection, path, options.environment)?;
         // Until `opening` is dropped no other process gets in.
         let (nodes, opening) = Nodes::enter(beside(path, "nodes"), node)?;
         configure(&connection, options.synchronous).map_err(failed)?;
         migrate(&mut connection, path, Epoch::new(clock))?;
+        mark::set(&connection, path, options.environment)?;
         blobs.make_folder()?;
         tidy(&connection, &nodes, blobs).map_err(|fault| fault.into_error("sqlite.open", path))?;
         drop(opening);
@@ -109,6 +114,16 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// Makes a new file one that only this process's user can read; SQLite gives its other files the same rights. What
+/// is there already keeps its rights, and what goes wrong here SQLite will say.
+fn make_private(path: &Path) {
+    let mut new = OpenOptions::new();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut new, 0o600);
+    let made = new.write(true).create_new(true).open(path);
+    tracing::debug!(path = %path.display(), new = made.is_ok(), "a database is opened");
+}
+
 fn configure(connection: &Connection, synchronous: Synchronous) -> rusqlite::Result<()> {
     // A plan does not depend on the values bound to it: else SQLite prepares some statements anew at every use.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
@@ -120,11 +135,10 @@ fn configure(connection: &Connection, synchronous: Synchronous) -> rusqlite::Res
     connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)
 }
 
-/// Lets go of what dead processes held, and removes content that no row names. Content may be on its way into a
-/// row, so that is done only when no other process is there.
+/// Removes content that no row names. Content may be on its way into a row, so that is done only when no other
+/// process is there.
 fn tidy(connection: &Connection, nodes: &Nodes, blobs: &Blobs) -> Result<(), Fault> {
-    let (dead, alive) = nodes.others();
-    expire_leases(connection, dead)?;
+    let (_, alive) = nodes.others();
     if !alive {
         let mut statement =
             connection.prepare("SELECT blob FROM file UNION ALL SELECT blob FROM artifact")?;

@@ -1,4 +1,4 @@
-use crate::error::{Error, Kind, Outcome};
+use crate::error::{Error, Failure, Kind, Outcome};
 use rusqlite::ErrorCode;
 use std::path::Path;
 use std::time::Duration;
@@ -36,26 +36,23 @@ impl Fault {
 /// A failure of the database before the commit: nothing was applied.
 pub(super) fn classify(error: &rusqlite::Error, operation: &'static str, path: &Path) -> Error {
     let (kind, what) = match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => (
-            Kind::Storage,
-            "the disk of the database is full; make room, then try again",
-        ),
+        Some(ErrorCode::DiskFull) => {
+            (Kind::Storage, "the disk of the database is full; make room, then try again")
+        }
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => (
             Kind::Storage,
             "the database may only be read; give this process the right to write it and its folder",
         ),
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (
-            Kind::Unavailable,
-            "another process holds the database for too long; try again",
-        ),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            (Kind::Unavailable, "another process holds the database for too long; try again")
+        }
         Some(ErrorCode::NotADatabase) => (
             Kind::Storage,
             "the file is not a SQLite database; give the path of another one, or of none",
         ),
-        Some(ErrorCode::DatabaseCorrupt) => (
-            Kind::Storage,
-            "the database file is damaged; restore it from a backup",
-        ),
+        Some(ErrorCode::DatabaseCorrupt) => {
+            (Kind::Storage, "the database file is damaged; restore it from a backup")
+        }
         Some(ErrorCode::CannotOpen) => (
             Kind::Storage,
             "the database cannot be opened; check that its folder exists and may be written",
@@ -67,9 +64,12 @@ pub(super) fn classify(error: &rusqlite::Error, operation: &'static str, path: &
         Some(ErrorCode::OutOfMemory) => (Kind::Unavailable, "the database is out of memory"),
         _ => (Kind::Internal, "a database statement failed"),
     };
-    let classified = Error::new(kind, operation, what)
-        .with("database", path.display())
-        .with("cause", error);
+    let classified =
+        Error::new(kind, operation, what).with("database", path.display()).with("cause", error);
+    let classified = match error.sqlite_error() {
+        Some(code) => classified.with_failure(Failure::of_sqlite(code.extended_code)),
+        None => classified,
+    };
     match kind {
         Kind::Unavailable => classified.with_retry_after(Duration::from_secs(1)),
         _ => classified,
@@ -103,35 +103,19 @@ mod tests {
     #[test]
     fn a_full_disk_is_told_as_one() {
         let connection = Connection::open_in_memory().unwrap();
-        connection
-            .execute_batch("CREATE TABLE t (x); PRAGMA max_page_count = 8;")
-            .unwrap();
-        let error = connection
-            .execute("INSERT INTO t VALUES (zeroblob(100000))", [])
-            .unwrap_err();
+        connection.execute_batch("CREATE TABLE t (x); PRAGMA max_page_count = 8;").unwrap();
+        let error = connection.execute("INSERT INTO t VALUES (zeroblob(100000))", []).unwrap_err();
         assert_eq!(classified(&error), (Kind::Storage, Outcome::NotApplied));
-        assert!(
-            classify(&error, "test", Path::new("x.db"))
-                .message()
-                .contains("full")
-        );
+        assert!(classify(&error, "test", Path::new("x.db")).message().contains("full"));
     }
 
     #[test]
     fn a_read_only_database_is_told_as_one() {
         let connection = Connection::open_in_memory().unwrap();
-        connection
-            .execute_batch("CREATE TABLE t (x); PRAGMA query_only = ON;")
-            .unwrap();
-        let error = connection
-            .execute("INSERT INTO t VALUES (1)", [])
-            .unwrap_err();
+        connection.execute_batch("CREATE TABLE t (x); PRAGMA query_only = ON;").unwrap();
+        let error = connection.execute("INSERT INTO t VALUES (1)", []).unwrap_err();
         assert_eq!(classified(&error), (Kind::Storage, Outcome::NotApplied));
-        assert!(
-            classify(&error, "test", Path::new("x.db"))
-                .message()
-                .contains("read")
-        );
+        assert!(classify(&error, "test", Path::new("x.db")).message().contains("read"));
     }
 
     #[test]

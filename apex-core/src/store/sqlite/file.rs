@@ -27,12 +27,7 @@ impl SqliteFileStore {
         clock: Arc<dyn Clock>,
         limits: FileLimits,
     ) -> Self {
-        Self {
-            database,
-            blobs,
-            clock,
-            limits,
-        }
+        Self { database, blobs, clock, limits }
     }
 
     /// Adds the row of a content that has been written. The content goes with a row that is refused.
@@ -91,10 +86,8 @@ impl FileStore for SqliteFileStore {
             .read("file.put", move |connection| Ok(used_by(connection, user)?))
             .await?;
         limits.check(0, used, files)?;
-        let content = self
-            .blobs
-            .write("file.put", body, |bytes| limits.check(bytes, used, files))
-            .await?;
+        let content =
+            self.blobs.write("file.put", body, |bytes| limits.check(bytes, used, files)).await?;
         self.add(user, file, name.to_owned(), content).await
     }
 
@@ -160,16 +153,11 @@ const INFO: &str = "SELECT file, name, bytes, sha256, at FROM file WHERE file = 
 const BLOB: &str = "SELECT blob FROM file WHERE file = ?1 AND user = ?2";
 
 fn used_by(connection: &Connection, user: UserId) -> rusqlite::Result<(u64, usize)> {
-    connection
-        .prepare_cached(USED)?
-        .query_row([user.as_bytes()], |row| {
-            let mut columns = Columns::of(row);
-            let bytes = columns.count()?;
-            Ok((
-                bytes,
-                usize::try_from(columns.count()?).unwrap_or(usize::MAX),
-            ))
-        })
+    connection.prepare_cached(USED)?.query_row([user.as_bytes()], |row| {
+        let mut columns = Columns::of(row);
+        let bytes = columns.count()?;
+        Ok((bytes, usize::try_from(columns.count()?).unwrap_or(usize::MAX)))
+    })
 }
 
 fn blob_of(

@@ -8,7 +8,8 @@ use std::path::Path;
 const APPLICATION: i64 = 0x4150_4558;
 
 /// The steps from an empty file to what this version needs; only ever added to.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_stores.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("migrations/0001_stores.sql"), include_str!("migrations/0002_environment.sql")];
 
 /// Brings the file to this version's schema.
 ///
@@ -20,9 +21,8 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path, new_epoch: Epoch
     if pragma(connection, "user_version").map_err(failed)? == latest {
         return Ok(());
     }
-    let transaction = connection
-        .transaction_with_behavior(TransactionBehavior::Immediate)
-        .map_err(failed)?;
+    let transaction =
+        connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
     // Another process may have been here in the meantime.
     let version = pragma(&transaction, "user_version").map_err(failed)?;
     if version > latest {
@@ -40,16 +40,11 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path, new_epoch: Epoch
     }
     if version == 0 {
         transaction
-            .execute(
-                "INSERT INTO store (one, inbox_epoch) VALUES (1, ?1)",
-                [new_epoch.as_bytes()],
-            )
+            .execute("INSERT INTO store (one, inbox_epoch) VALUES (1, ?1)", [new_epoch.as_bytes()])
             .map_err(failed)?;
     }
     for (name, value) in [("application_id", APPLICATION), ("user_version", latest)] {
-        transaction
-            .pragma_update(None, name, value)
-            .map_err(failed)?;
+        transaction.pragma_update(None, name, value).map_err(failed)?;
     }
     transaction.commit().map_err(failed)
 }
@@ -60,17 +55,19 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path, new_epoch: Epoch
 /// `storage_failed` for anything else.
 pub(super) fn check_ours(connection: &Connection, path: &Path) -> Result<()> {
     let failed = |error| classify(&error, "sqlite.open", path);
-    let application = pragma(connection, "application_id").map_err(failed)?;
-    let tables: i64 = connection
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+    // Both are read in one transaction: another process may be making the file right now.
+    let (application, tables) = connection
+        .unchecked_transaction()
+        .and_then(|transaction| {
+            let count = "SELECT count(*) FROM sqlite_schema";
+            let tables: i64 = transaction.query_row(count, [], |row| row.get(0))?;
+            Ok((pragma(&transaction, "application_id")?, tables))
+        })
         .map_err(failed)?;
     if application == APPLICATION || (application == 0 && tables == 0) {
         return Ok(());
     }
-    Err(refused(
-        path,
-        "the file is the database of another program; give another path",
-    ))
+    Err(refused(path, "the file is the database of another program; give another path"))
 }
 
 fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {

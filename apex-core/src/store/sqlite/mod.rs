@@ -10,6 +10,7 @@ mod blob;
 mod database;
 mod error;
 mod file;
+mod mark;
 mod migration;
 mod node;
 mod reader;
@@ -24,6 +25,7 @@ mod writer;
 
 use super::Stores;
 use crate::clock::Clock;
+use crate::config::Environment;
 use crate::error::Result;
 use crate::file::FileLimits;
 use crate::id::NodeId;
@@ -40,6 +42,9 @@ pub struct SqliteOptions {
     pub path: PathBuf,
     /// The folder for the content of files and artifacts; `<path>.files` when absent.
     pub files_folder: Option<PathBuf>,
+    /// The environment that the database belongs to: it is marked with it when it is made, and refused where another
+    /// mark is found. Production, where nothing is said.
+    pub environment: Environment,
     /// What an acknowledged write survives.
     pub synchronous: Synchronous,
     /// What is allowed of runs, logs and inboxes.
@@ -55,6 +60,7 @@ impl SqliteOptions {
         Self {
             path: path.into(),
             files_folder: None,
+            environment: Environment::default(),
             synchronous: Synchronous::default(),
             runs: RunLimits::default(),
             files: FileLimits::default(),
@@ -86,14 +92,12 @@ impl Synchronous {
 ///
 /// # Errors
 /// `storage_failed` when the path is a folder or lies in none, the file is not a database of ours, is damaged, is
-/// of a newer version or cannot be written; `unavailable` when another process holds it for too long.
+/// of a newer version or cannot be written; `config_invalid` when it belongs to another environment; `unavailable`
+/// when another process holds it for too long.
 pub fn open(options: &SqliteOptions, clock: Arc<dyn Clock>) -> Result<Stores> {
     let node = NodeId::new(&*clock);
     let wakeup: Arc<dyn Wakeup> = Arc::new(LocalWakeup::default());
-    let folder = options
-        .files_folder
-        .clone()
-        .unwrap_or_else(|| beside(&options.path, "files"));
+    let folder = options.files_folder.clone().unwrap_or_else(|| beside(&options.path, "files"));
     let blobs = Arc::new(Blobs::new(folder, Arc::clone(&clock)));
     let database = Database::open(options, &blobs, node, &*clock, Arc::clone(&wakeup))?;
     let database = Arc::new(database);
@@ -112,10 +116,7 @@ pub fn open(options: &SqliteOptions, clock: Arc<dyn Clock>) -> Result<Stores> {
             clock,
             options.files,
         )),
-        artifacts: Arc::new(artifact::SqliteArtifactStore::new(
-            Arc::clone(&database),
-            blobs,
-        )),
+        artifacts: Arc::new(artifact::SqliteArtifactStore::new(Arc::clone(&database), blobs)),
         tickets: Arc::new(ticket::SqliteTicketStore::new(Arc::clone(&database))),
         sessions: Arc::new(session::SqliteSessionStore::new(Arc::clone(&database))),
         users: Arc::new(user::SqliteUserStore::new(database)),

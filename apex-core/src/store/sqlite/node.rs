@@ -51,11 +51,7 @@ impl Nodes {
         wait_for(&guard)?;
         let lock = open(&folder.join(node.to_string())).map_err(failed)?;
         lock.lock().map_err(failed)?;
-        let nodes = Self {
-            folder,
-            node,
-            _lock: lock,
-        };
+        let nodes = Self { folder, node, _lock: lock };
         Ok((nodes, Opening { _guard: guard }))
     }
 
@@ -68,11 +64,7 @@ impl Nodes {
                 continue;
             };
             match lock.try_lock() {
-                Ok(()) => dead.push(Dead {
-                    node,
-                    path,
-                    _lock: lock,
-                }),
+                Ok(()) => dead.push(Dead { node, path, _lock: lock }),
                 Err(TryLockError::WouldBlock) => alive = true,
                 Err(TryLockError::Error(error)) => {
                     tracing::debug!(%node, %error, "whether a node is alive cannot be told");
@@ -129,10 +121,5 @@ fn wait_for(guard: &File) -> Result<()> {
 }
 
 fn open(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .read(true)
-        .open(path)
+    OpenOptions::new().create(true).truncate(false).write(true).read(true).open(path)
 }

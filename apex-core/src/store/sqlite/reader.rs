@@ -30,20 +30,13 @@ impl Readers {
         F: FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
     {
         let closed = || Error::new(Kind::Unavailable, operation, "the store has been closed");
-        let permit = Arc::clone(&self.permits)
-            .acquire_owned()
-            .await
-            .map_err(|_| closed())?;
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| closed())?;
         let connection = self.idle.lock().pop().ok_or_else(closed)?;
-        let lent = Lent {
-            connection: Some(connection),
-            idle: Arc::clone(&self.idle),
-            _permit: permit,
-        };
+        let lent =
+            Lent { connection: Some(connection), idle: Arc::clone(&self.idle), _permit: permit };
         let path = self.path.clone();
         tokio::task::spawn_blocking(move || {
-            lent.read(work)
-                .map_err(|fault| fault.into_error(operation, &path))
+            lent.read(work).map_err(|fault| fault.into_error(operation, &path))
         })
         .await
         .map_err(|error| {

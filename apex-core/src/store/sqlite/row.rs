@@ -43,8 +43,7 @@ impl<'a, 'statement> Columns<'a, 'statement> {
 
     pub(super) fn json<T: DeserializeOwned>(&mut self) -> rusqlite::Result<T> {
         let column = self.next;
-        self.optional_json()?
-            .ok_or_else(|| damaged(column, "a value is missing"))
+        self.optional_json()?.ok_or_else(|| damaged(column, "a value is missing"))
     }
 
     pub(super) fn optional_json<T: DeserializeOwned>(&mut self) -> rusqlite::Result<Option<T>> {

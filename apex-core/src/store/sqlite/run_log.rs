@@ -30,11 +30,7 @@ pub(super) struct SqliteRunLog {
 
 impl SqliteRunLog {
     pub(super) fn new(database: Arc<Database>, clock: Arc<dyn Clock>, limits: RunLimits) -> Self {
-        Self {
-            database,
-            clock,
-            limits,
-        }
+        Self { database, clock, limits }
     }
 }
 
@@ -131,12 +127,7 @@ impl RunLog for SqliteRunLog {
                 let epoch = connection
                     .prepare_cached("SELECT inbox_epoch FROM store")?
                     .query_row([], |row| Columns::of(row).id(Epoch::from_bytes))?;
-                Ok(InboxPage {
-                    epoch,
-                    entries,
-                    head,
-                    oldest,
-                })
+                Ok(InboxPage { epoch, entries, head, oldest })
             })
             .await
     }
@@ -186,19 +177,8 @@ fn start(
     let (record, first) = RunRecord::start(principal, new, begins, clock)?;
     RunRow::insert(connection, &record, new, &first)?;
     let effects = record.start_effects(begins);
-    carry_out(
-        connection,
-        &record,
-        effects,
-        record.started_at,
-        limits,
-        wakes,
-    )?;
-    Ok(Started {
-        run: new.run,
-        thread: new.thread,
-        created: true,
-    })
+    carry_out(connection, &record, effects, record.started_at, limits, wakes)?;
+    Ok(Started { run: new.run, thread: new.thread, created: true })
 }
 
 fn claim_runs(
@@ -264,21 +244,16 @@ fn carry_out(
     let kept = limits.inbox_entries.max(1) as u64;
     connection
         .prepare_cached("DELETE FROM inbox WHERE user = ?1 AND seq <= ?2")?
-        .execute(params![
-            record.user.as_bytes(),
-            int(seq.saturating_sub(kept))
-        ])?;
+        .execute(params![record.user.as_bytes(), int(seq.saturating_sub(kept))])?;
     Ok(())
 }
 
 /// The oldest and the last number of an inbox.
 fn inbox_bounds(connection: &Connection, user: UserId) -> rusqlite::Result<(u64, u64)> {
-    connection
-        .prepare_cached(BOUNDS)?
-        .query_row([user.as_bytes()], |row| {
-            let mut columns = Columns::of(row);
-            Ok((columns.count()?, columns.count()?))
-        })
+    connection.prepare_cached(BOUNDS)?.query_row([user.as_bytes()], |row| {
+        let mut columns = Columns::of(row);
+        Ok((columns.count()?, columns.count()?))
+    })
 }
 
 fn entry_of(row: &Row<'_>) -> rusqlite::Result<InboxEntry> {

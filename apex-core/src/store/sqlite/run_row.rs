@@ -77,10 +77,7 @@ impl RunRow {
         sql: &'static str,
         params: impl Params,
     ) -> rusqlite::Result<Option<Self>> {
-        connection
-            .prepare_cached(sql)?
-            .query_row(params, Self::of)
-            .optional()
+        connection.prepare_cached(sql)?.query_row(params, Self::of).optional()
     }
 
     /// The run, when it is the principal's.
@@ -101,10 +98,7 @@ impl RunRow {
         sql: &'static str,
         params: impl Params,
     ) -> rusqlite::Result<Vec<Self>> {
-        connection
-            .prepare_cached(sql)?
-            .query_map(params, Self::of)?
-            .collect()
+        connection.prepare_cached(sql)?.query_map(params, Self::of)?.collect()
     }
 
     fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
@@ -178,9 +172,8 @@ impl RunRow {
     /// Writes back what changes in the life of a run.
     pub(super) fn save(&self, connection: &Connection) -> rusqlite::Result<()> {
         let record = &self.record;
-        let signals = (record.signals != Signals::default())
-            .then(|| json(&record.signals))
-            .transpose()?;
+        let signals =
+            (record.signals != Signals::default()).then(|| json(&record.signals)).transpose()?;
         connection.prepare_cached(UPDATE)?.execute(params![
             self.id,
             record.ended_at.map(|at| at.as_millis()),
@@ -284,10 +277,7 @@ impl RunRow {
             .prepare_cached("SELECT text, attachments FROM run_input WHERE id = ?1")?
             .query_row([self.id], |row| {
                 let mut columns = Columns::of(row);
-                Ok(RunInput {
-                    text: columns.value()?,
-                    attachments: columns.json()?,
-                })
+                Ok(RunInput { text: columns.value()?, attachments: columns.json()? })
             })
     }
 
@@ -364,9 +354,7 @@ impl RunRow {
         for event in self.events(connection, self.folded, to, None)? {
             fold(&mut snapshot, &event);
         }
-        connection
-            .prepare_cached(PUT_SNAPSHOT)?
-            .execute(params![self.id, json(&snapshot)?])?;
+        connection.prepare_cached(PUT_SNAPSHOT)?.execute(params![self.id, json(&snapshot)?])?;
         self.folded = to;
         Ok(())
     }
@@ -443,12 +431,7 @@ mod tests {
     #[test]
     fn no_statement_looks_through_all_runs_or_sorts_them() {
         let mut connection = Connection::open_in_memory().unwrap();
-        migrate(
-            &mut connection,
-            Path::new("test"),
-            Epoch::from_bytes([1; 16]),
-        )
-        .unwrap();
+        migrate(&mut connection, Path::new("test"), Epoch::from_bytes([1; 16])).unwrap();
         let statements = [
             (BY_RUN, "run=?"),
             (BY_REQUEST, "user=? AND request=?"),
@@ -461,19 +444,14 @@ mod tests {
             (EVENTS, "PRIMARY KEY"),
         ];
         for (sql, index) in statements {
-            let mut explained = connection
-                .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
-                .unwrap();
+            let mut explained = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let plan: Vec<String> = explained
                 .raw_query()
                 .mapped(|row| row.get("detail"))
                 .collect::<rusqlite::Result<_>>()
                 .unwrap();
             let plan = plan.join("; ");
-            assert!(
-                plan.contains(index) && !plan.contains("TEMP B-TREE"),
-                "{sql}: {plan}"
-            );
+            assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{sql}: {plan}");
         }
     }
 }

@@ -27,10 +27,7 @@ impl SessionStore for SqliteSessionStore {
             .write("session.create", move |connection, _| {
                 connection
                     .prepare_cached("DELETE FROM session WHERE user = ?1 AND expires_at <= ?2")?
-                    .execute(params![
-                        session.user.as_bytes(),
-                        session.created_at.as_millis()
-                    ])?;
+                    .execute(params![session.user.as_bytes(), session.created_at.as_millis()])?;
                 connection.prepare_cached(INSERT)?.execute(params![
                     session.hash.as_bytes(),
                     session.session.as_bytes(),

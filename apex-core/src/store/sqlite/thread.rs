@@ -77,10 +77,7 @@ impl ThreadStore for SqliteThreadStore {
         let (user, max) = (principal.user(), max.min(PAGE_ITEMS));
         let after = match cursor {
             Some(cursor) => Cursor::decode(cursor, "thread.list")?,
-            None => Cursor {
-                order: i64::MAX,
-                id: [0xff; 16],
-            },
+            None => Cursor { order: i64::MAX, id: [0xff; 16] },
         };
         self.database
             .read("thread.list", move |connection| {
@@ -117,15 +114,10 @@ impl ThreadStore for SqliteThreadStore {
                 own(connection, user.as_bytes(), thread, OPERATION)?;
                 let mut statement = connection.prepare_cached(MESSAGES)?;
                 let found = statement
-                    .query_map(
-                        params![thread.as_bytes(), after, max as i64 + 1],
-                        message_of,
-                    )?
+                    .query_map(params![thread.as_bytes(), after, max as i64 + 1], message_of)?
                     .collect::<rusqlite::Result<_>>()?;
-                let Paged { items, next } = page(found, max, |(place, _)| Cursor {
-                    order: *place,
-                    id: [0; 16],
-                });
+                let Paged { items, next } =
+                    page(found, max, |(place, _)| Cursor { order: *place, id: [0; 16] });
                 let items = items.into_iter().map(|(_, message)| message).collect();
                 Ok(Paged { items, next })
             })
@@ -203,7 +195,5 @@ fn role_name(role: Role) -> &'static str {
 }
 
 fn role_from_name(name: &str) -> Option<Role> {
-    [Role::User, Role::Assistant]
-        .into_iter()
-        .find(|role| role_name(*role) == name)
+    [Role::User, Role::Assistant].into_iter().find(|role| role_name(*role) == name)
 }

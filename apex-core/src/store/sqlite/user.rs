@@ -30,9 +30,7 @@ impl UserStore for SqliteUserStore {
                     new.created_at.as_millis(),
                     new.disabled,
                 ])?;
-                Ok(connection
-                    .prepare_cached(BY_SUBJECT)?
-                    .query_row([&new.subject], user_of)?)
+                Ok(connection.prepare_cached(BY_SUBJECT)?.query_row([&new.subject], user_of)?)
             })
             .await
     }

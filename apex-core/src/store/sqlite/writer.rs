@@ -36,12 +36,7 @@ impl Writer {
         let thread = std::thread::Builder::new()
             .name("apex-sqlite".into())
             .spawn(move || {
-                WriterThread {
-                    connection,
-                    path,
-                    wakeup,
-                }
-                .work_on(&waiting);
+                WriterThread { connection, path, wakeup }.work_on(&waiting);
             })
             .map_err(|error| {
                 Error::new(
@@ -51,10 +46,7 @@ impl Writer {
                 )
                 .with_source(error)
             })?;
-        Ok(Self {
-            jobs: Some(jobs),
-            thread: Some(thread),
-        })
+        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
     /// Carries out `work` on the writer's thread and answers after the commit. It is carried out also when the
@@ -65,20 +57,15 @@ impl Writer {
         F: FnOnce(&Connection, &mut Vec<Topic>) -> Result<T, Fault> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let write = Write {
-            operation,
-            work: Some(work),
-            done: None,
-            reply,
-        };
+        let write = Write { operation, work: Some(work), done: None, reply };
         let sent = match &self.jobs {
             Some(jobs) => jobs.try_send(Box::new(write)),
             None => Err(TrySendError::Disconnected(Box::new(write) as Box<dyn Job>)),
         };
         match sent {
-            Ok(()) => answer
-                .await
-                .unwrap_or_else(|_| Err(gone(operation).with_outcome(Outcome::Unknown))),
+            Ok(()) => {
+                answer.await.unwrap_or_else(|_| Err(gone(operation).with_outcome(Outcome::Unknown)))
+            }
             Err(TrySendError::Disconnected(_)) => Err(gone(operation)),
             Err(TrySendError::Full(_)) => Err(Error::new(
                 Kind::PoolExhausted,
@@ -192,9 +179,7 @@ impl WriterThread {
     /// with which the transaction was lost.
     fn transact(&mut self, group: &mut VecDeque<Box<dyn Job>>) {
         let (path, wakeup) = (self.path.as_path(), &*self.wakeup);
-        let begun = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate);
+        let begun = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
         let transaction = match begun {
             Ok(transaction) => transaction,
             Err(error) => {
@@ -229,11 +214,8 @@ impl WriterThread {
             Some(error) => classify_commit(error, operation, path),
             None => undone(operation),
         };
-        let failed: Option<&dyn Fn(&'static str) -> Error> = if whole && refused.is_none() {
-            None
-        } else {
-            Some(&failed)
-        };
+        let failed: Option<&dyn Fn(&'static str) -> Error> =
+            if whole && refused.is_none() { None } else { Some(&failed) };
         for job in group.drain(..done) {
             job.finish(failed, wakeup);
         }
@@ -243,10 +225,7 @@ impl WriterThread {
 /// Says whether the transaction is still there afterwards: SQLite undoes it whole when the disk is full or fails.
 fn run_in_savepoint(connection: &Connection, job: &mut dyn Job, path: &Path) -> bool {
     let execute = |sql| {
-        connection
-            .prepare_cached(sql)
-            .and_then(|mut statement| statement.execute([]))
-            .is_ok()
+        connection.prepare_cached(sql).and_then(|mut statement| statement.execute([])).is_ok()
     };
     if !execute("SAVEPOINT write") {
         return false;
@@ -332,13 +311,7 @@ mod tests {
         for write in writes {
             answers.push(write.await.unwrap().map_err(|error| error.kind()));
         }
-        let expected = [
-            Ok(1),
-            Err(Kind::NotFound),
-            Err(Kind::Internal),
-            Ok(2),
-            Ok(3),
-        ];
+        let expected = [Ok(1), Err(Kind::NotFound), Err(Kind::Internal), Ok(2), Ok(3)];
         assert_eq!(answers, expected);
         let woken = |listener: &mut Woken| {
             let wait = listener.wait(Duration::from_secs(20));
@@ -351,9 +324,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_disk_fails_what_it_undid_and_the_rest_goes_on() {
         let connection = Connection::open_in_memory().unwrap();
-        connection
-            .pragma_update(None, "max_page_count", 40)
-            .unwrap();
+        connection.pragma_update(None, "max_page_count", 40).unwrap();
         let (writer, _) = writer(connection);
         let writer = Arc::new(writer);
         let held = hold(&writer).await;
@@ -374,20 +345,12 @@ mod tests {
         drop(held);
         let mut answers = Vec::new();
         for write in writes {
-            answers.push(
-                write
-                    .await
-                    .unwrap()
-                    .map_err(|error| (error.kind(), error.outcome())),
-            );
+            answers.push(write.await.unwrap().map_err(|error| (error.kind(), error.outcome())));
         }
         let full = (Kind::Storage, Outcome::NotApplied);
         assert_eq!(answers[1], Err(full));
         assert_eq!(answers[2], Ok(()));
-        let kept = writer
-            .write("test", |connection, _| Ok(count(connection)?))
-            .await
-            .unwrap();
+        let kept = writer.write("test", |connection, _| Ok(count(connection)?)).await.unwrap();
         let worked = answers.iter().filter(|answer| answer.is_ok()).count();
         assert_eq!(kept, worked as i64, "an answer is what has happened");
     }
@@ -416,13 +379,8 @@ mod tests {
             connection.execute(FILL, [10])?;
             Ok(count(connection)?)
         };
-        jobs.try_send(Box::new(Write {
-            operation: "test",
-            work: Some(work),
-            done: None,
-            reply,
-        }))
-        .unwrap();
+        jobs.try_send(Box::new(Write { operation: "test", work: Some(work), done: None, reply }))
+            .unwrap();
         drop(jobs);
         drop(writer);
         assert_eq!(answer.await.unwrap().unwrap(), 1);

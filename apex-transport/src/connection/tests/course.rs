@@ -102,10 +102,7 @@ impl World {
                 }
             }
             Happening::Drain => {
-                let draining = Draining {
-                    after_ms: 1_000,
-                    jitter_ms: 0,
-                };
+                let draining = Draining { after_ms: 1_000, jitter_ms: 0 };
                 self.connection.handle(Input::Drain(draining), at(self.now));
             }
             Happening::Revoke => {
@@ -172,8 +169,7 @@ impl World {
             ..recorded(*last)
         };
         let brought = Brought::Run(Delivery::Events(vec![event]));
-        self.connection
-            .handle(Input::Brought(*key, brought), at(self.now));
+        self.connection.handle(Input::Brought(*key, brought), at(self.now));
     }
 
     fn send(&mut self) {
@@ -187,10 +183,7 @@ impl World {
             Outgoing::Text(json) => {
                 let frame: Value = serde_json::from_slice(&json).unwrap();
                 if frame["frame"] == "event" {
-                    let last = self
-                        .last_seq
-                        .entry(frame["key"].as_u64().unwrap())
-                        .or_insert(0);
+                    let last = self.last_seq.entry(frame["key"].as_u64().unwrap()).or_insert(0);
                     assert_eq!(frame["seq"].as_u64(), Some(*last + 1));
                     *last += 1;
                 } else if let Some(id) = frame["id"].as_u64()

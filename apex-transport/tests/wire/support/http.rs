@@ -32,10 +32,7 @@ impl Answer {
     /// The code of the catalogue, after a check that the body is the catalogue's.
     pub(crate) fn code(&self) -> String {
         let body = self.json();
-        assert!(
-            body["message"].is_string() && body["retryable"].is_boolean(),
-            "{body}"
-        );
+        assert!(body["message"].is_string() && body["retryable"].is_boolean(), "{body}");
         assert!(body["correlation"].is_string(), "{body}");
         assert_eq!(self.header("content-type"), Some("application/json"));
         assert_eq!(self.header("cache-control"), Some("no-store"));
@@ -50,9 +47,8 @@ pub(crate) async fn raw(address: SocketAddr, request: &[u8]) -> Option<Answer> {
     let _ = stream.write_all(request).await;
     let mut bytes = Vec::new();
     let reading = stream.read_to_end(&mut bytes);
-    let _ = tokio::time::timeout(Duration::from_secs(20), reading)
-        .await
-        .expect("no answer in time");
+    let _ =
+        tokio::time::timeout(Duration::from_secs(20), reading).await.expect("no answer in time");
     parse(&bytes)
 }
 
@@ -65,11 +61,7 @@ fn parse(bytes: &[u8]) -> Option<Answer> {
         .filter_map(|line| line.split_once(": "))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
         .collect();
-    Some(Answer {
-        status,
-        headers,
-        body: bytes[end + 4..].to_vec(),
-    })
+    Some(Answer { status, headers, body: bytes[end + 4..].to_vec() })
 }
 
 impl Wire {
@@ -80,10 +72,8 @@ impl Wire {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Answer {
-        let mut request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n",
-            self.address
-        );
+        let mut request =
+            format!("{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n", self.address);
         for (name, value) in headers {
             request.push_str(&format!("{name}: {value}\r\n"));
         }

@@ -56,14 +56,8 @@ pub(crate) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            transport: TransportConfig {
-                origins: vec![PAGE.into()],
-                ..TransportConfig::default()
-            },
-            auth: AuthConfig {
-                environment: Environment::Development,
-                ..AuthConfig::default()
-            },
+            transport: TransportConfig { origins: vec![PAGE.into()], ..TransportConfig::default() },
+            auth: AuthConfig { environment: Environment::Development, ..AuthConfig::default() },
             memory: MemoryOptions::default(),
             stores: Box::new(|stores| stores),
         }
@@ -121,14 +115,7 @@ impl Wire {
             };
             serve(listener, serving, stopped).await.unwrap();
         });
-        Self {
-            address,
-            service,
-            stores,
-            clock,
-            stop: Some(stop),
-            server,
-        }
+        Self { address, service, stores, clock, stop: Some(stop), server }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -151,9 +138,7 @@ impl Wire {
     /// A ticket bought with a token.
     pub(crate) async fn ticket(&self, token: &str) -> String {
         let bearer = format!("Bearer {token}");
-        let answer = self
-            .post("/auth/ticket", &[("authorization", &bearer)], "")
-            .await;
+        let answer = self.post("/auth/ticket", &[("authorization", &bearer)], "").await;
         assert_eq!(answer.status, 201, "{}", answer.text());
         answer.json()["ticket"].as_str().unwrap().to_owned()
     }

@@ -50,13 +50,7 @@ impl Proxy {
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let seed = seeds.fetch_add(1, Ordering::SeqCst);
-                tokio::spawn(pass(
-                    client,
-                    to,
-                    faults,
-                    Seeded::new(seed),
-                    Arc::clone(&cuts),
-                ));
+                tokio::spawn(pass(client, to, faults, Seeded::new(seed), Arc::clone(&cuts)));
             }
         });
         Self { address, cut }
@@ -81,9 +75,8 @@ async fn pass(
     if server.write_all(head).await.is_err() {
         return;
     }
-    let upgrades = String::from_utf8_lossy(head)
-        .to_ascii_lowercase()
-        .contains("upgrade: websocket");
+    let upgrades =
+        String::from_utf8_lossy(head).to_ascii_lowercase().contains("upgrade: websocket");
     if !upgrades {
         let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
         return;

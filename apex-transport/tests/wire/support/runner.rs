@@ -33,11 +33,7 @@ const AGENT: &str = "scripted";
 
 impl ScriptedRunner {
     pub(crate) fn new(stores: Stores, live: Live, clock: Arc<dyn Clock>) -> Self {
-        Self {
-            stores,
-            live,
-            clock,
-        }
+        Self { stores, live, clock }
     }
 
     /// The approval that a run asks for.
@@ -48,10 +44,7 @@ impl ScriptedRunner {
     /// Plays what there is to play, and whatever waits for one of these to end.
     fn work(self) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            let claim = Claim {
-                node: self.stores.node,
-                max: 16,
-            };
+            let claim = Claim { node: self.stores.node, max: 16 };
             for claimed in self.stores.runs.claim(claim).await.unwrap() {
                 let player = self.clone();
                 tokio::spawn(async move {
@@ -81,31 +74,20 @@ impl ScriptedRunner {
             purpose: claimed.text.clone(),
             attempt: claimed.attempt,
         };
-        emitter
-            .append(vec![started], None, Some(RunState::Running))
-            .await
-            .unwrap();
+        emitter.append(vec![started], None, Some(RunState::Running)).await.unwrap();
         let (thoughts, big) = (number("thoughts").max(1), number("big"));
         for n in 0..thoughts + big {
             if words.contains(&"slow") {
                 tokio::time::sleep(Duration::from_millis(number("slow"))).await;
             }
-            let note = if n < thoughts {
-                format!("thought {n}")
-            } else {
-                "x".repeat(8 * 1024)
-            };
+            let note = if n < thoughts { format!("thought {n}") } else { "x".repeat(8 * 1024) };
             self.think(&mut emitter, note).await;
         }
         let mut offset = 0;
         for n in 0..number("deltas") {
             let text = format!("piece {n} ");
             let length = text.len() as u64;
-            emitter.show(Event::Delta {
-                step: STEP,
-                offset,
-                text,
-            });
+            emitter.show(Event::Delta { step: STEP, offset, text });
             offset += length;
             tokio::task::yield_now().await;
         }
@@ -134,14 +116,9 @@ impl ScriptedRunner {
             models: Vec::new(),
         };
         let (end, state) = match cancelled_by {
-            Some(by) => (
-                Event::RunCancelled {
-                    elapsed_ms: 1,
-                    usage: Usage::NONE,
-                    by,
-                },
-                RunState::Cancelled,
-            ),
+            Some(by) => {
+                (Event::RunCancelled { elapsed_ms: 1, usage: Usage::NONE, by }, RunState::Cancelled)
+            }
             None => (
                 Event::RunCompleted {
                     elapsed_ms: 1,
@@ -156,18 +133,11 @@ impl ScriptedRunner {
                 RunState::Completed,
             ),
         };
-        emitter
-            .append(vec![completed, end], None, Some(state))
-            .await
-            .unwrap();
+        emitter.append(vec![completed, end], None, Some(state)).await.unwrap();
     }
 
     async fn think(&self, emitter: &mut Emitter, note: String) {
-        let thought = Event::AgentThinking {
-            step: STEP,
-            agent: AGENT.into(),
-            note,
-        };
+        let thought = Event::AgentThinking { step: STEP, agent: AGENT.into(), note };
         emitter.append(vec![thought], None, None).await.unwrap();
     }
 
@@ -187,11 +157,8 @@ impl ScriptedRunner {
         loop {
             let signals = emitter.append(vec![], None, None).await.unwrap();
             if let Some((_, decision, by)) = signals.decided.first() {
-                let decided = Event::ApprovalDecided {
-                    approval,
-                    decision: *decision,
-                    by: Some(*by),
-                };
+                let decided =
+                    Event::ApprovalDecided { approval, decision: *decision, by: Some(*by) };
                 emitter.append(vec![decided], None, None).await.unwrap();
                 return;
             }
@@ -201,23 +168,13 @@ impl ScriptedRunner {
 
     async fn report(&self, principal: &Principal, run: RunId) {
         for (name, media_type, content) in [
-            (
-                "report.json",
-                "application/json",
-                "{\"schema\":\"apex.report/1\"}",
-            ),
+            ("report.json", "application/json", "{\"schema\":\"apex.report/1\"}"),
             ("report.md", "text/markdown; charset=utf-8", "# Report"),
             ("report.html", "text/html; charset=utf-8", "<h1>Report</h1>"),
         ] {
             self.stores
                 .artifacts
-                .put(
-                    principal,
-                    run,
-                    name,
-                    media_type,
-                    Bytes::from_static(content.as_bytes()),
-                )
+                .put(principal, run, name, media_type, Bytes::from_static(content.as_bytes()))
                 .await
                 .unwrap();
         }
@@ -258,16 +215,9 @@ impl Runner for ScriptedRunner {
             attachments: message.attachments,
             at: self.clock.now(),
         };
-        self.stores
-            .threads
-            .add(principal, started.thread, said)
-            .await?;
+        self.stores.threads.add(principal, started.thread, said).await?;
         tokio::spawn(self.clone().work());
-        Ok(Accepted {
-            request_id: message.request_id,
-            thread: started.thread,
-            run: started.run,
-        })
+        Ok(Accepted { request_id: message.request_id, thread: started.thread, run: started.run })
     }
 
     async fn cancel(&self, principal: &Principal, run: RunId) -> Result<()> {
@@ -277,9 +227,7 @@ impl Runner for ScriptedRunner {
 
     async fn stop(&self, principal: &Principal, run: RunId, step: StepId) -> Result<()> {
         let runs = &self.stores.runs;
-        runs.signal(principal, run, Signal::Stop(step))
-            .await
-            .map(drop)
+        runs.signal(principal, run, Signal::Stop(step)).await.map(drop)
     }
 
     async fn decide(
@@ -292,21 +240,9 @@ impl Runner for ScriptedRunner {
     ) -> Result<()> {
         self.stores.runs.view(principal, run).await?;
         if approval != Self::approval(run) || digest != "d1" {
-            return Err(Error::new(
-                Kind::Conflict,
-                "scripted.decide",
-                "another call",
-            ));
+            return Err(Error::new(Kind::Conflict, "scripted.decide", "another call"));
         }
-        let signal = Signal::Decide {
-            approval,
-            digest: digest.to_owned(),
-            decision,
-        };
-        self.stores
-            .runs
-            .signal(principal, run, signal)
-            .await
-            .map(drop)
+        let signal = Signal::Decide { approval, digest: digest.to_owned(), decision };
+        self.stores.runs.signal(principal, run, signal).await.map(drop)
     }
 }

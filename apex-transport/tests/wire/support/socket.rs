@@ -77,9 +77,8 @@ impl Socket {
     /// The next message that is no ping or pong.
     pub(crate) async fn message(&mut self) -> Option<Message> {
         loop {
-            let next = tokio::time::timeout(PATIENCE, self.stream.next())
-                .await
-                .expect("nothing came");
+            let next =
+                tokio::time::timeout(PATIENCE, self.stream.next()).await.expect("nothing came");
             match next {
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 Some(Ok(message)) => return Some(message),
@@ -176,9 +175,8 @@ impl Wire {
     /// A connection of a user and its welcome.
     pub(crate) async fn welcomed(&self, token: &str) -> (Socket, Value) {
         let bearer = super::bearer(token);
-        let mut socket = Socket::open(self.address, "/ws", &[("authorization", &bearer)])
-            .await
-            .unwrap();
+        let mut socket =
+            Socket::open(self.address, "/ws", &[("authorization", &bearer)]).await.unwrap();
         let welcome = socket.frame().await;
         assert_eq!(welcome["frame"], "welcome", "{welcome}");
         (socket, welcome)

@@ -41,10 +41,7 @@ impl Model {
         if let Naive::Open(until) = self.phase
             && now >= until
         {
-            self.enter(Naive::HalfOpen {
-                under_way: 0,
-                good: 0,
-            });
+            self.enter(Naive::HalfOpen { under_way: 0, good: 0 });
         }
         match &mut self.phase {
             Naive::Closed => Some(self.entered),
@@ -83,26 +80,17 @@ impl Model {
                 self.enter(Naive::Closed);
             }
             (Naive::HalfOpen { under_way, good }, Verdict::Good) => {
-                self.phase = Naive::HalfOpen {
-                    under_way: under_way - 1,
-                    good: good + 1,
-                };
+                self.phase = Naive::HalfOpen { under_way: under_way - 1, good: good + 1 };
             }
             (Naive::HalfOpen { under_way, good }, Verdict::None) => {
-                self.phase = Naive::HalfOpen {
-                    under_way: under_way - 1,
-                    good,
-                };
+                self.phase = Naive::HalfOpen { under_way: under_way - 1, good };
             }
             _ => {}
         }
     }
 
     fn open(&mut self, now: Instant) {
-        if self
-            .closed_at
-            .is_some_and(|at| now - at >= self.options.window)
-        {
+        if self.closed_at.is_some_and(|at| now - at >= self.options.window) {
             self.openings = 0;
         }
         let wait =
@@ -189,11 +177,7 @@ proptest! {
 }
 
 fn options() -> BreakerOptions {
-    BreakerOptions {
-        least_calls: 4,
-        probes: 1,
-        ..BreakerOptions::default()
-    }
+    BreakerOptions { least_calls: 4, probes: 1, ..BreakerOptions::default() }
 }
 
 fn call(machine: &mut Machine, verdict: Verdict, now: Instant) -> bool {
@@ -221,10 +205,7 @@ fn flapping_at_the_threshold_makes_it_stay_open_longer_and_longer() {
             before = machine.state();
         }
     }
-    assert!(
-        (50..=70).contains(&openings),
-        "{openings} openings in an hour"
-    );
+    assert!((50..=70).contains(&openings), "{openings} openings in an hour");
     assert!(through < 7_200 / 10, "{through} calls reached it");
 }
 
@@ -238,11 +219,7 @@ fn a_probe_that_never_reports_back_blocks_no_other_generation() {
     }
     assert_eq!(machine.state(), BreakerState::Open);
     machine.record(late, Verdict::Good, 4, 0.0, now);
-    assert_eq!(
-        machine.state(),
-        BreakerState::Open,
-        "a late answer closes nothing"
-    );
+    assert_eq!(machine.state(), BreakerState::Open, "a late answer closes nothing");
     let later = now + Duration::from_secs(5);
     assert!(call(&mut machine, Verdict::Good, later));
     assert_eq!(machine.state(), BreakerState::Closed);
@@ -262,11 +239,7 @@ fn jitter_only_lengthens_and_a_forced_state_stays() {
         assert!(call(&mut machine, Verdict::Bad, now));
     }
     machine.force(BreakerState::ForcedOpen, now);
-    assert!(!call(
-        &mut machine,
-        Verdict::Good,
-        now + Duration::from_secs(86_400)
-    ));
+    assert!(!call(&mut machine, Verdict::Good, now + Duration::from_secs(86_400)));
     machine.force(BreakerState::Closed, now);
     assert!(call(&mut machine, Verdict::Good, now));
 }
