@@ -41,7 +41,11 @@ impl Format {
             #[cfg(feature = "anthropic")]
             Self::Anthropic => super::anthropic::encode(model, request, stream),
             #[cfg(feature = "gemini")]
-            Self::Gemini => super::gemini::encode(model, request),
+            Self::Gemini => {
+                // The address says whether to stream.
+                let _ = stream;
+                super::gemini::encode(model, request)
+            }
         }
     }
 

@@ -63,6 +63,7 @@ impl RateLimits {
 }
 
 /// How long the provider wants to be left alone: `retry-after-ms`, or `retry-after` in seconds.
+#[cfg(any(feature = "anthropic", feature = "gemini", feature = "openai"))]
 pub(crate) fn retry_after<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Option<Duration> {
     let number = |name: &str| header(name)?.trim().parse::<f64>().ok();
     number("retry-after-ms")
@@ -161,6 +162,7 @@ mod tests {
         assert_eq!(read(&[]).exhausted_for(), None);
     }
 
+    #[cfg(any(feature = "anthropic", feature = "gemini", feature = "openai"))]
     #[test]
     fn the_finer_wait_is_taken() {
         let headers = |name: &str| match name {

@@ -1,6 +1,9 @@
 //! Models: any provider behind one form of request and answer.
 //!
-//! A [`Format`] is a provider's wire format without IO.
+//! A [`ModelProvider`] answers a [`ModelRequest`], whole or as a [`ModelStream`]; [`Offline`] is the one without a
+//! model. The features `openai`, `anthropic` and `gemini` bring a `Format` each (a wire format without IO) and the
+//! `HttpProvider` that speaks it. A [`Chain`] puts several models in the place of one and records each attempt by a
+//! [`Meter`] in a [`UsageSink`].
 
 mod answer;
 mod chain;

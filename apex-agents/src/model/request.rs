@@ -114,6 +114,7 @@ pub struct Signature {
     pub value: String,
 }
 
+#[cfg(any(feature = "anthropic", feature = "gemini", feature = "openai"))]
 impl Signature {
     /// The token, if it belongs to this format.
     pub(crate) fn of<'a>(signature: Option<&'a Self>, format: &str) -> Option<&'a str> {

@@ -12,7 +12,7 @@ use apex_core::config::Secret;
 use apex_core::error::{Error, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
+use http::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -465,7 +465,7 @@ fn headers(
     headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
     let (name, prefix) = match format {
         #[cfg(feature = "openai")]
-        Format::OpenAiChat | Format::OpenAiResponses => (AUTHORIZATION, "Bearer "),
+        Format::OpenAiChat | Format::OpenAiResponses => (http::header::AUTHORIZATION, "Bearer "),
         #[cfg(feature = "anthropic")]
         Format::Anthropic => {
             let version = HeaderName::from_static("anthropic-version");
