@@ -140,6 +140,7 @@ async fn an_answer_that_breaks_is_taken_back_before_the_next_begins() {
         });
     }
     assert_eq!(told, ["begun 1", "half ", "retracted 1", "begun 2", "whole", "done 2"]);
+    assert_eq!(setup.usage.attempts()[0].record.request.as_deref(), Some("req_7"));
     assert_eq!(
         setup.outcomes(),
         [AttemptOutcome::Retracted(FaultReason::Broken), AttemptOutcome::Answered]

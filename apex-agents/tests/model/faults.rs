@@ -392,3 +392,19 @@ fn options_that_cannot_work_are_refused() {
     };
     assert_eq!(make(roots, KEY).unwrap_err().kind(), Kind::Config);
 }
+
+#[tokio::test]
+async fn imitators_are_asked_by_the_names_that_they_know() {
+    let server = Server::new([response("500 Oops", "", "")]).await;
+    let url = format!("{}/v1", server.url);
+    for (name, limit) in [("openai", "\"max_completion_tokens\":9"), ("ollama", "\"max_tokens\":9")]
+    {
+        let clock = Arc::new(SystemClock);
+        let provider = HttpProvider::compatible(name, &url, None, quick(), clock).unwrap();
+        let request = ModelRequest { max_output_tokens: Some(9), ..ModelRequest::user("hi") };
+        provider.complete("m", &request).await.unwrap_err();
+        let request = server.requests().pop().unwrap();
+        assert!(request.contains(limit), "{request}");
+        assert!(!request.contains("authorization"), "there is no key");
+    }
+}

@@ -12,6 +12,7 @@ mod cassette;
 mod chain;
 mod expected;
 mod faults;
+mod outsider;
 mod recordings;
 mod requests;
 mod server;

@@ -212,6 +212,39 @@ fn a_recorded_conversation_is_sent_as_it_was() {
     }
 }
 
+#[test]
+fn an_answer_goes_back_as_its_provider_wants_to_see_it_again() {
+    let name = "test_google__test_google_streaming_tool_call_thought_signature";
+    let exchanges = crate::cassette::exchanges();
+    let [first, second] =
+        exchanges.iter().filter(|exchange| exchange.file == name).collect::<Vec<_>>()[..]
+    else {
+        return println!("skipped: {name} is not there");
+    };
+    let mut decoder = Format::Gemini.decoder("google");
+    decoder.feed(&first.body).unwrap();
+    let answer = decoder.finish().unwrap();
+    let call = answer.tool_calls().next().unwrap().clone();
+    let result =
+        ToolResult { call: call.id, name: call.name, content: "Mexico".to_owned(), failed: false };
+    let question = first.asked["contents"][0]["parts"][0]["text"].as_str().unwrap();
+    let request = ModelRequest {
+        messages: vec![Message::user(question), answer.into_message(), Message::results([result])],
+        ..ModelRequest::default()
+    };
+    let body = Format::Gemini.encode("gemini-3-pro-preview", &request, true).unwrap();
+    let (ours, theirs) = (&body["contents"], &second.asked["contents"]);
+    assert_eq!(ours[0], theirs[0]);
+    // Ids are everyone's own.
+    let (ours, theirs) = (&ours[1]["parts"][0], &theirs[1]["parts"][0]);
+    // The recording's client wrote the same bytes in the other alphabet of base64; Google reads both.
+    let token = ours["thoughtSignature"].as_str().unwrap().replace('+', "-").replace('/', "_");
+    assert_eq!(token, theirs["thoughtSignature"]);
+    for key in ["name", "args"] {
+        assert_eq!(ours["functionCall"][key], theirs["functionCall"][key]);
+    }
+}
+
 /// A recorded request in our form.
 fn from_chat(asked: &Value) -> ModelRequest {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();

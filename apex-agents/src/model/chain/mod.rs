@@ -30,7 +30,7 @@ pub struct ChainOptions {
     pub tries: u32,
     /// The wait before the second try; it doubles, and is shortened at random by up to a quarter.
     pub backoff: Duration,
-    /// The longest wait for one model, where there is another one or none: what asks for more time is passed over.
+    /// The longest wait for one model; one that asks for more is passed over, even where it is the last.
     pub patience: Duration,
     /// How long a model that stood in stays the first to be asked.
     pub sticky: Duration,

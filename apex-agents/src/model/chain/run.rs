@@ -187,7 +187,9 @@ impl Way<'_> {
             }
             Err(error) => {
                 let fault = ModelFault::of(&error);
+                let named = error.context().find(|(key, _)| *key == "request");
                 let request = fault.and_then(|fault| fault.request.as_deref());
+                let request = request.or(named.map(|(_, id)| id));
                 let used = fault.and_then(|fault| fault.usage.as_ref());
                 let usage = metered.failed(reason(&error), shown, request, used);
                 self.total = self.total.plus(usage);

@@ -131,7 +131,7 @@ impl HttpProvider {
     }
 
     /// A server that speaks chat completions: Ollama, vLLM, LiteLLM, OpenRouter and many more. `name` is under what
-    /// prices are looked up, such as `openrouter`; `base_url` is what stands before `/chat/completions`.
+    /// prices are looked up, such as `openrouter`, or `openai` for OpenAI's own service elsewhere; `base_url` is what stands before `/chat/completions`.
     ///
     /// # Errors
     /// As [`openai`](Self::openai).
@@ -281,7 +281,14 @@ impl Inner {
         stream: bool,
         deadline: Instant,
     ) -> Result<Answer> {
-        let body = self.format.encode(model, request, stream)?;
+        let mut body = self.format.encode(model, request, stream)?;
+        // Imitators know OpenAI's older name for it.
+        if self.name != "openai"
+            && let Some(fields) = body.as_object_mut()
+            && let Some(most) = fields.remove("max_completion_tokens")
+        {
+            fields.insert("max_tokens".to_owned(), most);
+        }
         let mut message = Request::post(self.target(model, stream)?)
             .body(Full::new(Bytes::from(body.to_string())))
             .map_err(|error| Error::internal("model.call", "no request").with_source(error))?;
@@ -448,9 +455,11 @@ impl Inner {
 }
 
 fn with_request(error: Error, request: Option<&str>) -> Error {
+    // Some repeat it in the body.
+    let known = ModelFault::of(&error).and_then(|fault| fault.request.as_deref());
     match request {
-        Some(request) => error.with("request", request),
-        None => error,
+        Some(request) if known != Some(request) => error.with("request", request),
+        _ => error,
     }
 }
 
