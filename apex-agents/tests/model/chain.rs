@@ -201,13 +201,13 @@ async fn a_limit_is_respected_before_it_is_hit() {
 #[tokio::test]
 async fn who_stands_in_stays_for_a_while() {
     let bad = || refuses("500 Oops", "", "");
-    let options = ChainOptions { tries: 1, sticky: Duration::from_millis(400), ..fast() };
+    let options = ChainOptions { tries: 1, sticky: Duration::from_secs(2), ..fast() };
     let setup = setup([bad(), good("second")], options).await;
     for _ in 0..3 {
         assert_eq!(setup.ask().await.unwrap(), "second");
     }
     assert_eq!(setup.asked(), [1, 3]);
-    tokio::time::sleep(Duration::from_millis(450)).await;
+    tokio::time::sleep(Duration::from_millis(2_050)).await;
     setup.ask().await.unwrap();
     assert_eq!(setup.asked(), [2, 4]);
 }

@@ -39,8 +39,16 @@ fn reason(error: &Error) -> FaultReason {
 }
 
 async fn fault_of(format: Format, answer: Vec<Step>) -> (String, FaultReason) {
+    fault_within(format, answer, quick()).await
+}
+
+async fn fault_within(
+    format: Format,
+    answer: Vec<Step>,
+    options: HttpOptions,
+) -> (String, FaultReason) {
     let server = Server::new([answer]).await;
-    let (text, error) = ask(&server.provider(format)).await;
+    let (text, error) = ask(&server.provider_with(format, options)).await;
     (text, reason(&error.unwrap()))
 }
 
@@ -123,7 +131,12 @@ async fn silence_is_found_out_however_busy_it_looks() {
     let hang = Step::Wait(Duration::from_secs(10));
     let head = || std::iter::once(stream_head());
     let hello = || std::iter::once(Step::Bytes(chat_text("Hello").into()));
-    for (what, format, answer, shown) in [
+    let impatient = HttpOptions {
+        first_token: Duration::from_millis(800),
+        between_tokens: Duration::from_millis(800),
+        ..quick()
+    };
+    let cases = [
         ("no response", Format::OpenAiChat, vec![hang.clone()], ""),
         ("no token", Format::OpenAiChat, head().chain([hang.clone()]).collect(), ""),
         (
@@ -134,10 +147,16 @@ async fn silence_is_found_out_however_busy_it_looks() {
         ),
         ("pings only", Format::Anthropic, head().chain(pings()).collect(), ""),
         ("slow drip", Format::OpenAiChat, head().chain(hello()).chain(drip).collect(), "Hello"),
-    ] {
-        let (came, reason) = fault_of(format, answer).await;
-        assert_eq!((came.as_str(), reason), (shown, FaultReason::TimedOut), "{what}");
-    }
+    ];
+    // At once, or the waits would add up.
+    let ends = cases.map(|(what, format, answer, shown)| {
+        let impatient = impatient.clone();
+        async move {
+            let (came, reason) = fault_within(format, answer, impatient).await;
+            assert_eq!((came.as_str(), reason), (shown, FaultReason::TimedOut), "{what}");
+        }
+    });
+    futures_util::future::join_all(ends).await;
 }
 
 #[tokio::test]

@@ -8,14 +8,9 @@ use apex_agents::model::{
 use apex_core::clock::SystemClock;
 use apex_core::config::Secret;
 use std::sync::Arc;
-use std::time::Duration;
 
 fn providers(url: &str) -> Vec<(HttpProvider, &'static str)> {
-    let options = |path: &str| HttpOptions {
-        base_url: Some(format!("{url}{path}")),
-        first_token: Duration::from_secs(10),
-        ..quick()
-    };
+    let options = |path: &str| HttpOptions { base_url: Some(format!("{url}{path}")), ..quick() };
     let (key, clock) = (|| Secret::new(KEY.to_owned()), || Arc::new(SystemClock));
     vec![
         (HttpProvider::openai(key(), options("/v1"), clock()).unwrap(), "gpt-5"),
