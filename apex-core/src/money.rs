@@ -129,12 +129,14 @@ impl Usd {
 
     /// The sum, or `None` beyond the range.
     #[must_use]
+    #[inline]
     pub fn checked_add(self, other: Self) -> Option<Self> {
         self.0.checked_add(other.0).map(Self)
     }
 
     /// The amount `count` times, or `None` beyond the range: exact, for prices per token.
     #[must_use]
+    #[inline]
     pub fn checked_mul(self, count: u64) -> Option<Self> {
         match u64::try_from(self.0) {
             // One machine multiplication; prices a token fit up to 18 dollars a million.
@@ -193,6 +195,7 @@ impl Usd {
 
     /// Whether it is exactly nothing.
     #[must_use]
+    #[inline]
     pub const fn is_zero(self) -> bool {
         self.0 == 0
     }
@@ -223,12 +226,14 @@ impl Usd {
 impl std::ops::Add for Usd {
     type Output = Self;
     /// Stops at the ends of the range, ±170 trillion dollars.
+    #[inline]
     fn add(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))
     }
 }
 
 impl std::ops::AddAssign for Usd {
+    #[inline]
     fn add_assign(&mut self, other: Self) {
         *self = *self + other;
     }
@@ -236,6 +241,7 @@ impl std::ops::AddAssign for Usd {
 
 impl std::ops::Sub for Usd {
     type Output = Self;
+    #[inline]
     fn sub(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
     }

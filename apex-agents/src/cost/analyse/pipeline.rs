@@ -9,8 +9,8 @@ use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// How many rows travel together, and how many such batches may wait. Small enough to stay in a cache.
-const BATCH: usize = 1_024;
-const WAITING: usize = 4;
+const BATCH: usize = 2_048;
+const WAITING: usize = 8;
 
 /// Rows in their order, with the names that appear in them for the first time.
 #[derive(Debug, Default)]

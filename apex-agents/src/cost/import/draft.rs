@@ -105,22 +105,38 @@ impl Draft {
     }
 
     #[inline]
-    fn text<'a>(&'a self, field: Field, file: &'a [u8]) -> &'a [u8] {
+    fn raw<'a>(&self, field: Field, base: &Base<'a>) -> &'a [u8] {
         let (start, end) = self.spans.get(field as usize).copied().unwrap_or_default();
         if start == end {
             return b"";
         }
-        let base = if self.scratched { self.scratch.as_slice() } else { file };
-        base.get(start..end).unwrap_or_default().trim_ascii()
+        base.bytes.get(start..end).unwrap_or_default().trim_ascii()
     }
 
-    /// Decodes the record whose texts stand in `file`.
+    /// A name: text without control characters.
+    #[inline]
+    fn name_of<'a>(&self, field: Field, base: &Base<'a>) -> Result<Option<&'a str>, String> {
+        let bytes = self.raw(field, base);
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        match std::str::from_utf8(bytes) {
+            Ok(name) if base.plain && bytes.len() <= LONGEST_TEXT => {
+                Ok((field == Field::Model || !is_nothing(bytes)).then_some(name))
+            }
+            _ => text(field, bytes),
+        }
+    }
+
+    /// Decodes the record whose bytes are `record`.
     ///
     /// # Errors
     /// Why it is no usage record.
     #[inline]
-    pub(super) fn decode<'a>(&'a self, file: &'a [u8]) -> Result<Decoded<'a>, String> {
-        let raw = |field| self.text(field, file);
+    pub(super) fn decode<'a>(&'a self, record: &'a [u8]) -> Result<Decoded<'a>, String> {
+        let base = Base::new(if self.scratched { &self.scratch } else { record });
+        let raw = |field| self.raw(field, &base);
+        let name = |field| self.name_of(field, &base);
         let number = |field| tokens(field, raw(field));
         let (input, output) = (number(Field::Input)?, number(Field::Output)?);
         let status = status(raw(Field::Status), raw(Field::Fault));
@@ -147,14 +163,14 @@ impl Draft {
                 "has {reasoning} reasoning tokens but only {output} output tokens"
             ));
         }
-        let tier = text(Field::Tier, raw(Field::Tier))?;
+        let tier = name(Field::Tier)?;
         Ok(Decoded {
             at: moment(&self.days, raw(Field::Time))?,
             request: some(raw(Field::Request)),
-            user: text(Field::User, raw(Field::User))?,
+            user: name(Field::User)?,
             session: some(raw(Field::Session)),
-            provider: text(Field::Provider, raw(Field::Provider))?,
-            model: text(Field::Model, raw(Field::Model))?.unwrap_or_default(),
+            provider: name(Field::Provider)?,
+            model: name(Field::Model)?.unwrap_or_default(),
             content: some(raw(Field::Content)),
             status,
             batch: flag(raw(Field::Batch))?
@@ -182,6 +198,25 @@ impl Draft {
                 .any(|field| self.style(field) == Some(Style::Apart)),
             _ => false,
         }
+    }
+}
+
+/// The bytes in which a record's texts stand.
+struct Base<'a> {
+    bytes: &'a [u8],
+    /// Whether there is no control character in them, so that none of the parts has to be searched for one.
+    plain: bool,
+}
+
+impl<'a> Base<'a> {
+    #[inline]
+    fn new(bytes: &'a [u8]) -> Self {
+        let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        // Looking at all of a short text is faster than stopping at the first.
+        let control =
+            line.iter().fold(false, |found, byte| found | (*byte < 0x20) | (*byte == 0x7f));
+        Self { bytes, plain: !control }
     }
 }
 
@@ -284,7 +319,8 @@ fn some(text: &[u8]) -> Option<&[u8]> {
     (!is_nothing(text)).then_some(text)
 }
 
-/// A text without control characters.
+/// A text without control characters, from a record that may hold some.
+#[cold]
 fn text(field: Field, text: &[u8]) -> Result<Option<&str>, String> {
     if text.is_empty() {
         return Ok(None);
@@ -296,8 +332,7 @@ fn text(field: Field, text: &[u8]) -> Result<Option<&str>, String> {
             shown(text)
         ));
     }
-    // Looking at all of a short text is faster than stopping at the first.
-    if text.iter().fold(false, |found, byte| found | (*byte < 0x20) | (*byte == 0x7f)) {
+    if text.iter().any(u8::is_ascii_control) {
         return Err(format!("{} {} has a control character in it", field.name(), shown(text)));
     }
     match std::str::from_utf8(text) {

@@ -175,7 +175,8 @@ impl<'a> Import<'a> {
                     self.pending = bytes;
                     self.line += lines;
                     self.rows += 1;
-                    let record = self.draft.decode(self.feed.bytes());
+                    let record =
+                        self.draft.decode(self.feed.bytes().get(..bytes).unwrap_or_default());
                     return Ok(Some(RowOf { line, record }));
                 }
                 Err(FeedError::Source(e)) => return Err(source_failed(e)),

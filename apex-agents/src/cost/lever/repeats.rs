@@ -24,7 +24,7 @@ pub(in crate::cost) const TELLING_TOKENS: u64 = 1_000;
 
 /// How many questions are remembered, each in the one place that its key gives it. A newer one takes the place of an
 /// older one, so that some repeats are missed and none is invented.
-pub(in crate::cost) const SLOTS: usize = 1 << 20;
+pub(in crate::cost) const SLOTS: usize = 1 << 18;
 
 /// The place of a question.
 pub(in crate::cost) fn slot(question: u64) -> usize {

@@ -385,7 +385,7 @@ fn limits(facts: &Facts) -> Option<Finding> {
         ));
     }
     if facts.notes.forgot {
-        parts.push("copies more than a million rows apart may not be recognised".to_owned());
+        parts.push("of copies a million rows apart one in a thousand is not recognised".to_owned());
     }
     (!parts.is_empty()).then(|| {
         finding(
