@@ -39,3 +39,8 @@ pub mod prelude {
     pub use schemars::JsonSchema;
     pub use serde::{Deserialize, Serialize};
 }
+
+/// The guide's code compiles.
+#[cfg(all(doctest, feature = "anthropic", feature = "gemini", feature = "openai"))]
+#[doc = include_str!("../docs/guide/models.md")]
+mod guide {}

@@ -12,6 +12,7 @@ mod context;
 pub mod cost;
 mod engine;
 mod failure;
+pub mod model;
 mod plan;
 mod registry;
 mod stored;

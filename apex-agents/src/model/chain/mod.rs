@@ -1,0 +1,191 @@
+//! Several models in the place of one: when one does not answer, the next is asked.
+//!
+//! What a reader has seen of an answer that broke off is taken back by an event before the next model's answer
+//! begins, so that nobody ever sees half of each; and each attempt is recorded with what it used.
+
+mod link;
+mod run;
+
+pub use link::{Abilities, ChainLink};
+
+use super::answer::{ModelEvent, ModelResponse};
+use super::fault::{FaultReason, ModelFault};
+use super::metering::Meter;
+use super::request::ModelRequest;
+use super::stream::Written;
+use apex_core::error::{Error, ErrorReport, Kind, Result};
+use apex_core::money::{Usage, Usd};
+use apex_core::principal::Principal;
+use apex_core::resilience::{BreakerOptions, BreakerStatus};
+use link::Link;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// By which rules a chain goes on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChainOptions {
+    /// How often one model is asked before the next is, while its trouble may pass.
+    pub tries: u32,
+    /// The wait before the second try; it doubles, and is shortened at random by up to a quarter.
+    pub backoff: Duration,
+    /// The longest wait for one model; one that asks for more is passed over, even where it is the last.
+    pub patience: Duration,
+    /// How long a model that stood in stays the first to be asked.
+    pub sticky: Duration,
+    /// No attempt is begun once those before it cost as much.
+    pub ceiling: Option<Usd>,
+    /// The faults after which no other model is asked, because it would fail as well.
+    pub last_words: Vec<FaultReason>,
+    /// When a model is left alone; of each provider and model for itself.
+    pub breaker: BreakerOptions,
+}
+
+impl Default for ChainOptions {
+    fn default() -> Self {
+        Self {
+            tries: 2,
+            backoff: Duration::from_millis(500),
+            patience: Duration::from_secs(8),
+            sticky: Duration::from_secs(60),
+            ceiling: None,
+            last_words: vec![FaultReason::BadRequest],
+            breaker: BreakerOptions {
+                least_calls: 5,
+                // Models take their time; their own time limits say when it is too long.
+                slow: Duration::from_secs(600),
+                ..BreakerOptions::default()
+            },
+        }
+    }
+}
+
+/// What happens on the way to an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ChainEvent {
+    /// A model is asked.
+    Begun {
+        /// Which attempt it is, from 1.
+        attempt: u32,
+        /// The provider.
+        provider: String,
+        /// The model.
+        model: String,
+    },
+    /// A piece of its answer; never [`ModelEvent::Done`].
+    Piece(ModelEvent),
+    /// The pieces of this attempt do not count: the answer broke off. They are billed all the same.
+    Retracted {
+        /// The attempt.
+        attempt: u32,
+        /// What broke it.
+        error: ErrorReport,
+        /// What it used; without a cost where that is not known.
+        usage: Usage,
+    },
+    /// The end: the whole answer. Nothing follows.
+    Done(Box<ChainAnswer>),
+}
+
+/// An answer, and who gave it at which price.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChainAnswer {
+    /// The answer.
+    pub response: ModelResponse,
+    /// The attempt that gave it.
+    pub attempt: u32,
+    /// The provider that gave it.
+    pub provider: String,
+    /// The model, as it was asked for.
+    pub model: String,
+    /// What it used and cost.
+    pub usage: Usage,
+    /// What all attempts used and cost together.
+    pub total: Usage,
+}
+
+/// Models in the order in which they are asked.
+#[derive(Debug, Clone)]
+pub struct Chain {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    links: Vec<Link>,
+    options: ChainOptions,
+    meter: Meter,
+    /// Which link stands in for those before it, and until when.
+    standing_in: Mutex<Option<(usize, Instant)>>,
+}
+
+impl Chain {
+    /// A chain.
+    ///
+    /// # Errors
+    /// `config_invalid` without a link or a try.
+    pub fn new(
+        links: impl IntoIterator<Item = ChainLink>,
+        options: ChainOptions,
+        meter: Meter,
+    ) -> Result<Self> {
+        let links: Vec<_> =
+            links.into_iter().map(|link| Link::new(link, &options.breaker)).collect();
+        if links.is_empty() || options.tries == 0 {
+            return Err(Error::new(
+                Kind::Config,
+                "model.chain",
+                "a chain needs a model and a try: add a link, or the offline provider",
+            ));
+        }
+        Ok(Self { inner: Arc::new(Inner { links, options, meter, standing_in: Mutex::default() }) })
+    }
+
+    /// Asks for an answer, in whose name and at whose cost.
+    #[must_use]
+    pub fn stream(&self, principal: &Principal, request: Arc<ModelRequest>) -> ChainStream {
+        let inner = Arc::clone(&self.inner);
+        let principal = principal.clone();
+        ChainStream(Written::new(|writer| async move {
+            run::run(&inner, &principal, &request, &writer).await
+        }))
+    }
+
+    /// Asks for an answer and waits for the whole of it.
+    ///
+    /// # Errors
+    /// The last model's, when none answered.
+    pub async fn complete(
+        &self,
+        principal: &Principal,
+        request: Arc<ModelRequest>,
+    ) -> Result<ChainAnswer> {
+        let mut stream = self.stream(principal, request);
+        let mut answer = None;
+        while let Some(event) = stream.next().await {
+            if let ChainEvent::Done(done) = event? {
+                answer = Some(*done);
+            }
+        }
+        answer.ok_or_else(|| ModelFault::new("chain", FaultReason::Broken).error("", None))
+    }
+
+    /// The breakers, in the links' order.
+    #[must_use]
+    pub fn breakers(&self) -> Vec<BreakerStatus> {
+        let links = self.inner.links.iter();
+        links.map(|link| link.breaker.status()).collect()
+    }
+}
+
+/// What happens on the way to an answer. Dropping it ends the attempt under way, which is recorded as abandoned.
+#[derive(Debug)]
+pub struct ChainStream(Written<ChainEvent>);
+
+impl ChainStream {
+    /// The next event; `None` after the end.
+    pub async fn next(&mut self) -> Option<Result<ChainEvent>> {
+        std::future::poll_fn(|cx| self.0.poll(cx)).await
+    }
+}

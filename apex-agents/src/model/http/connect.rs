@@ -1,0 +1,150 @@
+//! Connections: to the host or through a proxy's tunnel, plain or with TLS.
+
+use apex_core::error::{Error, Kind, Result};
+use base64::Engine as _;
+use http::Uri;
+use std::io;
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
+
+/// The longest answer of a proxy to a request for a tunnel.
+const MAX_PROXY_ANSWER: usize = 8 << 10;
+
+pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// How a host is reached.
+pub(super) struct Connector {
+    host: String,
+    port: u16,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+    proxy: Option<Proxy>,
+}
+
+/// A proxy that opens tunnels (`CONNECT`).
+struct Proxy {
+    host: String,
+    port: u16,
+    authorization: Option<String>,
+}
+
+impl Connector {
+    pub(super) fn new(base: &Uri, proxy: Option<&str>, roots: &[u8]) -> Result<Self> {
+        let (host, port) = host_and_port(base)?;
+        let tls = match base.scheme_str() {
+            Some("https") => {
+                let name = ServerName::try_from(host.clone())
+                    .map_err(|error| wrong("base_url", "has no valid host").with_source(error))?;
+                Some((TlsConnector::from(Arc::new(tls(roots)?)), name))
+            }
+            Some("http") => None,
+            _ => {
+                return Err(wrong("base_url", "begins with neither https:// nor http://"));
+            }
+        };
+        Ok(Self { host, port, tls, proxy: proxy.map(Proxy::parse).transpose()? })
+    }
+
+    /// What stands in the `Host` header.
+    pub(super) fn authority(&self) -> String {
+        let usual = if self.tls.is_some() { 443 } else { 80 };
+        let host = bracketed(&self.host);
+        if self.port == usual { host } else { format!("{host}:{}", self.port) }
+    }
+
+    pub(super) async fn connect(&self) -> io::Result<Box<dyn Io>> {
+        let tcp = match &self.proxy {
+            None => TcpStream::connect((self.host.as_str(), self.port)).await?,
+            Some(proxy) => proxy.tunnel(&self.host, self.port).await?,
+        };
+        // Requests are written whole; waiting to fill a packet only delays them.
+        tcp.set_nodelay(true)?;
+        match &self.tls {
+            None => Ok(Box::new(tcp)),
+            Some((connector, name)) => Ok(Box::new(connector.connect(name.clone(), tcp).await?)),
+        }
+    }
+}
+
+impl Proxy {
+    fn parse(text: &str) -> Result<Self> {
+        let uri: Uri = text
+            .parse()
+            // The source would repeat a password.
+            .map_err(|_| wrong("proxy", "is no address such as http://host:port"))?;
+        if uri.scheme_str() != Some("http") {
+            return Err(wrong("proxy", "begins with something else than http://"));
+        }
+        let (host, port) = host_and_port(&uri)?;
+        let credentials = uri
+            .authority()
+            .and_then(|authority| authority.as_str().rsplit_once('@'))
+            .map(|(credentials, _)| credentials);
+        let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+        Ok(Self { host, port, authorization: credentials.map(encode) })
+    }
+
+    async fn tunnel(&self, host: &str, port: u16) -> io::Result<TcpStream> {
+        let mut tcp = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        let target = format!("{}:{port}", bracketed(host));
+        let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n");
+        if let Some(authorization) = &self.authorization {
+            request += &format!("Proxy-Authorization: Basic {authorization}\r\n");
+        }
+        request += "\r\n";
+        tcp.write_all(request.as_bytes()).await?;
+        // Byte by byte: what follows the answer belongs to the tunnel.
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            if answer.len() >= MAX_PROXY_ANSWER {
+                return Err(io::Error::other("the proxy's answer has no end"));
+            }
+            answer.push(tcp.read_u8().await?);
+        }
+        let status = answer.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+        if status != b"200" {
+            let status = String::from_utf8_lossy(status);
+            return Err(io::Error::other(format!("the proxy answered {status}")));
+        }
+        Ok(tcp)
+    }
+}
+
+fn tls(roots: &[u8]) -> Result<ClientConfig> {
+    let mut store = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    for certificate in CertificateDer::pem_slice_iter(roots) {
+        let bad = |error: Box<dyn std::error::Error + Send + Sync>| {
+            wrong("roots", "has something that is no certificate in PEM").with_source(error)
+        };
+        let certificate = certificate.map_err(|error| bad(Box::new(error)))?;
+        store.add(certificate).map_err(|error| bad(Box::new(error)))?;
+    }
+    // No default for the whole process: the host may have its own.
+    ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map(|builder| builder.with_root_certificates(store).with_no_client_auth())
+        .map_err(|error| Error::internal("model.tls", "TLS cannot be set up").with_source(error))
+}
+
+fn host_and_port(uri: &Uri) -> Result<(String, u16)> {
+    let host = uri
+        .host()
+        .filter(|host| !host.is_empty())
+        .ok_or_else(|| wrong("base_url", "names no host"))?;
+    let usual = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    Ok((host.to_owned(), uri.port_u16().unwrap_or(usual)))
+}
+
+fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
+}
+
+pub(super) fn wrong(option: &'static str, what: &str) -> Error {
+    Error::new(Kind::Config, "model.options", format!("the model provider's {option} {what}"))
+}

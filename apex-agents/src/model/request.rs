@@ -1,0 +1,244 @@
+//! What a model is asked, in one form for every provider.
+
+use apex_core::error::{Error, Kind, Result};
+use bytes::Bytes;
+use serde_json::Value;
+
+/// A request to a model.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ModelRequest {
+    /// The instructions above the conversation.
+    pub system: Option<String>,
+    /// The conversation, oldest first.
+    pub messages: Vec<Message>,
+    /// The tools that the model may call.
+    pub tools: Vec<ToolSpec>,
+    /// Whether it must call one.
+    pub tool_choice: ToolChoice,
+    /// The JSON Schema that the answer must fit.
+    pub output: Option<OutputSchema>,
+    /// How hard a model that reasons should think; others refuse it.
+    pub effort: Option<Effort>,
+    /// The most tokens to answer with, reasoning included.
+    pub max_output_tokens: Option<u32>,
+    /// Between 0 (always the likeliest word) and 2.
+    pub temperature: Option<f64>,
+    /// Whether the provider should keep the request's beginning for the next one.
+    pub cache: Option<CacheHint>,
+}
+
+impl ModelRequest {
+    /// A request with one message of the user's.
+    #[must_use]
+    pub fn user(text: impl Into<String>) -> Self {
+        Self { messages: vec![Message::user(text)], ..Self::default() }
+    }
+}
+
+/// Who says a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The one who asks; results of tools come from here too.
+    User,
+    /// The model.
+    Assistant,
+}
+
+/// A message of a conversation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message {
+    /// Who says it.
+    pub role: Role,
+    /// What it holds, in order.
+    pub parts: Vec<Part>,
+}
+
+impl Message {
+    /// A text of the user's.
+    #[must_use]
+    pub fn user(text: impl Into<String>) -> Self {
+        Self { role: Role::User, parts: vec![Part::Text(text.into())] }
+    }
+
+    /// The results of tools.
+    #[must_use]
+    pub fn results(results: impl IntoIterator<Item = ToolResult>) -> Self {
+        Self { role: Role::User, parts: results.into_iter().map(Part::ToolResult).collect() }
+    }
+}
+
+/// A piece of a message.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Part {
+    /// Text.
+    Text(String),
+    /// A picture, from the user only.
+    Image(Image),
+    /// What the model thought before it answered.
+    Reasoning(Reasoning),
+    /// A call that the model wants made.
+    ToolCall(ToolCall),
+    /// What a call gave.
+    ToolResult(ToolResult),
+}
+
+/// A picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Image {
+    /// By its bytes.
+    Inline {
+        /// Such as `image/png`.
+        media_type: String,
+        /// The file.
+        data: Bytes,
+    },
+    /// By an address that the provider fetches.
+    Url(String),
+}
+
+/// A model's thoughts, as far as the provider shows them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reasoning {
+    /// The visible part; empty where the provider keeps it to itself.
+    pub text: String,
+    /// What the provider wants to see again, unchanged.
+    pub signature: Option<Signature>,
+}
+
+/// A provider's own token for something that it said. Only that provider is shown it again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signature {
+    /// The wire format that it belongs to.
+    pub format: &'static str,
+    /// The token.
+    pub value: String,
+}
+
+#[cfg(any(feature = "anthropic", feature = "gemini", feature = "openai"))]
+impl Signature {
+    /// The token, if it belongs to this format.
+    pub(crate) fn of<'a>(signature: Option<&'a Self>, format: &str) -> Option<&'a str> {
+        signature
+            .filter(|signature| signature.format == format)
+            .map(|signature| signature.value.as_str())
+    }
+}
+
+/// A call that a model wants made.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ToolCall {
+    /// By which its result is known again.
+    pub id: String,
+    /// The tool.
+    pub name: String,
+    /// The arguments as the model wrote them: meant to be a JSON object, not always one.
+    pub arguments: String,
+    /// What the provider wants to see again with the call.
+    pub signature: Option<Signature>,
+}
+
+impl ToolCall {
+    /// The arguments as JSON; no text at all is an empty object.
+    ///
+    /// # Errors
+    /// `bad_arguments` when the model wrote something else.
+    pub fn arguments(&self) -> Result<Value> {
+        if self.arguments.trim().is_empty() {
+            return Ok(Value::Object(serde_json::Map::new()));
+        }
+        serde_json::from_str(&self.arguments).map_err(|error| {
+            Error::new(Kind::BadArguments, "model.arguments", "the model's arguments are not JSON")
+                .with("tool", &self.name)
+                .with_source(error)
+        })
+    }
+}
+
+/// What a call gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolResult {
+    /// The call's id.
+    pub call: String,
+    /// The call's tool.
+    pub name: String,
+    /// The result, as the model reads it.
+    pub content: String,
+    /// Whether the call failed.
+    pub failed: bool,
+}
+
+/// A tool as a model sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolSpec {
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    pub description: String,
+    /// The JSON Schema of its arguments.
+    pub arguments: Value,
+}
+
+/// Whether a model must call a tool.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ToolChoice {
+    /// As it likes.
+    #[default]
+    Auto,
+    /// It must not.
+    None,
+    /// It must call one.
+    Required,
+    /// It must call this one.
+    Named(String),
+}
+
+/// The form of an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OutputSchema {
+    /// A name for it, of `a-z`, `0-9`, `_` and `-`.
+    pub name: String,
+    /// The JSON Schema; OpenAI and Anthropic want each property required and no further ones allowed.
+    pub schema: Value,
+}
+
+/// How hard a model should think.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effort {
+    /// A little.
+    Low,
+    /// As usual.
+    Medium,
+    /// Long.
+    High,
+}
+
+impl Effort {
+    #[cfg(any(feature = "openai", feature = "gemini"))]
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
+
+    /// The tokens for thinking, where a provider wants a number.
+    #[cfg(any(feature = "anthropic", feature = "gemini"))]
+    pub(crate) const fn budget(self) -> u32 {
+        match self {
+            Self::Low => 1_024,
+            Self::Medium => 8_192,
+            Self::High => 24_576,
+        }
+    }
+}
+
+/// How a provider's prompt cache is used. OpenAI and Gemini cache by themselves; Anthropic caches what is marked, and
+/// bills the writing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CacheHint {
+    /// What requests with the same beginning have in common (OpenAI routes them to the same cache by it).
+    pub key: Option<String>,
+    /// Whether to keep it for an hour rather than five minutes (Anthropic).
+    pub long: bool,
+}
