@@ -104,7 +104,7 @@ pub(super) fn rows(id: &str, title: &str, description: &str, bars: &[Bar]) -> St
             r#"<text class="name" x="{:.1}" y="{:.1}" text-anchor="end">{}</text><rect class="{}" x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{:.1}" rx="2"/><text class="tick" x="{:.1}" y="{:.1}">{}</text>"#,
             LABEL - 10.0,
             y + 17.0,
-            html(&clipped(&bar.label, 34)),
+            html(&clipped(&bar.label, 30)),
             bar.class,
             ROW - 8.0,
             x + width + 8.0,
