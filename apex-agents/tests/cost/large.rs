@@ -130,7 +130,7 @@ fn ten_million_rows_of_nothing_but_new_names_stay_under_200_mib() {
 #[test]
 fn two_gigabytes_are_read() {
     if full() {
-        let report = run(5_000_000, false, 350);
+        let report = run(5_000_000, false, 420);
         assert!(report.sources[0].bytes > 2 << 30, "{}", report.sources[0].bytes);
     }
 }

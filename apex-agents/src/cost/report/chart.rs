@@ -49,7 +49,7 @@ pub(super) fn columns(id: &str, title: &str, description: &str, bars: &[Bar]) ->
         );
     }
     let step = (WIDTH - LEFT) / count(bars.len().max(1));
-    let every = bars.len().div_ceil(8).max(1);
+    let every = bars.len().div_ceil(6).max(1);
     for (number, bar) in bars.iter().enumerate() {
         let height = (BASE - TOP) * part(bar.amount, most);
         let x = LEFT + step * count(number);
@@ -94,7 +94,7 @@ pub(super) fn rows(id: &str, title: &str, description: &str, bars: &[Bar]) -> St
             r#"<text class="name" x="{:.1}" y="{:.1}" text-anchor="end">{}</text><rect class="{}" x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{:.1}" rx="2"/><text class="tick" x="{:.1}" y="{:.1}">{}</text>"#,
             LABEL - 10.0,
             y + 17.0,
-            html(&clipped(&bar.label, 34)),
+            html(&clipped(&bar.label, 32)),
             bar.class,
             ROW - 8.0,
             x + width + 8.0,

@@ -238,7 +238,7 @@ impl Report {
 
     /// The days as bars; months where there are too many to tell them apart.
     fn time_bars(&self) -> (&'static str, Vec<Bar>) {
-        const MOST_DAYS: usize = 62;
+        const MOST_DAYS: usize = 366;
         let dated = || self.by_day.iter().filter(|row| row.day != NO_DAY);
         let (unit, length) = if dated().count() > MOST_DAYS { ("month", 7) } else { ("day", 10) };
         let mut bars: Vec<Bar> = Vec::new();
