@@ -4,6 +4,7 @@
 use crate::support::{assert_success, assert_whole_run, events, golden_path};
 use netra_apex::core::auth::User;
 use netra_apex::core::clock::{Clock, SystemClock};
+use netra_apex::core::config::Environment;
 use netra_apex::core::id::UserId;
 use netra_apex::core::principal::{Principal, Scopes};
 use netra_apex::core::store::sqlite::{self, SqliteOptions};
@@ -76,7 +77,9 @@ fn logs(database: &Path) -> BTreeMap<String, Vec<Value>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let stores = sqlite::open(&SqliteOptions::new(database), Arc::clone(&clock)).unwrap();
+        let options =
+            SqliteOptions { environment: Environment::Development, ..SqliteOptions::new(database) };
+        let stores = sqlite::open(&options, Arc::clone(&clock)).unwrap();
         let account = User {
             user: UserId::new(&*clock),
             subject: "dev:golden-path".to_owned(),
