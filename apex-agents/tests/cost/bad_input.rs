@@ -43,6 +43,15 @@ fn quoted_newlines_are_part_of_their_cell_and_lines_are_still_right() {
 }
 
 #[test]
+fn a_row_that_sums_up_requests_is_no_request() {
+    let csv =
+        "model,input_tokens,output_tokens,num_model_requests\ngpt-4o,10,5,1\ngpt-4o,900,50,12\n";
+    let source = read(csv);
+    assert_eq!((source.imported, source.rejected[0].line), (1, 3));
+    assert!(source.rejected[0].reason.contains("sums up 12 requests"), "{:?}", source.rejected);
+}
+
+#[test]
 fn nonsense_in_a_row_is_refused_with_its_line() {
     let base = row(1);
     let cases = [

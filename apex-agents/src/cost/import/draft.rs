@@ -138,6 +138,11 @@ impl Draft {
         let raw = |field| self.raw(field, &base);
         let name = |field| self.name_of(field, &base);
         let number = |field| tokens(field, raw(field));
+        if let Some(requests) = number(Field::Requests)?.filter(|requests| *requests > 1) {
+            return Err(format!(
+                "sums up {requests} requests; export each request as a row of its own"
+            ));
+        }
         let (input, output) = (number(Field::Input)?, number(Field::Output)?);
         let status = status(raw(Field::Status), raw(Field::Fault));
         if input.is_none() && output.is_none() && status != UsageStatus::Error {

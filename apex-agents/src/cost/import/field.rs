@@ -26,10 +26,11 @@ pub(super) enum Field {
     Reasoning,
     Cost,
     Content,
+    Requests,
 }
 
 /// How many fields there are.
-pub(super) const FIELDS: usize = 17;
+pub(super) const FIELDS: usize = 18;
 
 /// How a name's figure relates to the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +73,7 @@ impl Field {
         Self::Reasoning,
         Self::Cost,
         Self::Content,
+        Self::Requests,
     ];
 
     /// Its name in our own format.
@@ -225,6 +227,7 @@ fn names(field: Field) -> &'static [(&'static str, Style)] {
             ("outcome", W),
         ],
         Field::Fault => &[("error", W), ("error_code", W), ("error_type", W), ("exception", W)],
+        Field::Requests => &[("requests", W), ("num_model_requests", W), ("request_count", W)],
         Field::Batch => &[("batch", W), ("is_batch", W)],
         Field::Tier => &[
             ("service_tier", W),

@@ -146,6 +146,7 @@ fn need(field: Field) -> Option<(&'static str, bool)> {
         | Field::Batch
         | Field::Tier
         | Field::CacheWrite
-        | Field::Reasoning => return None,
+        | Field::Reasoning
+        | Field::Requests => return None,
     })
 }
