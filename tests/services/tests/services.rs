@@ -1,4 +1,5 @@
 //! The servers and the proxy do what they say.
+#![allow(clippy::unwrap_used)]
 
 use apex_test_services::{Kind, Options, Proxy, Replies, Server};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
