@@ -18,6 +18,7 @@ mod file;
 mod inbox;
 mod isolation;
 mod lease;
+pub mod loss;
 mod model;
 mod random;
 mod run_log;
