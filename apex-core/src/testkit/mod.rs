@@ -23,6 +23,8 @@ mod model;
 mod random;
 mod run_log;
 mod session;
+#[cfg(feature = "postgres")]
+pub mod sessions;
 mod subscription;
 mod thread;
 mod ticket;

@@ -43,7 +43,8 @@ fn nothing_is_lost_and_nothing_done_twice_when_the_process_is_killed_or_the_disk
         let mut statement = connection
             .prepare_cached("SELECT k, count(*) FROM w WHERE k LIKE ?1 || ' %' GROUP BY k")
             .unwrap();
-        let rows = statement.query_map([cycle.to_string()], |row| Ok((row.get(0)?, row.get::<_, u32>(1)?.into())));
+        let rows = statement
+            .query_map([cycle.to_string()], |row| Ok((row.get(0)?, row.get::<_, u32>(1)?.into())));
         let there: HashMap<String, u64> = rows.unwrap().map(std::result::Result::unwrap).collect();
         let kept =
             writes.check(&there).unwrap_or_else(|broken| panic!("cycle {cycle}: {broken:?}"));

@@ -10,7 +10,8 @@ mod blob;
 mod database;
 mod error;
 mod file;
-#[cfg(all(test, feature = "testkit"))]
+#[cfg(test)]
+#[cfg(feature = "testkit")]
 mod loss;
 mod mark;
 mod migration;
