@@ -6,7 +6,7 @@
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(
-    not(feature = "websocket"),
+    not(any(feature = "sse", feature = "websocket")),
     allow(dead_code, reason = "connections need a kind of socket to be made over")
 )]
 
@@ -15,7 +15,7 @@ mod call;
 pub mod client;
 mod config;
 pub mod connection;
-#[cfg(feature = "websocket")]
+#[cfg(any(feature = "sse", feature = "websocket"))]
 mod driver;
 mod gateway;
 mod handshake;
@@ -23,6 +23,8 @@ mod hub;
 pub mod protocol;
 mod server;
 mod service;
+#[cfg(feature = "sse")]
+mod sse;
 #[cfg(feature = "websocket")]
 mod websocket;
 
