@@ -6,7 +6,7 @@
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(
-    not(any(feature = "sse", feature = "websocket")),
+    not(feature = "websocket"),
     allow(dead_code, reason = "connections need a kind of socket to be made over")
 )]
 
