@@ -4,6 +4,7 @@ use crate::auth::{SessionStore, TicketStore, UserStore};
 use crate::error::{Error, Kind};
 use crate::file::{ArtifactStore, FileStore};
 use crate::id::{NodeId, RunId};
+use crate::limit::LimitStore;
 use crate::run::{RunLog, Wakeup};
 use crate::thread::ThreadStore;
 use crate::usage::UsageStore;
@@ -34,6 +35,8 @@ pub struct Stores {
     pub sessions: Arc<dyn SessionStore>,
     /// Accounts.
     pub users: Arc<dyn UserStore>,
+    /// Limits that hold over all nodes.
+    pub limits: Arc<dyn LimitStore>,
     /// What runs asked of models.
     pub usage: Arc<dyn UsageStore>,
 }

@@ -18,6 +18,7 @@ mod file;
 mod inbox;
 mod isolation;
 mod lease;
+mod limit;
 mod model;
 mod random;
 mod run_log;
@@ -96,6 +97,7 @@ pub fn suite() -> Vec<Case> {
         ticket::cases(),
         session::cases(),
         user::cases(),
+        limit::cases(),
         usage::cases(),
     ]
     .concat()

@@ -3,6 +3,7 @@
 
 mod artifact;
 mod file;
+mod limit;
 mod run_log;
 mod session;
 mod thread;
@@ -44,6 +45,7 @@ pub fn open(options: MemoryOptions, clock: Arc<dyn Clock>) -> Stores {
         tickets: Arc::new(ticket::MemoryTicketStore::default()),
         sessions: Arc::new(session::MemorySessionStore::default()),
         users: Arc::new(user::MemoryUserStore::default()),
+        limits: Arc::new(limit::MemoryLimitStore::new(Arc::clone(&clock))),
         usage: Arc::new(usage::MemoryUsageStore::default()),
     }
 }
