@@ -6,6 +6,7 @@
 //! died are taken over at once.
 
 mod artifact;
+mod audit;
 mod blob;
 mod database;
 mod error;
@@ -119,6 +120,7 @@ pub fn open(options: &SqliteOptions, clock: Arc<dyn Clock>) -> Result<Stores> {
         artifacts: Arc::new(artifact::SqliteArtifactStore::new(Arc::clone(&database), blobs)),
         tickets: Arc::new(ticket::SqliteTicketStore::new(Arc::clone(&database))),
         sessions: Arc::new(session::SqliteSessionStore::new(Arc::clone(&database))),
-        users: Arc::new(user::SqliteUserStore::new(database)),
+        users: Arc::new(user::SqliteUserStore::new(Arc::clone(&database))),
+        audit: Arc::new(audit::SqliteAuditStore::new(database)),
     })
 }
