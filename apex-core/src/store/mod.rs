@@ -6,6 +6,7 @@ use crate::file::{ArtifactStore, FileStore};
 use crate::id::{NodeId, RunId};
 use crate::run::{RunLog, Wakeup};
 use crate::thread::ThreadStore;
+use crate::usage::UsageStore;
 use std::sync::Arc;
 
 pub mod memory;
@@ -35,6 +36,8 @@ pub struct Stores {
     pub users: Arc<dyn UserStore>,
     /// What happened at the door.
     pub audit: Arc<dyn AuditStore>,
+    /// What runs asked of models.
+    pub usage: Arc<dyn UsageStore>,
 }
 
 /// The most items that one answer holds, whatever was asked for.

@@ -26,6 +26,7 @@ mod session;
 mod subscription;
 mod thread;
 mod ticket;
+mod usage;
 mod user;
 mod walk;
 
@@ -97,6 +98,7 @@ pub fn suite() -> Vec<Case> {
         session::cases(),
         user::cases(),
         audit::cases(),
+        usage::cases(),
     ]
     .concat()
 }

@@ -8,6 +8,7 @@ mod run_log;
 mod session;
 mod thread;
 mod ticket;
+mod usage;
 mod user;
 
 use super::Stores;
@@ -45,5 +46,6 @@ pub fn open(options: MemoryOptions, clock: Arc<dyn Clock>) -> Stores {
         tickets: Arc::new(ticket::MemoryTicketStore::default()),
         users: Arc::new(user::MemoryUserStore::default()),
         audit: Arc::new(audit::MemoryAuditStore::default()),
+        usage: Arc::new(usage::MemoryUsageStore::default()),
     }
 }

@@ -21,6 +21,7 @@ mod run_row;
 mod session;
 mod thread;
 mod ticket;
+mod usage;
 mod user;
 mod writer;
 
@@ -121,6 +122,7 @@ pub fn open(options: &SqliteOptions, clock: Arc<dyn Clock>) -> Result<Stores> {
         tickets: Arc::new(ticket::SqliteTicketStore::new(Arc::clone(&database))),
         sessions: Arc::new(session::SqliteSessionStore::new(Arc::clone(&database))),
         users: Arc::new(user::SqliteUserStore::new(Arc::clone(&database))),
-        audit: Arc::new(audit::SqliteAuditStore::new(database)),
+        audit: Arc::new(audit::SqliteAuditStore::new(Arc::clone(&database))),
+        usage: Arc::new(usage::SqliteUsageStore::new(database)),
     })
 }
