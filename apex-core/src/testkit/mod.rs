@@ -12,6 +12,7 @@
 )]
 
 mod artifact;
+mod audit;
 mod bench;
 mod clock;
 mod file;
@@ -97,6 +98,7 @@ pub fn suite() -> Vec<Case> {
         ticket::cases(),
         session::cases(),
         user::cases(),
+        audit::cases(),
         limit::cases(),
         usage::cases(),
     ]
