@@ -115,8 +115,8 @@ fn text(content: &Value) -> Result<String> {
     match content {
         Value::String(text) => Ok(text.clone()),
         Value::Array(parts) => {
-            let parts = parts.iter().map(|part| match (part["type"].as_str(), &part["text"]) {
-                (Some("text"), Value::String(text)) => Ok(text.as_str()),
+            let parts = parts.iter().map(|part| match (part.get("type"), part.get("text")) {
+                (Some(kind), Some(Value::String(text))) if kind == "text" => Ok(text.as_str()),
                 _ => Err(wrong(
                     "a message has parts of text only; upload files by `POST /files`, and name them in \
                      `forwardedProps.attachments`",
@@ -141,7 +141,7 @@ impl ResumeEntry {
     fn decided(&self) -> Result<Decided> {
         let interrupt = Interrupt::parse(&self.interrupt_id)
             .ok_or_else(|| wrong("an `interruptId` is not one that this service gave out"))?;
-        let said = self.payload.as_ref().map(|payload| &payload["decision"]);
+        let said = self.payload.as_ref().and_then(|payload| payload.get("decision"));
         let decision = match (self.status, said.and_then(Value::as_str)) {
             (ResumeStatus::Cancelled, _) | (_, Some("deny")) => Decision::Deny,
             (ResumeStatus::Resolved, Some("approve")) => Decision::Approve,

@@ -153,13 +153,13 @@ impl Translation {
             }
             Event::RunCompleted { elapsed_ms, usage, degraded, result } => {
                 let mut events = answer(told, &result);
-                let mut finished = self.finished(json!({"type": "success"}));
-                finished["result"] = json!(result);
-                finished["usage"] = tokens(&usage);
-                finished["metadata"] = json!({
+                let metadata = json!({
                     "elapsed_ms": elapsed_ms, "cost_usd": usage.cost_usd, "degraded": degraded,
                 });
-                events.push(finished);
+                let finished = self.finished(json!({"type": "success"}));
+                let finished = with(finished, "result", json!(result));
+                let finished = with(finished, "usage", tokens(&usage));
+                events.push(with(finished, "metadata", metadata));
                 events
             }
             Event::RunFailed { usage, error, .. } => {
@@ -171,9 +171,8 @@ impl Translation {
                 })]
             }
             Event::RunCancelled { usage, .. } => {
-                let mut finished = self.finished(json!({"type": "cancelled"}));
-                finished["usage"] = tokens(&usage);
-                vec![finished]
+                let finished = self.finished(json!({"type": "cancelled"}));
+                vec![with(finished, "usage", tokens(&usage))]
             }
             Event::Progress { step, done, total, unit } => vec![json!({
                 "type": "ACTIVITY_SNAPSHOT", "messageId": format!("{}:progress", told.subagent(step)),
@@ -181,7 +180,7 @@ impl Translation {
                 "subagentRunId": told.subagent(step),
             })],
             other => {
-                vec![custom(name, serde_json::to_value(&other).unwrap_or_default()["data"].take())]
+                vec![custom(name, data_of(&other))]
             }
         };
         told.at(events)
@@ -246,11 +245,9 @@ impl Told {
         format!("{}:{}", self.run, self.seq)
     }
 
-    fn at(&self, mut events: Vec<Value>) -> Vec<Value> {
-        for event in &mut events {
-            event["timestamp"] = self.at.as_millis().into();
-        }
-        events
+    fn at(&self, events: Vec<Value>) -> Vec<Value> {
+        let at = self.at.as_millis();
+        events.into_iter().map(|event| with(event, "timestamp", at.into())).collect()
     }
 }
 
@@ -260,10 +257,11 @@ fn step_name(step: StepId, agent: &str) -> String {
 
 fn begins(told: &Told, step: StepId, agent: &str, purpose: Option<&str>) -> [Value; 2] {
     let by = told.subagent(step);
-    let mut started = json!({"type": "SUBAGENT_STARTED", "subagentRunId": by, "name": agent});
-    if let Some(purpose) = purpose {
-        started["description"] = purpose.into();
-    }
+    let started = json!({"type": "SUBAGENT_STARTED", "subagentRunId": by, "name": agent});
+    let started = match purpose {
+        Some(purpose) => with(started, "description", purpose.into()),
+        None => started,
+    };
     [
         started,
         json!({"type": "STEP_STARTED", "stepName": step_name(step, agent), "subagentRunId": by}),
@@ -286,7 +284,7 @@ fn ends(
             "outcome": {"type": "success"}, "metadata": {"outcome": outcome},
         }),
         AgentOutcome::Error | AgentOutcome::Cancelled | AgentOutcome::Interrupted => {
-            let said = output["message"].as_str();
+            let said = output.get("message").and_then(Value::as_str);
             let message = said.map_or_else(|| format!("{agent} did not finish"), str::to_owned);
             json!({"type": "SUBAGENT_ERROR", "subagentRunId": by, "message": message, "code": outcome})
         }
@@ -297,10 +295,8 @@ fn ends(
 fn thought(told: &Told, step: StepId, note: &str) -> Vec<Value> {
     let (id, by) = (told.message(), told.subagent(step));
     let event = |kind: &str| json!({"type": kind, "messageId": id, "subagentRunId": by});
-    let mut start = event("REASONING_MESSAGE_START");
-    start["role"] = "reasoning".into();
-    let mut content = event("REASONING_MESSAGE_CONTENT");
-    content["delta"] = note.into();
+    let start = with(event("REASONING_MESSAGE_START"), "role", "reasoning".into());
+    let content = with(event("REASONING_MESSAGE_CONTENT"), "delta", note.into());
     vec![
         event("REASONING_START"),
         start,
@@ -320,12 +316,25 @@ fn answer(told: &Told, result: &RunResult) -> Vec<Value> {
     ]
 }
 
+/// The fields of an event that AG-UI has no name for.
+fn data_of(event: &Event) -> Value {
+    let mut event = serde_json::to_value(event).unwrap_or_default();
+    event.get_mut("data").map(Value::take).unwrap_or_default()
+}
+
 fn tokens(usage: &Usage) -> Value {
     json!([{
         "inputTokens": usage.input_tokens, "outputTokens": usage.output_tokens,
         "totalTokens": usage.input_tokens + usage.output_tokens,
         "reasoningTokens": usage.reasoning_tokens, "cachedInputTokens": usage.cached_tokens,
     }])
+}
+
+fn with(mut event: Value, name: &str, value: Value) -> Value {
+    if let Some(fields) = event.as_object_mut() {
+        fields.insert(name.to_owned(), value);
+    }
+    event
 }
 
 fn custom(name: &str, value: Value) -> Value {
