@@ -88,6 +88,8 @@ ids! {
     Epoch,
     /// One batch of appended events; makes appending it again harmless.
     BatchId,
+    /// One attempt to have a model answer; makes recording it again harmless.
+    AttemptId,
 }
 
 macro_rules! counters {

@@ -6,6 +6,7 @@ use crate::file::{ArtifactStore, FileStore};
 use crate::id::{NodeId, RunId};
 use crate::run::{RunLog, Wakeup};
 use crate::thread::ThreadStore;
+use crate::usage::UsageStore;
 use std::sync::Arc;
 
 pub mod memory;
@@ -33,6 +34,8 @@ pub struct Stores {
     pub sessions: Arc<dyn SessionStore>,
     /// Accounts.
     pub users: Arc<dyn UserStore>,
+    /// What runs asked of models.
+    pub usage: Arc<dyn UsageStore>,
 }
 
 /// The most items that one answer holds, whatever was asked for.

@@ -25,6 +25,7 @@ mod session;
 mod subscription;
 mod thread;
 mod ticket;
+mod usage;
 mod user;
 mod walk;
 
@@ -95,6 +96,7 @@ pub fn suite() -> Vec<Case> {
         ticket::cases(),
         session::cases(),
         user::cases(),
+        usage::cases(),
     ]
     .concat()
 }

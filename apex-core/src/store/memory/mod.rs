@@ -7,6 +7,7 @@ mod run_log;
 mod session;
 mod thread;
 mod ticket;
+mod usage;
 mod user;
 
 use super::Stores;
@@ -43,5 +44,6 @@ pub fn open(options: MemoryOptions, clock: Arc<dyn Clock>) -> Stores {
         tickets: Arc::new(ticket::MemoryTicketStore::default()),
         sessions: Arc::new(session::MemorySessionStore::default()),
         users: Arc::new(user::MemoryUserStore::default()),
+        usage: Arc::new(usage::MemoryUsageStore::default()),
     }
 }

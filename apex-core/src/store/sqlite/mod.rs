@@ -20,6 +20,7 @@ mod run_row;
 mod session;
 mod thread;
 mod ticket;
+mod usage;
 mod user;
 mod writer;
 
@@ -119,6 +120,7 @@ pub fn open(options: &SqliteOptions, clock: Arc<dyn Clock>) -> Result<Stores> {
         artifacts: Arc::new(artifact::SqliteArtifactStore::new(Arc::clone(&database), blobs)),
         tickets: Arc::new(ticket::SqliteTicketStore::new(Arc::clone(&database))),
         sessions: Arc::new(session::SqliteSessionStore::new(Arc::clone(&database))),
-        users: Arc::new(user::SqliteUserStore::new(database)),
+        users: Arc::new(user::SqliteUserStore::new(Arc::clone(&database))),
+        usage: Arc::new(usage::SqliteUsageStore::new(database)),
     })
 }

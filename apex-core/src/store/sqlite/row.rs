@@ -3,6 +3,7 @@ use rusqlite::Row;
 use rusqlite::types::{FromSql, Type};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::str::FromStr;
 
 /// Reads the columns of a row in the order of its statement.
 pub(super) struct Columns<'a, 'statement> {
@@ -50,6 +51,17 @@ impl<'a, 'statement> Columns<'a, 'statement> {
         let column = self.next;
         self.value::<Option<String>>()?
             .map(|text| serde_json::from_str(&text).map_err(|error| damaged(column, error)))
+            .transpose()
+    }
+
+    /// A value kept as its text.
+    pub(super) fn optional_parsed<T: FromStr>(&mut self) -> rusqlite::Result<Option<T>>
+    where
+        T::Err: std::error::Error + Send + Sync + 'static,
+    {
+        let column = self.next;
+        self.value::<Option<String>>()?
+            .map(|text| text.parse().map_err(|error: T::Err| damaged(column, error)))
             .transpose()
     }
 
