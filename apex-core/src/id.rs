@@ -82,6 +82,8 @@ ids! {
     NodeId,
     /// Ties logs, spans, events and the client's error together.
     CorrelationId,
+    /// An entry in the record of what happened at the door.
+    AuditId,
     /// A decision that a run waits for.
     ApprovalId,
     /// One life of a log: a log that lost a part goes on under a new epoch.

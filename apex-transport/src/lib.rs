@@ -15,7 +15,7 @@ mod call;
 pub mod client;
 mod config;
 pub mod connection;
-#[cfg(feature = "websocket")]
+#[cfg(any(feature = "sse", feature = "websocket"))]
 mod driver;
 mod gateway;
 mod handshake;
@@ -23,6 +23,8 @@ mod hub;
 pub mod protocol;
 mod server;
 mod service;
+#[cfg(feature = "sse")]
+mod sse;
 #[cfg(feature = "websocket")]
 mod websocket;
 

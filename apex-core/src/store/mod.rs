@@ -1,6 +1,6 @@
 //! The stores, each behind its own seam, so that tickets can sit in one place and threads in another.
 
-use crate::auth::{SessionStore, TicketStore, UserStore};
+use crate::auth::{AuditStore, SessionStore, TicketStore, UserStore};
 use crate::error::{Error, Kind};
 use crate::file::{ArtifactStore, FileStore};
 use crate::id::{NodeId, RunId};
@@ -34,6 +34,8 @@ pub struct Stores {
     pub sessions: Arc<dyn SessionStore>,
     /// Accounts.
     pub users: Arc<dyn UserStore>,
+    /// What happened at the door.
+    pub audit: Arc<dyn AuditStore>,
     /// What runs asked of models.
     pub usage: Arc<dyn UsageStore>,
 }

@@ -12,6 +12,7 @@
 )]
 
 mod artifact;
+mod audit;
 mod bench;
 mod clock;
 mod file;
@@ -96,6 +97,7 @@ pub fn suite() -> Vec<Case> {
         ticket::cases(),
         session::cases(),
         user::cases(),
+        audit::cases(),
         usage::cases(),
     ]
     .concat()

@@ -12,6 +12,8 @@ mod health;
 mod login;
 mod reply;
 mod results;
+#[cfg(feature = "sse")]
+mod stream;
 #[cfg(feature = "websocket")]
 mod upgrade;
 
@@ -167,6 +169,8 @@ async fn route(
         (&Method::GET, ["inbox"]) => conversation::inbox(&call).await,
 
         (&Method::GET, ["runs", id]) => conversation::run(&call, id).await,
+        #[cfg(feature = "sse")]
+        (&Method::GET, ["runs", id, "events"]) => stream::events(&call, id).await,
         (&Method::POST, ["runs", id, "cancel"]) => conversation::cancel(&call, id).await,
         (&Method::POST, ["runs", id, "approvals", approval]) => {
             conversation::decide(&call, body, id, approval).await

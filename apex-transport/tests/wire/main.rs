@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod bad_input;
+mod events;
 mod frames;
 mod mounted;
 mod resume;

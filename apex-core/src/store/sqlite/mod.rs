@@ -6,6 +6,7 @@
 //! died are taken over at once.
 
 mod artifact;
+mod audit;
 mod blob;
 mod database;
 mod error;
@@ -121,6 +122,7 @@ pub fn open(options: &SqliteOptions, clock: Arc<dyn Clock>) -> Result<Stores> {
         tickets: Arc::new(ticket::SqliteTicketStore::new(Arc::clone(&database))),
         sessions: Arc::new(session::SqliteSessionStore::new(Arc::clone(&database))),
         users: Arc::new(user::SqliteUserStore::new(Arc::clone(&database))),
+        audit: Arc::new(audit::SqliteAuditStore::new(Arc::clone(&database))),
         usage: Arc::new(usage::SqliteUsageStore::new(database)),
     })
 }
