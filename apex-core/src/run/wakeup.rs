@@ -57,6 +57,14 @@ impl LocalWakeup {
     pub fn topics(&self) -> usize {
         self.topics.lock().len()
     }
+
+    /// Wakes everyone, because something may have been missed.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn wake_all(&self) {
+        for sender in self.topics.lock().values() {
+            sender.send_modify(|n| *n = n.wrapping_add(1));
+        }
+    }
 }
 
 impl Wakeup for LocalWakeup {

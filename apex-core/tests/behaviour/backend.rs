@@ -1,16 +1,20 @@
 use apex_core::clock::Clock;
+use apex_core::config::DatabaseUrl;
+use apex_core::database::DatabaseConfig;
 use apex_core::error::Result;
+use apex_core::store::postgres::{PostgresOptions, Schema, Time};
 use apex_core::store::sqlite::{SqliteOptions, Synchronous};
-use apex_core::store::{Stores, memory, sqlite};
+use apex_core::store::{Stores, memory, postgres, sqlite};
 use apex_core::testkit::{Backend, Limits};
 use async_trait::async_trait;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
 /// A runtime as a host would have it.
 pub(crate) fn runtime() -> Runtime {
-    Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap()
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
 #[derive(Debug)]
@@ -51,5 +55,55 @@ impl Backend for Sqlite {
         };
         self.folders.lock().unwrap().push(folder);
         sqlite::open(&options, clock)
+    }
+}
+
+/// Each time in a schema of its own.
+#[derive(Debug)]
+pub(crate) struct Postgres {
+    name: &'static str,
+    url: DatabaseUrl,
+}
+
+impl Postgres {
+    /// The shared server of that name, if there is one.
+    pub(crate) fn shared(name: &'static str) -> Option<Self> {
+        let url = apex_test_services::shared(name)?.parse().unwrap();
+        Some(Self { name, url })
+    }
+
+    /// Options for a new schema.
+    pub(crate) fn options(&self) -> PostgresOptions {
+        PostgresOptions {
+            schema: Schema::new(&format!("test_{}", uuid::Uuid::now_v7().simple())).unwrap(),
+            database: DatabaseConfig {
+                connections: 4,
+                // The suite asks in one user's name what many users would ask.
+                per_user: Some(4),
+                waiting_per_user: 200,
+                waiting: Some(2_000),
+                // Many suites run on one machine.
+                acquire: Duration::from_secs(20),
+                ..DatabaseConfig::default()
+            },
+            ..PostgresOptions::new(self.url.clone())
+        }
+    }
+}
+
+#[async_trait]
+impl Backend for Postgres {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    async fn open(&self, limits: Limits, clock: Arc<dyn Clock>) -> Result<Stores> {
+        let options = PostgresOptions {
+            time: Time::Host,
+            runs: limits.runs,
+            files: limits.files,
+            ..self.options()
+        };
+        postgres::open(&options, clock).await
     }
 }

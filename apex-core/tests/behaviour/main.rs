@@ -22,8 +22,13 @@ fn main() {
     if let Some(path) = std::env::var_os(crash::CHILD) {
         crash::child(path.as_ref());
     }
-    let backends: [Arc<dyn Backend>; 2] =
-        [Arc::new(backend::Memory), Arc::new(backend::Sqlite::default())];
+    let mut backends: Vec<Arc<dyn Backend>> =
+        vec![Arc::new(backend::Memory), Arc::new(backend::Sqlite::default())];
+    for name in ["postgres", "postgres18"] {
+        if let Some(server) = backend::Postgres::shared(name) {
+            backends.push(Arc::new(server));
+        }
+    }
     let mut trials: Vec<Trial> = backends.iter().flat_map(trials_of).collect();
     trials.extend(database::trials());
     trials.extend(crash::trials());
