@@ -114,13 +114,18 @@ async fn sessions_are_their_users_own(backend: Arc<dyn Backend>) {
         session: SessionId::new(&*bench.clock),
         user: ada.user(),
         scopes: Scopes::USER,
+        method: "dev".into(),
         hash: TokenHash::of("t"),
-        created_at: now,
         expires_at: now.plus(Duration::from_secs(60)),
+        refresh: None,
+        created_at: now,
+        renewed_at: now,
+        lapses_at: now.plus(Duration::from_secs(60)),
+        ends_at: now.plus(Duration::from_secs(60)),
     };
     let sessions = &bench.stores.sessions;
     sessions.create(session.clone()).await.unwrap();
-    hidden(sessions.end(&eve, session.session).await);
+    hidden(sessions.end(&eve, session.session, now).await);
     assert!(sessions.list(&eve).await.unwrap().is_empty());
     assert_eq!(sessions.find(&session.hash).await.unwrap(), Some(session));
 }

@@ -12,12 +12,14 @@
 )]
 
 mod artifact;
+mod audit;
 mod bench;
 mod clock;
 mod file;
 mod inbox;
 mod isolation;
 mod lease;
+mod limit;
 mod model;
 mod random;
 mod run_log;
@@ -96,6 +98,8 @@ pub fn suite() -> Vec<Case> {
         ticket::cases(),
         session::cases(),
         user::cases(),
+        audit::cases(),
+        limit::cases(),
         usage::cases(),
     ]
     .concat()

@@ -12,6 +12,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_stores.sql"),
     include_str!("migrations/0002_environment.sql"),
     include_str!("migrations/0003_usage.sql"),
+    include_str!("migrations/0004_auth.sql"),
+    include_str!("migrations/0005_limit.sql"),
 ];
 
 /// Brings the file to this version's schema.

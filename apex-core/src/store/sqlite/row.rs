@@ -22,12 +22,16 @@ impl<'a, 'statement> Columns<'a, 'statement> {
         value
     }
 
-    pub(super) fn id<T>(&mut self, id: fn([u8; 16]) -> T) -> rusqlite::Result<T> {
+    /// An id or a digest, kept as its bytes.
+    pub(super) fn id<T, const N: usize>(&mut self, id: fn([u8; N]) -> T) -> rusqlite::Result<T> {
         self.value().map(id)
     }
 
-    pub(super) fn optional_id<T>(&mut self, id: fn([u8; 16]) -> T) -> rusqlite::Result<Option<T>> {
-        Ok(self.value::<Option<[u8; 16]>>()?.map(id))
+    pub(super) fn optional_id<T, const N: usize>(
+        &mut self,
+        id: fn([u8; N]) -> T,
+    ) -> rusqlite::Result<Option<T>> {
+        Ok(self.value::<Option<[u8; N]>>()?.map(id))
     }
 
     pub(super) fn count(&mut self) -> rusqlite::Result<u64> {
