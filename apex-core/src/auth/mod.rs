@@ -4,6 +4,8 @@
 //! nobody in.
 
 mod audit;
+#[cfg(feature = "jwt")]
+pub mod jwt;
 mod service;
 mod session;
 mod ticket;
