@@ -78,6 +78,8 @@ ids! {
     SessionId,
     /// One client connection.
     ConnectionId,
+    /// Who holds a place under a limit: one connection, say.
+    HolderId,
     /// One process that runs Apex; made anew at every start.
     NodeId,
     /// Ties logs, spans, events and the client's error together.

@@ -4,6 +4,7 @@ use crate::auth::{AuditStore, SessionStore, TicketStore, UserStore};
 use crate::error::{Error, Kind};
 use crate::file::{ArtifactStore, FileStore};
 use crate::id::{NodeId, RunId};
+use crate::limit::LimitStore;
 use crate::run::{RunLog, Wakeup};
 use crate::thread::ThreadStore;
 use crate::usage::UsageStore;
@@ -36,6 +37,8 @@ pub struct Stores {
     pub users: Arc<dyn UserStore>,
     /// What happened at the door.
     pub audit: Arc<dyn AuditStore>,
+    /// Limits that hold over all nodes.
+    pub limits: Arc<dyn LimitStore>,
     /// What runs asked of models.
     pub usage: Arc<dyn UsageStore>,
 }

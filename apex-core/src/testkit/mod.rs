@@ -19,6 +19,7 @@ mod file;
 mod inbox;
 mod isolation;
 mod lease;
+mod limit;
 mod model;
 mod random;
 mod run_log;
@@ -98,6 +99,7 @@ pub fn suite() -> Vec<Case> {
         session::cases(),
         user::cases(),
         audit::cases(),
+        limit::cases(),
         usage::cases(),
     ]
     .concat()

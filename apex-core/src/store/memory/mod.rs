@@ -4,6 +4,7 @@
 mod artifact;
 mod audit;
 mod file;
+mod limit;
 mod run_log;
 mod session;
 mod thread;
@@ -46,6 +47,7 @@ pub fn open(options: MemoryOptions, clock: Arc<dyn Clock>) -> Stores {
         tickets: Arc::new(ticket::MemoryTicketStore::default()),
         users: Arc::new(user::MemoryUserStore::default()),
         audit: Arc::new(audit::MemoryAuditStore::default()),
+        limits: Arc::new(limit::MemoryLimitStore::new(Arc::clone(&clock))),
         usage: Arc::new(usage::MemoryUsageStore::default()),
     }
 }

@@ -11,6 +11,7 @@ mod blob;
 mod database;
 mod error;
 mod file;
+mod limit;
 mod mark;
 mod migration;
 mod node;
@@ -111,6 +112,7 @@ pub fn open(options: &SqliteOptions, clock: Arc<dyn Clock>) -> Result<Stores> {
             options.runs,
         )),
         wakeup,
+        limits: Arc::new(limit::SqliteLimitStore::new(Arc::clone(&database), Arc::clone(&clock))),
         threads: Arc::new(thread::SqliteThreadStore::new(Arc::clone(&database))),
         files: Arc::new(file::SqliteFileStore::new(
             Arc::clone(&database),
