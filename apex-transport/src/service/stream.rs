@@ -35,8 +35,8 @@ pub(super) async fn events(call: &Call, id: &str) -> Result<Response<ResponseBod
     let seat = gateway.hub.admit(gateway.connection_id())?;
     seat.identify(&entry.principal)?;
     let connection = seat.id();
-    let origin = call.guarded.origin.clone();
-    let driver = Driver::new(Arc::clone(gateway), seat, origin, Some(entry));
+    let caller = call.guarded.caller.clone();
+    let driver = Driver::new(Arc::clone(gateway), seat, caller, Some(entry));
     let body = sse::follow(driver, connection, run, position);
     let mut response = Response::new(ResponseBody::from(body));
     let fixed: [(HeaderName, &'static str); 4] = [

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod bad_input;
+mod doors;
 mod events;
 mod frames;
 mod mounted;
@@ -10,6 +11,7 @@ mod resume;
 mod routes;
 mod rust_client;
 mod secrets;
+mod sessions;
 mod stores_down;
 mod support;
 mod walls;

@@ -53,6 +53,23 @@ impl<'a> Compact<'a> {
     }
 }
 
+/// Who a token says to have made it. Nothing of it is believed: it only leads to whose keys are asked.
+pub(in crate::auth) fn issuer_of(token: &str) -> Result<String, Refusal> {
+    #[derive(Deserialize)]
+    struct Issuer {
+        iss: String,
+    }
+    let token = Compact::read(token)?;
+    let issuer: Issuer =
+        serde_json::from_slice(&token.claims).map_err(|_| Refusal::MissingClaim)?;
+    Ok(issuer.iss)
+}
+
+/// The name of the key by which a token says to be signed.
+pub(in crate::auth) fn key_id_of(token: &str) -> Result<Option<String>, Refusal> {
+    Ok(Compact::read(token)?.header.kid)
+}
+
 impl Header {
     fn check(&self) -> Result<(), Refusal> {
         let special = [

@@ -13,8 +13,9 @@ mod key_ring;
 mod policy;
 mod remote;
 
-pub use claims::{Audience, Claims, TokenUse};
+pub use claims::{Audience, Claims, SessionClaim, TokenUse};
 pub use compact::MAX_TOKEN;
+pub(super) use compact::{issuer_of, key_id_of};
 pub use jwk::{Jwks, jwks_of, read_jwks};
 pub use key::{Algorithm, SigningKey, VerifyingKey};
 pub use key_ring::KeyRing;
