@@ -10,12 +10,14 @@
     allow(dead_code, reason = "connections need a kind of socket to be made over")
 )]
 
+#[cfg(feature = "ag-ui")]
+mod ag_ui;
 mod call;
 #[cfg(feature = "client")]
 pub mod client;
 mod config;
 pub mod connection;
-#[cfg(feature = "websocket")]
+#[cfg(any(feature = "sse", feature = "websocket"))]
 mod driver;
 mod gateway;
 mod handshake;
@@ -23,12 +25,14 @@ mod hub;
 pub mod protocol;
 mod server;
 mod service;
+#[cfg(feature = "sse")]
+mod sse;
 #[cfg(feature = "websocket")]
 mod websocket;
 
 pub use config::{ConnectionConfig, HttpConfig, HubConfig, TransportConfig};
 pub use gateway::Transport;
-pub use handshake::SESSION_COOKIE;
+pub use handshake::{AuthMethod, Chain, Knock, PeerAddress, REFRESH_COOKIE, SESSION_COOKIE};
 pub use hub::{Hub, HubStatistics};
 pub use server::serve;
 pub use service::{ResponseBody, TransportService};

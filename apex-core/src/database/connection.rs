@@ -44,7 +44,11 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub(super) fn new(url: &DatabaseUrl, config: &DatabaseConfig) -> Result<Self> {
+    pub(super) fn new(
+        url: &DatabaseUrl,
+        config: &DatabaseConfig,
+        schema: Option<&str>,
+    ) -> Result<Self> {
         let refused = |what: &str| Error::new(Kind::Config, "database.open", what);
         let Some(user) = url.user() else {
             return Err(refused("the address of the database names no user"));
@@ -80,7 +84,7 @@ impl Target {
         if hosts.is_empty() {
             return Err(refused("the address of the database names no host"));
         }
-        Ok(Self { hosts, tls, connect: config.connect, setup: setup(config) })
+        Ok(Self { hosts, tls, connect: config.connect, setup: setup(config, schema) })
     }
 
     /// How many hosts there are.
@@ -308,7 +312,7 @@ impl Canceller {
 
 /// Asks who answers, and then sets the limits that the server keeps. Statements outside a transaction only read:
 /// writes open one that says so.
-fn setup(config: &DatabaseConfig) -> String {
+fn setup(config: &DatabaseConfig, schema: Option<&str>) -> String {
     let settings = [
         ("statement_timeout", config.statement),
         ("lock_timeout", config.lock),
@@ -322,6 +326,9 @@ fn setup(config: &DatabaseConfig) -> String {
          FROM pg_stat_get_activity(pg_backend_pid());\
          SET default_transaction_read_only = on; SET TimeZone = 'UTC';",
     );
+    if let Some(schema) = schema {
+        sql += &format!("SET search_path = \"{}\";", schema.replace('"', "\"\""));
+    }
     for (name, limit) in settings {
         // transaction_timeout is there from version 17.
         sql += &format!(

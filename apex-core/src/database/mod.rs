@@ -35,7 +35,7 @@ pub(crate) use ledger::TABLE as OPERATION_TABLE;
 pub(crate) use listen::{Heard, Listener};
 pub(crate) use tokio_postgres::Row;
 pub(crate) use tokio_postgres::types::ToSql;
-pub(crate) use transaction::{Columns, Transaction};
+pub(crate) use transaction::{Columns, Parameters, Transaction};
 
 use crate::config::{DatabaseKind, DatabaseUrl};
 use crate::error::{Error, Failure, Kind, Outcome, Phase, Repeat, Result};
@@ -104,11 +104,23 @@ impl Database {
     /// is no connection: [`Kind::Unavailable`] where the server cannot be reached, [`Kind::Storage`] where it
     /// refuses.
     pub async fn open(url: &DatabaseUrl, config: DatabaseConfig) -> Result<Self> {
+        Self::open_in(url, config, None).await
+    }
+
+    /// The same, where every name without a schema means one in `schema`.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) async fn open_in(
+        url: &DatabaseUrl,
+        config: DatabaseConfig,
+        schema: Option<&str>,
+    ) -> Result<Self> {
         const OPERATION: &str = "database.open";
         if url.kind() != DatabaseKind::Postgres {
             return Err(Error::new(Kind::Config, OPERATION, "the address is not PostgreSQL's"));
         }
-        let target = Target::new(url, &config)?;
+        let target = Target::new(url, &config, schema)?;
         let runtime = Handle::current();
         let pool = Pool::new(target, config.connections, config.ping_after, runtime.clone());
         let first = pool.take().await.map_err(|refused| refused.error(OPERATION))?;

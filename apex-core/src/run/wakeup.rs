@@ -17,6 +17,8 @@ pub enum Topic {
     Inbox(UserId),
     /// There may be a run to claim.
     Work,
+    /// A login was revoked.
+    Revocations,
 }
 
 /// Tells waiting readers and writers that a store may have something new. It is a hint and may get lost; the store
@@ -54,6 +56,13 @@ impl LocalWakeup {
     #[must_use]
     pub fn topics(&self) -> usize {
         self.topics.lock().len()
+    }
+
+    /// Wakes everyone: when it is not known what was missed.
+    pub fn wake_all(&self) {
+        for sender in self.topics.lock().values() {
+            sender.send_modify(|n| *n = n.wrapping_add(1));
+        }
     }
 }
 

@@ -1,14 +1,20 @@
 //! The stores, each behind its own seam, so that tickets can sit in one place and threads in another.
 
-use crate::auth::{SessionStore, TicketStore, UserStore};
+use crate::auth::{AuditStore, AuthStores, SessionStore, TicketStore, UserStore};
 use crate::error::{Error, Kind};
 use crate::file::{ArtifactStore, FileStore};
 use crate::id::{NodeId, RunId};
+use crate::limit::LimitStore;
 use crate::run::{RunLog, Wakeup};
 use crate::thread::ThreadStore;
+use crate::usage::UsageStore;
 use std::sync::Arc;
 
 pub mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(feature = "redis")]
+pub mod redis;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
@@ -33,6 +39,26 @@ pub struct Stores {
     pub sessions: Arc<dyn SessionStore>,
     /// Accounts.
     pub users: Arc<dyn UserStore>,
+    /// What happened at the door.
+    pub audit: Arc<dyn AuditStore>,
+    /// Limits that hold over all nodes.
+    pub limits: Arc<dyn LimitStore>,
+    /// What runs asked of models.
+    pub usage: Arc<dyn UsageStore>,
+}
+
+impl Stores {
+    /// The part of them that lets users in.
+    #[must_use]
+    pub fn auth(&self) -> AuthStores {
+        AuthStores {
+            tickets: Arc::clone(&self.tickets),
+            sessions: Arc::clone(&self.sessions),
+            users: Arc::clone(&self.users),
+            audit: Arc::clone(&self.audit),
+            limits: Arc::clone(&self.limits),
+        }
+    }
 }
 
 /// The most items that one answer holds, whatever was asked for.

@@ -12,12 +12,14 @@
 )]
 
 mod artifact;
+mod audit;
 mod bench;
 mod clock;
 mod file;
 mod inbox;
 mod isolation;
 mod lease;
+mod limit;
 pub mod loss;
 mod model;
 mod random;
@@ -28,6 +30,7 @@ pub mod sessions;
 mod subscription;
 mod thread;
 mod ticket;
+mod usage;
 mod user;
 mod walk;
 
@@ -98,6 +101,9 @@ pub fn suite() -> Vec<Case> {
         ticket::cases(),
         session::cases(),
         user::cases(),
+        audit::cases(),
+        limit::cases(),
+        usage::cases(),
     ]
     .concat()
 }

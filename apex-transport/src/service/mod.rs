@@ -4,6 +4,10 @@
 //! authentication, the route. Every refusal is the catalogue's JSON body.
 
 mod access;
+#[cfg(feature = "jwt")]
+mod admin;
+#[cfg(feature = "ag-ui")]
+mod ag_ui;
 mod body;
 mod conversation;
 mod files;
@@ -12,6 +16,8 @@ mod health;
 mod login;
 mod reply;
 mod results;
+#[cfg(feature = "sse")]
+mod stream;
 #[cfg(feature = "websocket")]
 mod upgrade;
 
@@ -19,6 +25,7 @@ pub use reply::ResponseBody;
 
 use crate::call::{in_time, to_the_end};
 use crate::gateway::{Gateway, Transport};
+use crate::handshake::PeerAddress;
 use crate::hub::Hub;
 use apex_core::error::{Error, Result};
 use apex_core::id::CorrelationId;
@@ -80,7 +87,9 @@ impl TransportService {
     {
         let request = request.map(RequestBody::new);
         let correlation = CorrelationId::new(&*self.gateway.clock);
-        let guarded = match Guarded::admit(&self.gateway, correlation, request.headers()) {
+        self.gateway.watch_revocations();
+        let peer = request.extensions().get::<PeerAddress>().copied();
+        let guarded = match Guarded::admit(&self.gateway, correlation, request.headers(), peer) {
             Ok(guarded) => guarded,
             Err(error) => return reply::refusal(&error.with_correlation(correlation)),
         };
@@ -145,13 +154,32 @@ async fn route(
 
         (&Method::POST, ["auth", "dev"]) => login::development(&call, body).await,
         (&Method::POST, ["auth", "ticket"]) => login::ticket(&call, body).await,
+        (&Method::POST, ["auth", "refresh"]) => login::refresh(&call, body).await,
         (&Method::POST, ["auth", "logout"]) => login::log_out(&call).await,
         (&Method::GET, ["auth", "sessions"]) => login::sessions(&call).await,
         (&Method::DELETE, ["auth", "sessions"]) => login::end_sessions(&call).await,
         (&Method::DELETE, ["auth", "sessions", id]) => login::end_session(&call, id).await,
 
+        #[cfg(feature = "jwt")]
+        (&Method::GET, [".well-known", "jwks.json"]) => admin::jwks(&call),
+        #[cfg(feature = "jwt")]
+        (&Method::GET, ["admin", "audit"]) => admin::audit(&call).await,
+        #[cfg(feature = "jwt")]
+        (&Method::POST, ["admin", "users", id, what @ ("disable" | "enable")]) => {
+            admin::bar(&call, id, *what == "disable").await
+        }
+        #[cfg(feature = "jwt")]
+        (&Method::DELETE, ["admin", "users", id]) => admin::erase(&call, id).await,
+        #[cfg(feature = "jwt")]
+        (&Method::DELETE, ["admin", "users", id, "sessions"]) => {
+            admin::end_sessions(&call, id).await
+        }
+
         #[cfg(feature = "websocket")]
         (&Method::GET, ["ws"]) => upgrade::upgrade(call).await,
+
+        #[cfg(feature = "ag-ui")]
+        (&Method::POST, ["ag-ui"]) => ag_ui::run(&call, body).await,
 
         (&Method::POST, ["files"]) => files::put(&call, body).await,
         (&Method::GET, ["files"]) => files::list(&call).await,
@@ -167,6 +195,8 @@ async fn route(
         (&Method::GET, ["inbox"]) => conversation::inbox(&call).await,
 
         (&Method::GET, ["runs", id]) => conversation::run(&call, id).await,
+        #[cfg(feature = "sse")]
+        (&Method::GET, ["runs", id, "events"]) => stream::events(&call, id).await,
         (&Method::POST, ["runs", id, "cancel"]) => conversation::cancel(&call, id).await,
         (&Method::POST, ["runs", id, "approvals", approval]) => {
             conversation::decide(&call, body, id, approval).await

@@ -2,13 +2,17 @@
 //! between users.
 #![cfg(test)]
 
+mod ag_ui;
 mod bad_input;
+mod doors;
+mod events;
 mod frames;
 mod mounted;
 mod resume;
 mod routes;
 mod rust_client;
 mod secrets;
+mod sessions;
 mod stores_down;
 mod support;
 mod walls;

@@ -125,10 +125,9 @@ async fn a_route_that_is_not_there_is_not_found() {
         ("PUT", "/files"),
         ("GET", "/auth/dev"),
         ("GET", "/runs/018f0000-0000-7000-8000-000000000001/report.exe"),
-        ("GET", "/runs/018f0000-0000-7000-8000-000000000001/events"),
         ("GET", "/.well-known/jwks.json"),
-        ("POST", "/auth/refresh"),
-        ("POST", "/ag-ui"),
+        ("POST", "/auth/renew"),
+        ("GET", "/ag-ui"),
         ("OPTIONS", "/files"),
     ] {
         let answer = wire.ask(method, path, &[], b"").await;

@@ -2,11 +2,14 @@
 //! what it is given until that is deleted; what it keeps of a run's events is bounded by [`RunLimits`].
 
 mod artifact;
+mod audit;
 mod file;
+mod limit;
 mod run_log;
 mod session;
 mod thread;
 mod ticket;
+mod usage;
 mod user;
 
 use super::Stores;
@@ -28,7 +31,12 @@ pub struct MemoryOptions {
 /// Empty stores.
 #[must_use]
 pub fn open(options: MemoryOptions, clock: Arc<dyn Clock>) -> Stores {
-    let wakeup: Arc<dyn Wakeup> = Arc::new(LocalWakeup::default());
+    open_with(options, clock, Arc::new(LocalWakeup::default()))
+}
+
+/// Empty stores that wake by `wakeup`.
+#[must_use]
+pub fn open_with(options: MemoryOptions, clock: Arc<dyn Clock>, wakeup: Arc<dyn Wakeup>) -> Stores {
     Stores {
         node: NodeId::new(&*clock),
         runs: Arc::new(run_log::MemoryRunLog::new(
@@ -36,12 +44,15 @@ pub fn open(options: MemoryOptions, clock: Arc<dyn Clock>) -> Stores {
             Arc::clone(&clock),
             Arc::clone(&wakeup),
         )),
+        sessions: Arc::new(session::MemorySessionStore::new(Arc::clone(&wakeup))),
         wakeup,
         threads: Arc::new(thread::MemoryThreadStore::default()),
         files: Arc::new(file::MemoryFileStore::new(options.files, Arc::clone(&clock))),
         artifacts: Arc::new(artifact::MemoryArtifactStore::default()),
         tickets: Arc::new(ticket::MemoryTicketStore::default()),
-        sessions: Arc::new(session::MemorySessionStore::default()),
         users: Arc::new(user::MemoryUserStore::default()),
+        audit: Arc::new(audit::MemoryAuditStore::default()),
+        limits: Arc::new(limit::MemoryLimitStore::new(Arc::clone(&clock))),
+        usage: Arc::new(usage::MemoryUsageStore::default()),
     }
 }

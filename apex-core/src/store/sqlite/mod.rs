@@ -6,10 +6,12 @@
 //! died are taken over at once.
 
 mod artifact;
+mod audit;
 mod blob;
 mod database;
 mod error;
 mod file;
+mod limit;
 #[cfg(test)]
 #[cfg(feature = "testkit")]
 mod loss;
@@ -23,6 +25,7 @@ mod run_row;
 mod session;
 mod thread;
 mod ticket;
+mod usage;
 mod user;
 mod writer;
 
@@ -98,8 +101,19 @@ impl Synchronous {
 /// of a newer version or cannot be written; `config_invalid` when it belongs to another environment; `unavailable`
 /// when another process holds it for too long.
 pub fn open(options: &SqliteOptions, clock: Arc<dyn Clock>) -> Result<Stores> {
+    open_with(options, clock, Arc::new(LocalWakeup::default()))
+}
+
+/// Opens the stores in a file, as [`open`] does, and wakes by `wakeup`.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with(
+    options: &SqliteOptions,
+    clock: Arc<dyn Clock>,
+    wakeup: Arc<dyn Wakeup>,
+) -> Result<Stores> {
     let node = NodeId::new(&*clock);
-    let wakeup: Arc<dyn Wakeup> = Arc::new(LocalWakeup::default());
     let folder = options.files_folder.clone().unwrap_or_else(|| beside(&options.path, "files"));
     let blobs = Arc::new(Blobs::new(folder, Arc::clone(&clock)));
     let database = Database::open(options, &blobs, node, &*clock, Arc::clone(&wakeup))?;
@@ -112,6 +126,7 @@ pub fn open(options: &SqliteOptions, clock: Arc<dyn Clock>) -> Result<Stores> {
             options.runs,
         )),
         wakeup,
+        limits: Arc::new(limit::SqliteLimitStore::new(Arc::clone(&database), Arc::clone(&clock))),
         threads: Arc::new(thread::SqliteThreadStore::new(Arc::clone(&database))),
         files: Arc::new(file::SqliteFileStore::new(
             Arc::clone(&database),
@@ -122,6 +137,8 @@ pub fn open(options: &SqliteOptions, clock: Arc<dyn Clock>) -> Result<Stores> {
         artifacts: Arc::new(artifact::SqliteArtifactStore::new(Arc::clone(&database), blobs)),
         tickets: Arc::new(ticket::SqliteTicketStore::new(Arc::clone(&database))),
         sessions: Arc::new(session::SqliteSessionStore::new(Arc::clone(&database))),
-        users: Arc::new(user::SqliteUserStore::new(database)),
+        users: Arc::new(user::SqliteUserStore::new(Arc::clone(&database))),
+        audit: Arc::new(audit::SqliteAuditStore::new(Arc::clone(&database))),
+        usage: Arc::new(usage::SqliteUsageStore::new(database)),
     })
 }
