@@ -24,8 +24,16 @@ const CANCEL: Duration = Duration::from_millis(500);
 /// The prepared statements that a connection keeps; far more than there are.
 const STATEMENTS: usize = 1_024;
 
+/// How much later the server ends a transaction that went past its limit: it does so without a word to who holds it.
+const SECOND_LINE: Duration = Duration::from_secs(1);
+
 /// The oldest server, as `server_version_num` says it.
 const OLDEST: u32 = 150_000;
+
+/// Process ids are used again, so the time at which each began goes with them.
+const END: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+     JOIN unnest($1::int4[], $2::text[]) AS other (pid, started) USING (pid) \
+     WHERE extract(epoch FROM backend_start)::text = other.started";
 
 /// How to connect to the hosts of an address.
 pub(super) struct Target {
@@ -253,6 +261,15 @@ impl Connection {
         Ok(statement)
     }
 
+    /// Ends the server's processes of other connections, should they still be there: a process whose client has gone
+    /// without a word keeps its transaction and its locks.
+    pub(super) async fn end_others(&self, others: &[Server]) -> Result<(), tokio_postgres::Error> {
+        let pids: Vec<i32> = others.iter().map(|other| other.pid).collect();
+        let started: Vec<&str> = others.iter().map(|other| other.started.as_str()).collect();
+        let statement = self.prepared(END).await?;
+        self.client.execute(&statement, &[&pids, &started]).await.map(drop)
+    }
+
     /// Asks the server to stop what this connection does. It may come too late and hit what comes next, so the
     /// connection is not used again.
     pub(super) fn canceller(&self) -> Canceller {
@@ -299,8 +316,8 @@ fn setup(config: &DatabaseConfig, schema: Option<&str>) -> String {
     let settings = [
         ("statement_timeout", config.statement),
         ("lock_timeout", config.lock),
-        ("idle_in_transaction_session_timeout", config.transaction),
-        ("transaction_timeout", config.transaction),
+        ("idle_in_transaction_session_timeout", config.transaction + SECOND_LINE),
+        ("transaction_timeout", config.transaction + SECOND_LINE),
     ];
     let mut sql = String::from(
         "SELECT pg_backend_pid(), extract(epoch FROM backend_start), \

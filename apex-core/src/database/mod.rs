@@ -14,10 +14,13 @@ mod admission;
 mod config;
 mod connection;
 mod fault;
+mod keeper;
 mod ledger;
 mod listen;
 mod pool;
+mod preflight;
 mod session;
+mod statistics;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -25,6 +28,7 @@ mod transaction;
 
 pub use access::Priority;
 pub use config::DatabaseConfig;
+pub use statistics::{AcquireLatency, DatabaseStatistics, WaitingRequests};
 
 pub(crate) use access::Access;
 pub(crate) use ledger::TABLE as OPERATION_TABLE;
@@ -35,11 +39,15 @@ pub(crate) use transaction::{Columns, Parameters, Transaction};
 
 use crate::config::{DatabaseKind, DatabaseUrl};
 use crate::error::{Error, Failure, Kind, Outcome, Phase, Repeat, Result};
+use crate::health::Resource;
 use admission::Admission;
 use connection::{Server, Target};
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use pool::Pool;
-use session::Held;
+use session::{Held, Taken};
+use statistics::Latencies;
+use std::collections::HashMap;
 use std::future::Future;
 use std::panic::Location;
 use std::sync::Arc;
@@ -52,6 +60,9 @@ use transaction::Mode;
 /// How often a transaction is tried in all.
 const TRIES: u32 = 6;
 
+/// How often when connections are lost.
+const TRIES_OF_CONNECTIONS: u32 = 3;
+
 /// The first wait between tries, at most; later ones double.
 const BACKOFF: Duration = Duration::from_millis(5);
 
@@ -63,6 +74,12 @@ tokio::task_local! {
     static HELD_HERE: usize;
 }
 
+/// How long sessions in use may take to end when the database is closed.
+const CLOSE: Duration = Duration::from_secs(5);
+
+/// How soon running out of sessions must be for a warning.
+const WARN_WITHIN: Duration = Duration::from_secs(30 * 60);
+
 /// A server database. A clone is the same one.
 #[derive(Debug, Clone)]
 pub struct Database(Arc<Inner>);
@@ -73,6 +90,9 @@ struct Inner {
     pool: Arc<Pool>,
     config: DatabaseConfig,
     runtime: Handle,
+    held: Mutex<HashMap<usize, Arc<Held>>>,
+    latencies: Latencies,
+    forecast: Arc<Resource>,
 }
 
 impl Database {
@@ -104,9 +124,47 @@ impl Database {
         let runtime = Handle::current();
         let pool = Pool::new(target, config.connections, config.ping_after, runtime.clone());
         let first = pool.take().await.map_err(|refused| refused.error(OPERATION))?;
+        preflight::check(&first.connection, &config).await?;
         first.give_back();
-        let admission = Admission::new(&config);
-        Ok(Self(Arc::new(Inner { admission, pool, config, runtime })))
+        let forecast =
+            Arc::new(Resource::new("database_sessions", config.connections as f64, WARN_WITHIN));
+        let inner = Arc::new(Inner {
+            admission: Admission::new(&config),
+            pool,
+            config,
+            runtime,
+            held: Mutex::default(),
+            latencies: Latencies::new(),
+            forecast: Arc::clone(&forecast),
+        });
+        inner.runtime.spawn(keeper::keep(Arc::downgrade(&inner), forecast));
+        Ok(Self(inner))
+    }
+
+    /// What the sessions are doing.
+    #[must_use]
+    pub fn statistics(&self) -> DatabaseStatistics {
+        self.0.statistics()
+    }
+
+    /// The sessions in use as something that runs out, for [`Health`](crate::health::Health).
+    #[must_use]
+    pub fn forecast(&self) -> Arc<Resource> {
+        Arc::clone(&self.0.forecast)
+    }
+
+    /// Refuses new work, lets what is under way end for five seconds, takes back the rest and closes every
+    /// connection.
+    pub async fn close(&self) {
+        self.0.admission.close();
+        let until = Instant::now() + CLOSE;
+        while self.0.admission.taken() > 0 && Instant::now() < until {
+            sleep(Duration::from_millis(5)).await;
+        }
+        for held in self.0.held() {
+            self.0.evict(&held, Taken::Closed);
+        }
+        self.0.pool.close();
     }
 
     /// Runs statements that only read, each by itself.
@@ -170,11 +228,6 @@ impl Database {
     ) -> Listener {
         Listener::start(Arc::clone(&self.0.pool), &self.0.runtime, channels, heard)
     }
-
-    /// Closes every connection. Sessions in use end their work first.
-    pub async fn close(&self) {
-        self.0.pool.close();
-    }
 }
 
 /// What came of one try.
@@ -188,7 +241,7 @@ enum Tried<T> {
 
 impl Inner {
     async fn run<'c, T, F>(
-        &self,
+        self: &Arc<Self>,
         access: Access,
         mode: Mode,
         site: &'static Location<'static>,
@@ -198,7 +251,7 @@ impl Inner {
         T: Send,
         F: for<'a> Fn(&'a Transaction<'c>) -> BoxFuture<'a, Result<T>> + Send + Sync,
     {
-        let me = std::ptr::from_ref(self) as usize;
+        let me = Arc::as_ptr(self) as usize;
         if HELD_HERE.try_with(|held| *held == me).unwrap_or(false) {
             return Err(Error::internal(
                 access.operation,
@@ -219,8 +272,12 @@ impl Inner {
                     None => return Err(error),
                 },
             };
-            let again = matches!(repeat, Some(Repeat::Transaction | Repeat::NewConnection));
-            if !again || tries >= TRIES || Instant::now() >= deadline {
+            let most = match repeat {
+                Some(Repeat::Transaction) => TRIES,
+                Some(Repeat::NewConnection) => TRIES_OF_CONNECTIONS,
+                _ => 1,
+            };
+            if tries >= most || Instant::now() >= deadline {
                 return Err(error);
             }
             let reason = error.failure().unwrap_or(Failure::Unknown);
@@ -233,7 +290,7 @@ impl Inner {
     }
 
     async fn attempt<'c, T, F>(
-        &self,
+        self: &Arc<Self>,
         access: Access,
         mode: Mode,
         site: &'static Location<'static>,
@@ -255,7 +312,11 @@ impl Inner {
         let value = match done {
             Ok(value) => value,
             Err(error) => {
-                let repeat = failed.map(|failure| failure.consequence().repeat);
+                let repeat = match held.taken() {
+                    None => failed.and_then(repeat),
+                    Some(Taken::Silent) => Some(Repeat::NewConnection),
+                    Some(_) => None,
+                };
                 self.after(failed, held);
                 session.undo(failed).await;
                 return Tried::Not(error, repeat);
@@ -306,19 +367,20 @@ impl Inner {
                 }
                 match error.outcome() {
                     Outcome::Unknown => Tried::Unknown(value, error, server),
-                    _ => Tried::Not(error, Some(failure.consequence().repeat)),
+                    _ => Tried::Not(error, repeat(failure)),
                 }
             }
         }
     }
 
     async fn acquire(
-        &self,
+        self: &Arc<Self>,
         access: Access,
         site: &'static Location<'static>,
     ) -> Result<Session<'_>> {
-        let deadline = Instant::now() + self.config.acquire;
-        let place = self.admission.enter(&access).await?;
+        let began = Instant::now();
+        let deadline = began + self.config.acquire;
+        let place = self.admission.enter(&access, deadline, || self.preempt()).await?;
         let lease = match timeout_at(deadline, self.pool.take()).await {
             Ok(Ok(lease)) => lease,
             Ok(Err(refused)) => return Err(refused.error(access.operation)),
@@ -333,7 +395,75 @@ impl Inner {
             }
         };
         let held = Arc::new(Held::new(access, site, lease, place));
+        let in_use = {
+            let mut all = self.held.lock();
+            all.insert(Arc::as_ptr(&held) as usize, Arc::clone(&held));
+            all.len()
+        };
+        let latency = held.since.saturating_duration_since(began);
+        self.latencies.add(latency, in_use, held.since);
+        metrics::histogram!("apex_database_acquire_seconds", "priority" => access.priority.name())
+            .record(latency);
         Ok(Session { held, database: self, ended: false })
+    }
+
+    /// The sessions in use.
+    fn held(&self) -> Vec<Arc<Held>> {
+        self.held.lock().values().cloned().collect()
+    }
+
+    /// Gives the place of the youngest session that may be preempted to who waits for one; says whether there was one.
+    fn preempt(self: &Arc<Self>) -> bool {
+        let mut may: Vec<_> =
+            self.held().into_iter().filter(|held| held.access.preemptible).collect();
+        may.sort_by_key(|held| std::cmp::Reverse(held.since));
+        may.iter().any(|held| self.evict(held, Taken::Preempted))
+    }
+
+    /// Takes a session from who holds it, unless it has ended or, for critical work, commits.
+    fn evict(&self, held: &Arc<Held>, taken: Taken) -> bool {
+        let claimed = held.claim(taken);
+        if claimed {
+            self.forget(held);
+            let held = Arc::clone(held);
+            self.runtime.spawn(async move { held.evict().await });
+        }
+        claimed
+    }
+
+    fn forget(&self, held: &Arc<Held>) {
+        self.held.lock().remove(&(Arc::as_ptr(held) as usize));
+    }
+
+    fn statistics(&self) -> DatabaseStatistics {
+        let (open, idle) = self.pool.count();
+        let longest = self.held().into_iter().min_by_key(|held| held.since);
+        let (acquire, most_in_use) = self.latencies.read();
+        let held_ms =
+            |held: &Arc<Held>| u64::try_from(held.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        DatabaseStatistics {
+            limit: self.config.connections,
+            open,
+            idle,
+            in_use: self.admission.taken(),
+            most_in_use,
+            waiting: WaitingRequests::of(self.admission.waiting()),
+            longest_held_ms: longest.as_ref().map_or(0, held_ms),
+            longest_held_by: longest.map(|held| held.site.to_string()),
+            acquire,
+        }
+    }
+
+    /// Forgets operations that were put on record long ago.
+    async fn sweep_operations(self: &Arc<Self>) {
+        let access = Access::system("database.sweep").priority(Priority::Low).preemptible();
+        let seconds = self.config.record_for.as_secs_f64();
+        let swept = self.run(access, Mode::Write, Location::caller(), |transaction| {
+            Box::pin(async move { transaction.execute(ledger::SWEEP, &[&seconds]).await })
+        });
+        if let Err(error) = swept.await {
+            tracing::debug!(%error, "old operations stay on record");
+        }
     }
 
     /// What a failure says about the other connections.
@@ -373,6 +503,14 @@ impl Inner {
     }
 }
 
+/// What may be repeated here and now. What took too long once is left to the caller.
+fn repeat(failure: Failure) -> Option<Repeat> {
+    match failure {
+        Failure::Timeout => None,
+        other => Some(other.consequence().repeat),
+    }
+}
+
 /// A session in the hands of its work. Dropping it undoes what was begun.
 struct Session<'d> {
     held: Arc<Held>,
@@ -383,14 +521,14 @@ struct Session<'d> {
 impl Session<'_> {
     fn end(mut self, clean: bool) {
         self.ended = true;
+        self.database.forget(&self.held);
         self.held.end(clean);
     }
 
-    async fn undo(mut self, failed: Option<Failure>) {
+    async fn undo(self, failed: Option<Failure>) {
         let discard = failed.is_some_and(|failure| failure.consequence().discard_connection);
         let clean = !discard && self.held.roll_back().await;
-        self.ended = true;
-        self.held.end(clean);
+        self.end(clean);
     }
 }
 
@@ -399,8 +537,15 @@ impl Drop for Session<'_> {
         if self.ended {
             return;
         }
+        self.database.forget(&self.held);
         let held = Arc::clone(&self.held);
         // Whoever drops it may be on a thread without a runtime, or unwinding.
         self.database.runtime.spawn(async move { held.clean_up().await });
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.pool.close();
     }
 }

@@ -1,6 +1,6 @@
 //! The connections that are open: idle, in use, or being made.
 
-use super::connection::{Connection, Target};
+use super::connection::{Connection, Server, Target};
 use super::fault::NoConnection;
 use crate::error::Failure;
 use parking_lot::Mutex;
@@ -13,6 +13,9 @@ use tokio::time::{Instant, timeout};
 
 /// How long a connection may take to say that it is alive.
 const PING: Duration = Duration::from_millis(300);
+
+/// The server processes that are remembered to be ended; the server ends the others when it notices.
+const THROWN_AWAY: usize = 1_000;
 
 type Waiter = oneshot::Sender<Result<Lease, NoConnection>>;
 
@@ -37,6 +40,8 @@ struct State {
     preferred: usize,
     /// When a connection was last found to have died without a word: what was idle then is asked before it is used.
     suspected: Option<Instant>,
+    /// Server processes whose connection was thrown away and that may not have noticed.
+    thrown_away: Vec<Server>,
     closed: bool,
 }
 
@@ -167,6 +172,14 @@ impl Pool {
         }
     }
 
+    fn throw_away(&self, connection: &Connection) {
+        connection.kill();
+        let mut state = self.state.lock();
+        if state.thrown_away.len() < THROWN_AWAY {
+            state.thrown_away.push(connection.server.clone());
+        }
+    }
+
     fn lost(self: &Arc<Self>) {
         let mut state = self.state.lock();
         state.open = state.open.saturating_sub(1);
@@ -191,6 +204,11 @@ impl Pool {
         let mut state = self.state.lock();
         state.open -= leave.len();
         state.idle.extend(keep);
+    }
+
+    /// Server processes that are to be ended.
+    pub(super) fn thrown_away(&self) -> Vec<Server> {
+        std::mem::take(&mut self.state.lock().thrown_away)
     }
 
     /// How many connections are open, and how many of them idle.
@@ -283,7 +301,9 @@ impl Drop for Lease {
             }
             Fate::Elsewhere => {}
             Fate::GivenBack | Fate::ThrownAway => {
-                self.connection.kill();
+                if !self.connection.client.is_closed() {
+                    self.pool.throw_away(&self.connection);
+                }
                 self.pool.lost();
             }
         }

@@ -4,7 +4,7 @@ use super::access::Access;
 use super::admission::Place;
 use super::connection::Connection;
 use super::pool::Lease;
-use crate::error::{Error, Failure, Kind, Outcome};
+use crate::error::{Error, Failure, Kind};
 use parking_lot::Mutex;
 use std::panic::Location;
 use std::sync::Arc;
@@ -172,29 +172,38 @@ impl Held {
         u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX - 1)
     }
 
-    /// Takes the session from who holds it. `committing` says whether also after the commit was sent. The connection
-    /// is ended, and its place is free at once.
-    pub(super) async fn take_away(&self, taken: Taken, committing: bool) -> bool {
-        let claim = |from| {
-            self.phase
-                .compare_exchange(from, taken as u8, Ordering::AcqRel, Ordering::Acquire)
-                .is_ok()
+    /// When the statement under way was sent; 0 for none. It tells statements apart.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Acquire)
+    }
+
+    /// Claims the session from who holds it; then [`Self::evict`]. After the commit was sent only silence does so,
+    /// and the phase stays, so that who holds it knows that the outcome is unknown.
+    pub(super) fn claim(&self, taken: Taken) -> bool {
+        let open =
+            self.phase.compare_exchange(OPEN, taken as u8, Ordering::AcqRel, Ordering::Acquire);
+        let claimed = match open {
+            Ok(_) => true,
+            Err(COMMITTING) => taken != Taken::Preempted,
+            Err(_) => false,
         };
-        // Who holds it asks for the phase to learn whether the commit was sent.
-        let was_committing = committing && self.is_committing();
-        if !was_committing && !claim(OPEN) {
-            return false;
+        if claimed {
+            metrics::counter!("apex_database_taken_back_total", "reason" => taken.name())
+                .increment(1);
         }
+        claimed
+    }
+
+    /// Ends the connection, and what it does on the server, and frees the place, whatever who holds it does.
+    pub(super) async fn evict(&self) {
         let Some((lease, place)) = self.keep.lock().take() else {
-            return false;
+            return;
         };
-        metrics::counter!("apex_database_taken_back_total", "reason" => taken.name()).increment(1);
-        if self.waits_for_answer().is_some() && !was_committing {
+        if self.waits_for_answer().is_some() && !self.is_committing() {
             lease.connection.canceller().cancel().await;
         }
         drop(lease);
         drop(place);
-        true
     }
 
     /// Ends the session in order: `clean` says that nothing is under way and no transaction open.
@@ -272,9 +281,4 @@ impl Drop for Sent<'_> {
             self.held.sent.store(0, Ordering::Release);
         }
     }
-}
-
-/// The outcome of a write whose session was taken away or lost.
-pub(super) fn with_outcome(error: Error, committing: bool) -> Error {
-    error.with_outcome(if committing { Outcome::Unknown } else { Outcome::NotApplied })
 }

@@ -58,9 +58,8 @@ impl LocalWakeup {
         self.topics.lock().len()
     }
 
-    /// Wakes everyone, because something may have been missed.
-    #[cfg(feature = "postgres")]
-    pub(crate) fn wake_all(&self) {
+    /// Wakes everyone: when it is not known what was missed.
+    pub fn wake_all(&self) {
         for sender in self.topics.lock().values() {
             sender.send_modify(|n| *n = n.wrapping_add(1));
         }

@@ -33,7 +33,11 @@ fn main() {
             backends.push(server);
         }
     }
-    trials.extend(backends.iter().flat_map(trials_of));
+    trials.extend(backends.iter().flat_map(|backend| trials_of(backend, None)));
+    for redis in backend::Redis::all() {
+        trials.extend(trials_of(&redis, Some(&backend::Redis::SEAMS)));
+        backends.push(redis);
+    }
     trials.extend(database::trials());
     trials.extend(crash::trials());
     let arguments = Arguments::from_args();
@@ -46,9 +50,11 @@ fn main() {
     conclusion.exit();
 }
 
-fn trials_of(backend: &Arc<dyn Backend>) -> Vec<Trial> {
+/// The cases of a backend, of the seams that it has or of all.
+fn trials_of(backend: &Arc<dyn Backend>, seams: Option<&[&str]>) -> Vec<Trial> {
     suite()
         .into_iter()
+        .filter(|case| seams.is_none_or(|seams| seams.contains(&case.seam)))
         .map(|case| {
             let backend = Arc::clone(backend);
             let name = format!("{}::{}::{}", backend.name(), case.seam, case.name);

@@ -4,6 +4,8 @@
 //! authentication, the route. Every refusal is the catalogue's JSON body.
 
 mod access;
+#[cfg(feature = "ag-ui")]
+mod ag_ui;
 mod body;
 mod conversation;
 mod files;
@@ -154,6 +156,9 @@ async fn route(
 
         #[cfg(feature = "websocket")]
         (&Method::GET, ["ws"]) => upgrade::upgrade(call).await,
+
+        #[cfg(feature = "ag-ui")]
+        (&Method::POST, ["ag-ui"]) => ag_ui::run(&call, body).await,
 
         (&Method::POST, ["files"]) => files::put(&call, body).await,
         (&Method::GET, ["files"]) => files::list(&call).await,

@@ -2,6 +2,7 @@
 //! between users.
 #![cfg(test)]
 
+mod ag_ui;
 mod bad_input;
 mod events;
 mod frames;
