@@ -53,6 +53,8 @@ metrics_table! {
     Gauge "apex_breaker_state" Count "dependency" "0 closed or off, 1 half open, 2 open.";
     Counter "apex_breaker_transitions_total" Count "dependency" "Changes of a breaker's state.";
     Counter "apex_endpoints_put_aside_total" Count "dependency" "Endpoints that were put aside.";
+    Counter "apex_redis_connections_given_up_total" Count "" "Connections to Redis that answered nothing twice in a row, broke, or led to a replica.";
+    Counter "apex_redis_subscriptions_total" Count "" "Subscriptions to the wake-ups of other nodes. One at the start; each further one says that wake-ups may have been missed.";
     Counter "apex_usage_lost_total" Count "" "Attempts at a model's answer that could not be recorded; each is in the log. Should stay 0.";
     Gauge "apex_health_status" Count "" "This node: 0 pass, 1 warn, 2 fail (not ready).";
     Gauge "apex_health_dependency" Count "dependency" "A dependency: 0 pass, 1 warn, 2 fail.";
