@@ -1,14 +1,14 @@
 use crate::Apex;
 use apex_agents::cost::{AnalysisOptions, Catalogue};
 use apex_agents::{Agent, Engine, EngineOptions, Registry, Tool, agents};
-use apex_core::auth::{Auth, AuthConfig};
+use apex_core::auth::{Auth, AuthConfig, AuthParts};
 use apex_core::clock::{Clock, SystemClock};
 use apex_core::config::Environment;
 use apex_core::error::Result;
 use apex_core::file::FileLimits;
 use apex_core::run::{Live, RunLimits, Runner};
 use apex_core::store::{Stores, memory};
-use apex_transport::{Transport, TransportConfig, TransportService};
+use apex_transport::{Chain, Transport, TransportConfig, TransportService};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -26,6 +26,8 @@ pub struct Builder {
     runs: RunLimits,
     files: FileLimits,
     auth: AuthConfig,
+    auth_parts: AuthParts,
+    chain: Chain,
     engine: EngineOptions,
     transport: TransportConfig,
 }
@@ -120,6 +122,20 @@ impl Builder {
         self
     }
 
+    /// Adds to logins what only a host can bring: keys for signed tokens, other issuers, services, and whom to alert.
+    #[must_use]
+    pub fn auth_parts(mut self, parts: AuthParts) -> Self {
+        self.auth_parts = parts;
+        self
+    }
+
+    /// Says by which ways clients come in; [`Chain::default`] has those of the protocol, to take from and add to.
+    #[must_use]
+    pub fn chain(mut self, chain: Chain) -> Self {
+        self.chain = chain;
+        self
+    }
+
     /// Says how the engine works.
     #[must_use]
     pub fn engine(mut self, options: EngineOptions) -> Self {
@@ -173,13 +189,7 @@ impl Builder {
                 Arc::clone(&clock),
             ),
         };
-        let auth = Auth::new(
-            Arc::clone(&stores.tickets),
-            Arc::clone(&stores.sessions),
-            Arc::clone(&stores.users),
-            Arc::clone(&clock),
-            self.auth,
-        );
+        let auth = Auth::new(stores.auth(), self.auth_parts, Arc::clone(&clock), self.auth);
         let live = Live::default();
         let engine =
             Engine::new(stores.clone(), live.clone(), Arc::clone(&clock), registry, self.engine)?;
@@ -189,6 +199,7 @@ impl Builder {
             runner: Arc::clone(&engine) as Arc<dyn Runner>,
             live: live.clone(),
             clock: Arc::clone(&clock),
+            chain: self.chain,
             config: transport,
         })?;
         engine.launch();
