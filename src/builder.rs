@@ -1,5 +1,6 @@
 use crate::Apex;
 use apex_agents::cost::{AnalysisOptions, Catalogue};
+use apex_agents::model::{Chain, ChainLink, ChainOptions, Meter};
 use apex_agents::{Agent, Engine, EngineOptions, Registry, Tool, agents};
 use apex_core::auth::{Auth, AuthConfig};
 use apex_core::clock::{Clock, SystemClock};
@@ -8,9 +9,13 @@ use apex_core::error::Result;
 use apex_core::file::FileLimits;
 use apex_core::run::{Live, RunLimits, Runner};
 use apex_core::store::{Stores, memory};
+use apex_core::usage::UsageRecorder;
 use apex_transport::{Transport, TransportConfig, TransportService};
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// How many attempts at answers of models may wait for a store that is away.
+const USAGE_WAITING: usize = 10_000;
 
 /// Says what an [`Apex`] is made of. What is not said has a default: the agents of Apex, stores in memory, the
 /// environment production.
@@ -27,6 +32,8 @@ pub struct Builder {
     files: FileLimits,
     auth: AuthConfig,
     engine: EngineOptions,
+    models: Vec<ChainLink>,
+    chain: ChainOptions,
     transport: TransportConfig,
 }
 
@@ -127,6 +134,21 @@ impl Builder {
         self
     }
 
+    /// Adds a model that agents may ask; the first one added is asked first. What they cost is recorded as the usage of
+    /// the user whose run asked. Without any, agents do what can be done by rules, and say so.
+    #[must_use]
+    pub fn model(mut self, model: ChainLink) -> Self {
+        self.models.push(model);
+        self
+    }
+
+    /// Says by which rules the next model is asked when one does not answer.
+    #[must_use]
+    pub fn chain(mut self, options: ChainOptions) -> Self {
+        self.chain = options;
+        self
+    }
+
     /// Says how the wire behaves. Its `runs`, `files` and `unused_tickets` are taken from what is said here.
     #[must_use]
     pub fn transport(mut self, config: TransportConfig) -> Self {
@@ -148,12 +170,16 @@ impl Builder {
             ..self.transport
         };
         transport.validate()?;
-        let registry = if self.own_agents {
-            self.registry
-        } else {
-            let catalogue =
-                self.catalogue.map_or_else(|| Catalogue::embedded().map(Arc::new), Ok)?;
-            agents::team(catalogue, self.analysis).with(self.registry)
+        let catalogue = match self.catalogue {
+            Some(catalogue) => Some(catalogue),
+            None if self.own_agents && self.models.is_empty() => None,
+            None => Some(Arc::new(Catalogue::embedded()?)),
+        };
+        let registry = match &catalogue {
+            Some(catalogue) if !self.own_agents => {
+                agents::team(Arc::clone(catalogue), self.analysis).with(self.registry)
+            }
+            _ => self.registry,
         };
         let stores = match (self.stores, self.database) {
             (Some(stores), _) => stores,
@@ -181,8 +207,14 @@ impl Builder {
             self.auth,
         );
         let live = Live::default();
+        let mut options = self.engine;
+        if let Some(catalogue) = catalogue.filter(|_| !self.models.is_empty()) {
+            let recorder = UsageRecorder::new(Arc::clone(&stores.usage), USAGE_WAITING);
+            let meter = Meter::new(catalogue, Arc::clone(&clock), Arc::new(recorder));
+            options.models = Some(Chain::new(self.models, self.chain, meter)?);
+        }
         let engine =
-            Engine::new(stores.clone(), live.clone(), Arc::clone(&clock), registry, self.engine)?;
+            Engine::new(stores.clone(), live.clone(), Arc::clone(&clock), registry, options)?;
         let service = TransportService::new(Transport {
             stores: stores.clone(),
             auth: auth.clone(),

@@ -6,9 +6,10 @@
 mod arguments;
 mod show;
 
-use arguments::{Arguments, USAGE};
+use arguments::{Arguments, Model, USAGE};
+use netra_apex::ApexConfig;
 use netra_apex::core::clock::SystemClock;
-use netra_apex::core::config::Environment;
+use netra_apex::core::config::{Environment, Loader};
 use netra_apex::core::event::{Event, RunStatus};
 use netra_apex::prelude::*;
 use netra_apex::transport::client::{Api, Client, ClientOptions, Update};
@@ -49,8 +50,11 @@ async fn main() -> ExitCode {
 async fn golden_path(arguments: &Arguments) -> Result<bool> {
     let folder = tempfile::tempdir().map_err(|error| local("a temporary folder", error))?;
     let database = arguments.database.clone().unwrap_or_else(|| folder.path().join("apex.db"));
-    let apex =
-        Apex::builder().database(database).environment(Environment::Development).build().await?;
+    let builder = match &arguments.model {
+        None => Apex::builder().environment(Environment::Development),
+        Some(model) => with_model(model)?,
+    };
+    let apex = builder.database(database).build().await?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .map_err(|error| local("a loopback port", error))?;
@@ -67,6 +71,28 @@ async fn golden_path(arguments: &Arguments) -> Result<bool> {
     server.await.map_err(|error| Error::internal("golden_path.server", error.to_string()))??;
     apex.drain(Duration::from_secs(5)).await;
     completed
+}
+
+/// A builder with one model; the model's section of the configuration comes from the environment, so that a key can
+/// be where keys are kept.
+fn with_model(model: &Model) -> Result<Builder> {
+    let variables = std::env::vars_os()
+        .filter(|(name, _)| name.to_str().is_some_and(|name| name.starts_with("APEX_MODELS_")));
+    let mut loader = Loader::new()
+        .preset("environment", "development")
+        .preset("models.chain", vec![model.entry.clone()])
+        .environment(variables);
+    if let Some(url) = &model.base_url {
+        loader = loader.preset("models.compatible.base_url", url.clone());
+    }
+    let loaded = loader.load::<ApexConfig>().map_err(|report| {
+        let faults = report.faults.iter();
+        let lines: Vec<_> = faults
+            .map(|fault| format!("{}: {}; {}", fault.key, fault.problem, fault.advice))
+            .collect();
+        Error::new(Kind::Config, "golden_path.model", lines.join("\n"))
+    })?;
+    loaded.value.builder()
 }
 
 /// Asks as a client; whether the run completed.
