@@ -1,6 +1,7 @@
 //! The configuration of a whole Apex: the sections of its rooms, put together, with one schema.
 
 mod kept;
+mod models;
 mod wire;
 mod work;
 
@@ -14,6 +15,7 @@ use apex_core::resilience::ResilienceConfig;
 use serde::Deserialize;
 
 pub use kept::{AuthSection, DatabaseSection, FilesSection, RunsSection};
+pub use models::{CompatibleSection, ModelsSection, ProviderSection};
 pub use wire::{ConnectionsSection, ServerSection};
 pub use work::AgentsSection;
 
@@ -43,6 +45,8 @@ pub struct ApexConfig {
     pub files: FilesSection,
     /// The work of agents.
     pub agents: AgentsSection,
+    /// The models that agents may ask.
+    pub models: ModelsSection,
     /// Plain HTTP.
     pub server: ServerSection,
     /// Clients that are connected.
@@ -58,6 +62,7 @@ impl Section for ApexConfig {
         checks.section("database", &self.database);
         checks.section("files", &self.files);
         checks.section("agents", &self.agents);
+        checks.section("models", &self.models);
         checks.section("server", &self.server);
         checks.section("connections", &self.connections);
         checks.section("resilience", &self.resilience);
@@ -77,11 +82,12 @@ impl ApexConfig {
     /// A builder with this configuration; what a host says to it afterwards holds.
     ///
     /// # Errors
-    /// `config_invalid` when the address is of a database that this build cannot open.
+    /// `config_invalid` when the address is of a database that this build cannot open, or the chain has a model that it
+    /// cannot ask.
     pub fn builder(&self) -> Result<Builder> {
         let url = self.database.address();
         openable(&url)?;
-        Ok(Builder::default()
+        let mut builder = Builder::default()
             .database(url)
             .schema(self.database.schema.clone())
             .pool(self.database.pool.clone())
@@ -90,7 +96,12 @@ impl ApexConfig {
             .runs(self.runs.limits())
             .files(self.files.limits())
             .engine(self.agents.options(self.runs.attempts))
-            .transport(self.transport()))
+            .chain(self.models.options())
+            .transport(self.transport());
+        for link in self.models.links()? {
+            builder = builder.model(link);
+        }
+        Ok(builder)
     }
 
     /// The wire's own configuration.

@@ -7,6 +7,7 @@ mod config;
 mod golden_path;
 mod hello;
 mod kill;
+mod models;
 mod schema;
 mod support;
 mod users;
