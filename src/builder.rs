@@ -1,15 +1,16 @@
 use crate::Apex;
+use crate::config::openable;
 use apex_agents::cost::{AnalysisOptions, Catalogue};
 use apex_agents::{Agent, Engine, EngineOptions, Registry, Tool, agents};
 use apex_core::auth::{Auth, AuthConfig, AuthParts};
 use apex_core::clock::{Clock, SystemClock};
-use apex_core::config::Environment;
+use apex_core::config::{DatabaseKind, DatabaseUrl, Environment, SchemaName};
+use apex_core::database::DatabaseConfig;
 use apex_core::error::Result;
 use apex_core::file::FileLimits;
 use apex_core::run::{Live, RunLimits, Runner};
 use apex_core::store::{Stores, memory};
 use apex_transport::{Chain, Transport, TransportConfig, TransportService};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Says what an [`Apex`] is made of. What is not said has a default: the agents of Apex, stores in memory, the
@@ -21,7 +22,9 @@ pub struct Builder {
     catalogue: Option<Arc<Catalogue>>,
     analysis: AnalysisOptions,
     stores: Option<Stores>,
-    database: Option<PathBuf>,
+    database: Option<DatabaseUrl>,
+    schema: SchemaName,
+    pool: DatabaseConfig,
     clock: Option<Arc<dyn Clock>>,
     runs: RunLimits,
     files: FileLimits,
@@ -70,12 +73,26 @@ impl Builder {
         self
     }
 
-    /// Keeps everything in an SQLite database at this path, and in the folder `<path>.files` beside it. Several
-    /// processes of one machine may share it.
-    #[cfg(feature = "sqlite")]
+    /// Keeps everything in this database: an SQLite file and the folder `<path>.files` beside it, which several
+    /// processes of one machine may share; or, with the feature `postgres`, a PostgreSQL database, which any number of
+    /// nodes share.
     #[must_use]
-    pub fn database(mut self, path: impl Into<PathBuf>) -> Self {
-        self.database = Some(path.into());
+    pub fn database(mut self, url: DatabaseUrl) -> Self {
+        self.database = Some(url);
+        self
+    }
+
+    /// Names the schema of a PostgreSQL database that holds everything; `apex` where nothing is said.
+    #[must_use]
+    pub fn schema(mut self, schema: SchemaName) -> Self {
+        self.schema = schema;
+        self
+    }
+
+    /// Says how many sessions with PostgreSQL there are, for whom and for how long.
+    #[must_use]
+    pub fn pool(mut self, config: DatabaseConfig) -> Self {
+        self.pool = config;
         self
     }
 
@@ -171,23 +188,17 @@ impl Builder {
                 self.catalogue.map_or_else(|| Catalogue::embedded().map(Arc::new), Ok)?;
             agents::team(catalogue, self.analysis).with(self.registry)
         };
-        let stores = match (self.stores, self.database) {
-            (Some(stores), _) => stores,
-            #[cfg(feature = "sqlite")]
-            (None, Some(path)) => {
-                use apex_core::store::sqlite;
-                let options = sqlite::SqliteOptions {
-                    environment: self.auth.environment,
-                    runs: self.runs,
-                    files: self.files,
-                    ..sqlite::SqliteOptions::new(path)
-                };
-                sqlite::open(&options, Arc::clone(&clock))?
-            }
-            _ => memory::open(
-                memory::MemoryOptions { runs: self.runs, files: self.files },
-                Arc::clone(&clock),
-            ),
+        let opening = Opening {
+            url: self.database.unwrap_or_else(|| DatabaseUrl::sqlite(":memory:")),
+            schema: self.schema,
+            pool: self.pool,
+            environment: self.auth.environment,
+            runs: self.runs,
+            files: self.files,
+        };
+        let stores = match self.stores {
+            Some(stores) => stores,
+            None => opening.open(&clock).await?,
         };
         let auth = Auth::new(stores.auth(), self.auth_parts, Arc::clone(&clock), self.auth);
         let live = Live::default();
@@ -204,5 +215,50 @@ impl Builder {
         })?;
         engine.launch();
         Ok(Apex::new(stores, auth, engine, live, clock, service))
+    }
+}
+
+/// The stores to be opened.
+struct Opening {
+    url: DatabaseUrl,
+    schema: SchemaName,
+    pool: DatabaseConfig,
+    environment: Environment,
+    runs: RunLimits,
+    files: FileLimits,
+}
+
+impl Opening {
+    async fn open(self, clock: &Arc<dyn Clock>) -> Result<Stores> {
+        openable(&self.url)?;
+        let Self { url, schema, pool, environment, runs, files } = self;
+        match (url.kind(), url.database()) {
+            #[cfg(feature = "postgres")]
+            (DatabaseKind::Postgres, _) => {
+                use apex_core::store::postgres::{self, PostgresOptions};
+                let database = pool;
+                let options = PostgresOptions {
+                    schema,
+                    environment,
+                    database,
+                    runs,
+                    files,
+                    ..PostgresOptions::new(url)
+                };
+                postgres::open(&options, Arc::clone(clock)).await
+            }
+            #[cfg(feature = "sqlite")]
+            (DatabaseKind::Sqlite, path) if path != ":memory:" => {
+                use apex_core::store::sqlite::{self, SqliteOptions};
+                let options =
+                    SqliteOptions { environment, runs, files, ..SqliteOptions::new(path) };
+                sqlite::open(&options, Arc::clone(clock))
+            }
+            _ => {
+                // What the other features say something about.
+                let _ = (environment, schema, pool);
+                Ok(memory::open(memory::MemoryOptions { runs, files }, Arc::clone(clock)))
+            }
+        }
     }
 }

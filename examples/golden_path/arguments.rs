@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 
 pub(crate) const USAGE: &str = "\
-usage: golden_path [--usage FILE]... [--ask TEXT] [--report DIR] [--events FILE] [--db FILE]
+usage: golden_path [--usage FILE]... [--ask TEXT] [--report DIR] [--events FILE] [--config FILE] [--db FILE]
 
   --usage FILE   a file of usage records, CSV or JSON lines; may be repeated; without it, a small sample
   --ask TEXT     the question; without it, where the money goes and what could be saved
   --report DIR   where report.json, report.md and report.html go; without it, apex-report
   --events FILE  writes each event as a line of JSON
-  --db FILE      keeps everything in this SQLite database; without it, in one that is removed at the end";
+  --config FILE  a configuration; the environment (APEX_DATABASE_URL=postgres://… and the like) holds over it
+  --db FILE      keeps everything in this SQLite database; without it, in the configured one, or in one that is
+                 removed at the end";
 
 const QUESTION: &str = "Where does our LLM money go, and what could we save?";
 
@@ -20,6 +22,7 @@ pub(crate) struct Arguments {
     pub(crate) ask: String,
     pub(crate) report: PathBuf,
     pub(crate) events: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     pub(crate) database: Option<PathBuf>,
 }
 
@@ -31,6 +34,7 @@ impl Arguments {
             ask: QUESTION.to_owned(),
             report: PathBuf::from("apex-report"),
             events: None,
+            config: None,
             database: None,
         };
         let mut words = words.into_iter();
@@ -38,7 +42,7 @@ impl Arguments {
             if word == "--help" || word == "-h" {
                 return Ok(None);
             }
-            let known = ["--usage", "--ask", "--report", "--events", "--db"];
+            let known = ["--usage", "--ask", "--report", "--events", "--config", "--db"];
             if !known.contains(&word.as_str()) {
                 return Err(format!("{word} is not an option\n\n{USAGE}"));
             }
@@ -48,6 +52,7 @@ impl Arguments {
                 "--ask" => arguments.ask = value,
                 "--report" => arguments.report = value.into(),
                 "--events" => arguments.events = Some(value.into()),
+                "--config" => arguments.config = Some(value.into()),
                 _ => arguments.database = Some(value.into()),
             }
         }

@@ -2,8 +2,10 @@
 
 use apex_core::auth::{AddressMask, AuthConfig};
 use apex_core::config::{
-    Checks, DatabaseKind, DatabaseUrl, Environment, FaultCode, HumanDuration, Section, duration,
+    Checks, DatabaseKind, DatabaseUrl, Environment, FaultCode, HumanDuration, SchemaName, Section,
+    duration,
 };
+use apex_core::database::DatabaseConfig;
 use apex_core::file::FileLimits;
 use apex_core::run::RunLimits;
 use serde::Deserialize;
@@ -12,13 +14,18 @@ use std::time::Duration;
 /// Where everything is kept.
 #[derive(Clone, Default, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
-pub struct StoreSection {
-    /// The database: `sqlite:PATH`, whose folder must be there, or `sqlite::memory:` in development.
+pub struct DatabaseSection {
+    /// The database: `sqlite:PATH`, whose folder must be there, `postgres://USER:PASSWORD@HOST/NAME`, or
+    /// `sqlite::memory:` in development.
     #[schemars(extend("default" = "sqlite:apex.db"))]
     pub url: Option<DatabaseUrl>,
+    /// The schema of a PostgreSQL database that holds everything; made when it is not there.
+    pub schema: SchemaName,
+    /// Sessions with PostgreSQL.
+    pub pool: DatabaseConfig,
 }
 
-impl StoreSection {
+impl DatabaseSection {
     /// The database, or the default one.
     #[must_use]
     pub fn address(&self) -> DatabaseUrl {
@@ -26,17 +33,18 @@ impl StoreSection {
     }
 }
 
-impl Section for StoreSection {
+impl Section for DatabaseSection {
     fn check(&self, checks: &mut Checks<'_>) {
         let url = self.address();
         url.check(checks, "url");
         checks.require(
             &["url"],
-            url.kind() == DatabaseKind::Sqlite,
+            matches!(url.kind(), DatabaseKind::Sqlite | DatabaseKind::Postgres),
             FaultCode::Range,
-            "this version keeps everything in SQLite",
-            "write sqlite:PATH, or let the host hand over stores of its own",
+            "everything is kept in SQLite or PostgreSQL",
+            "write sqlite:PATH or postgres://USER@HOST/NAME, or let the host hand over stores of its own",
         );
+        checks.section("pool", &self.pool);
     }
 }
 

@@ -13,7 +13,7 @@ use apex_core::health::HealthConfig;
 use apex_core::resilience::ResilienceConfig;
 use serde::Deserialize;
 
-pub use kept::{AuthSection, FilesSection, RunsSection, StoreSection};
+pub use kept::{AuthSection, DatabaseSection, FilesSection, RunsSection};
 pub use wire::{ConnectionsSection, ServerSection};
 pub use work::AgentsSection;
 
@@ -23,7 +23,7 @@ pub use work::AgentsSection;
 /// ```
 /// # use netra_apex::ApexConfig;
 /// # use netra_apex::core::config::Loader;
-/// let loader = Loader::new().environment([("APEX_RUNS_RUNNING", "8"), ("APEX_STORE_URL", "sqlite:my.db")]);
+/// let loader = Loader::new().environment([("APEX_RUNS_RUNNING", "8"), ("APEX_DATABASE_URL", "sqlite:my.db")]);
 /// let loaded = loader.load::<ApexConfig>()?;
 /// assert_eq!(loaded.value.runs.running, 8);
 /// # Ok::<(), netra_apex::core::config::Report>(())
@@ -34,7 +34,7 @@ pub struct ApexConfig {
     /// Where this process runs. Development opens the development login and allows what is refused elsewhere.
     pub environment: Environment,
     /// Where everything is kept.
-    pub store: StoreSection,
+    pub database: DatabaseSection,
     /// Logins and tickets.
     pub auth: AuthSection,
     /// Runs and their logs.
@@ -55,7 +55,7 @@ pub struct ApexConfig {
 
 impl Section for ApexConfig {
     fn check(&self, checks: &mut Checks<'_>) {
-        checks.section("store", &self.store);
+        checks.section("database", &self.database);
         checks.section("files", &self.files);
         checks.section("agents", &self.agents);
         checks.section("server", &self.server);
@@ -77,16 +77,20 @@ impl ApexConfig {
     /// A builder with this configuration; what a host says to it afterwards holds.
     ///
     /// # Errors
-    /// `config_invalid` when the store's address is of a database that this build cannot open.
+    /// `config_invalid` when the address is of a database that this build cannot open.
     pub fn builder(&self) -> Result<Builder> {
-        let builder = Builder::default()
+        let url = self.database.address();
+        openable(&url)?;
+        Ok(Builder::default()
+            .database(url)
+            .schema(self.database.schema.clone())
+            .pool(self.database.pool.clone())
             .environment(self.environment)
             .auth(self.auth.config(self.environment))
             .runs(self.runs.limits())
             .files(self.files.limits())
             .engine(self.agents.options(self.runs.attempts))
-            .transport(self.transport());
-        open(builder, &self.store.address())
+            .transport(self.transport()))
     }
 
     /// The wire's own configuration.
@@ -112,16 +116,23 @@ impl ApexConfig {
     }
 }
 
-fn open(builder: Builder, url: &DatabaseUrl) -> Result<Builder> {
-    match (url.kind(), url.database()) {
-        (DatabaseKind::Sqlite, ":memory:") => Ok(builder),
-        #[cfg(feature = "sqlite")]
-        (DatabaseKind::Sqlite, path) => Ok(builder.database(path)),
-        _ => Err(Error::new(
-            Kind::Config,
-            "config.builder",
-            "this build of Apex cannot open that database: turn its feature on, or hand over stores",
-        )
-        .with("store.url", url)),
+/// Passes for a database that this build can open.
+///
+/// # Errors
+/// `config_invalid`.
+pub(crate) fn openable(url: &DatabaseUrl) -> Result<()> {
+    let can = match url.kind() {
+        DatabaseKind::Sqlite => url.database() == ":memory:" || cfg!(feature = "sqlite"),
+        DatabaseKind::Postgres => cfg!(feature = "postgres"),
+        DatabaseKind::Redis | DatabaseKind::ClickHouse => false,
+    };
+    if can {
+        return Ok(());
     }
+    Err(Error::new(
+        Kind::Config,
+        "config.builder",
+        "this build of Apex cannot open that database: turn its feature on, or hand over stores",
+    )
+    .with("database.url", url))
 }

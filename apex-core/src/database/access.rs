@@ -54,6 +54,16 @@ impl Access {
         Self { user: None, priority: Priority::Normal, operation, preemptible: false, record: None }
     }
 
+    /// Work of a run that is under way.
+    pub(crate) fn of_a_run(operation: &'static str) -> Self {
+        Self::system(operation).priority(Priority::Critical)
+    }
+
+    /// Whether others depend on it.
+    pub(crate) fn is_critical(&self) -> bool {
+        self.priority == Priority::Critical
+    }
+
     /// With another priority than normal.
     pub(crate) fn priority(self, priority: Priority) -> Self {
         Self { priority, ..self }

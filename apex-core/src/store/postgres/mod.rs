@@ -26,9 +26,9 @@ mod wakeup;
 
 use super::Stores;
 use crate::clock::Clock;
-use crate::config::{DatabaseUrl, Environment};
+use crate::config::{DatabaseUrl, Environment, SchemaName};
 use crate::database::{Database, DatabaseConfig};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::file::FileLimits;
 use crate::id::{Epoch, NodeId};
 use crate::run::{RunLimits, Wakeup};
@@ -41,7 +41,7 @@ pub struct PostgresOptions {
     /// The address of the database.
     pub url: DatabaseUrl,
     /// The schema that holds everything; made when it is not there. Other schemas are left alone.
-    pub schema: Schema,
+    pub schema: SchemaName,
     /// The environment that the database belongs to: it is marked with it when it is made, and refused where another
     /// mark is found. Production, where nothing is said.
     pub environment: Environment,
@@ -61,7 +61,7 @@ impl PostgresOptions {
     pub fn new(url: DatabaseUrl) -> Self {
         Self {
             url,
-            schema: Schema::default(),
+            schema: SchemaName::default(),
             environment: Environment::default(),
             database: DatabaseConfig::default(),
             time: Time::default(),
@@ -82,50 +82,6 @@ pub enum Time {
     Host,
 }
 
-/// The name of a schema.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Schema(String);
-
-impl Schema {
-    /// A schema of this name.
-    ///
-    /// # Errors
-    /// `config_invalid` unless it is 1 to 48 small letters, digits and underscores, the first no digit, and not a
-    /// name of PostgreSQL's own.
-    pub fn new(name: &str) -> Result<Self> {
-        let of_ours = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-        let good = (1..=48).contains(&name.len())
-            && name.bytes().all(of_ours)
-            && !name.starts_with(|first: char| first.is_ascii_digit())
-            && !name.starts_with("pg_");
-        if good && name != "information_schema" {
-            return Ok(Self(name.to_owned()));
-        }
-        Err(Error::new(
-            Kind::Config,
-            "postgres.open",
-            "the name of a schema is 1 to 48 small letters, digits and underscores, and begins with neither a digit \
-             nor pg_",
-        ))
-    }
-
-    /// The name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.0
-    }
-
-    fn table(&self, name: &str) -> String {
-        format!("\"{}\".{name}", self.0)
-    }
-}
-
-impl Default for Schema {
-    fn default() -> Self {
-        Self("apex".to_owned())
-    }
-}
-
 /// Opens the stores in a database, and brings its schema to this version. To be called in a Tokio runtime, on which
 /// the connections then live; they end with the last of the stores.
 ///
@@ -136,7 +92,7 @@ impl Default for Schema {
 pub async fn open(options: &PostgresOptions, clock: Arc<dyn Clock>) -> Result<Stores> {
     let node = NodeId::new(&*clock);
     let database =
-        Database::open_in(&options.url, options.database.clone(), Some(options.schema.name()))
+        Database::open_in(&options.url, options.database.clone(), Some(options.schema.as_str()))
             .await?;
     migration::migrate(&database, options, Epoch::new(&*clock)).await?;
     let told = Arc::new(Liveness::enter(&database, node).await?);
@@ -175,20 +131,4 @@ pub async fn open(options: &PostgresOptions, clock: Arc<dyn Clock>) -> Result<St
         limits: Arc::new(limit::PostgresLimitStore::new(database.clone(), time)),
         usage: Arc::new(usage::PostgresUsageStore::new(database)),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_name_of_a_schema_needs_no_quotes() {
-        for good in ["apex", "a", "_x9", &"a".repeat(48)] {
-            assert_eq!(Schema::new(good).unwrap().name(), good);
-        }
-        for bad in ["", "Apex", "9a", "a-b", "a b", "pg_apex", "a\"b", &"a".repeat(49), "ä"] {
-            assert_eq!(Schema::new(bad).unwrap_err().kind(), Kind::Config, "{bad}");
-        }
-        assert!(Schema::new("information_schema").is_err());
-    }
 }
