@@ -3,6 +3,7 @@
 
 use crate::config::HubConfig;
 use crate::protocol::Draining;
+use crate::share::Shares;
 use apex_core::auth::Revocation;
 use apex_core::error::{Error, Kind, Result};
 use apex_core::id::{ConnectionId, SessionId, UserId};
@@ -48,6 +49,7 @@ pub struct HubStatistics {
 #[derive(Debug)]
 struct Inner {
     config: HubConfig,
+    shares: Shares,
     state: Mutex<State>,
     left: Notify,
 }
@@ -129,8 +131,13 @@ impl Mailbox {
 }
 
 impl Hub {
-    pub(crate) fn new(config: HubConfig) -> Self {
-        Self(Arc::new(Inner { config, state: Mutex::new(State::default()), left: Notify::new() }))
+    pub(crate) fn new(config: HubConfig, shares: Shares) -> Self {
+        Self(Arc::new(Inner {
+            config,
+            shares,
+            state: Mutex::new(State::default()),
+            left: Notify::new(),
+        }))
     }
 
     /// How many are connected.
@@ -175,6 +182,15 @@ impl Hub {
                 taken.mailbox.put(Notice::Revoked);
             }
         }
+    }
+
+    /// Takes a place for a connection in the user's share over all nodes; it goes with the connection's [`Seat`].
+    pub(crate) async fn share(&self, id: ConnectionId, principal: &Principal) -> Result<()> {
+        let taken = self.0.shares.take(id, principal.user()).await;
+        if taken.is_err() {
+            self.0.state.lock().refused += 1;
+        }
+        taken
     }
 
     /// Waits until nobody is connected.
@@ -279,6 +295,12 @@ impl Seat {
         Ok(())
     }
 
+    /// As [`Self::identify`], after it has taken a place in the user's share over all nodes.
+    pub(crate) async fn seat(&self, principal: &Principal) -> Result<()> {
+        self.hub.share(self.id, principal).await?;
+        self.identify(principal)
+    }
+
     /// The next notice of the hub's.
     pub(crate) fn poll_notice(&self, cx: &mut Context<'_>) -> Poll<Notice> {
         self.mailbox.reader.register(cx.waker());
@@ -291,6 +313,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        self.hub.0.shares.give_back(self.id);
         let mut state = self.hub.0.state.lock();
         if let Some(taken) = state.seats.remove(&self.id) {
             metrics::gauge!("apex_connections").decrement(1.0);
@@ -318,10 +341,13 @@ mod tests {
     use super::*;
     use apex_core::clock::{SystemClock, Timestamp};
     use apex_core::principal::Scopes;
+    use apex_core::store::memory::{self, MemoryOptions};
     use std::task::Waker;
 
     fn hub() -> Hub {
-        Hub::new(HubConfig { connections: 4, unknown: 2, per_user: 2, ..HubConfig::default() })
+        let config = HubConfig { connections: 4, unknown: 2, per_user: 2, ..HubConfig::default() };
+        let stores = memory::open(MemoryOptions::default(), Arc::new(SystemClock));
+        Hub::new(config, Shares::new(stores.limits, 2))
     }
 
     fn admit(hub: &Hub) -> Result<Seat> {

@@ -30,7 +30,7 @@ pub(super) async fn run(call: &Call, body: RequestBody) -> Result<Response<Respo
     let gateway = &call.gateway;
     // A front end that cannot be answered starts nothing.
     let seat = gateway.hub.admit(gateway.connection_id())?;
-    seat.identify(principal)?;
+    seat.seat(principal).await?;
     let (run, answered, epoch) = match input.asked()? {
         Asked::Message { text, attachments } => {
             let thread = call.conversation(principal, &input).await?;

@@ -35,7 +35,7 @@ pub(super) async fn events(call: &Call, id: &str) -> Result<Response<ResponseBod
         return Ok(reply::empty(StatusCode::NO_CONTENT));
     }
     let seat = gateway.hub.admit(gateway.connection_id())?;
-    seat.identify(&entry.principal)?;
+    seat.seat(&entry.principal).await?;
     let script = Plain::new(seat.id(), position);
     let caller = call.guarded.caller.clone();
     let driver = Driver::new(Arc::clone(gateway), seat, caller, Some(entry));

@@ -55,7 +55,7 @@ pub(super) async fn upgrade(mut call: Call) -> Result<Response<ResponseBody>> {
 async fn enter(gateway: &Gateway, seat: &Seat, offer: Offer) -> Result<Option<Entry>> {
     let entry = gateway.verify_offer(offer).await?;
     if let Some(entry) = &entry {
-        seat.identify(&entry.principal)?;
+        seat.seat(&entry.principal).await?;
     }
     Ok(entry)
 }
