@@ -10,6 +10,8 @@
     allow(dead_code, reason = "connections need a kind of socket to be made over")
 )]
 
+#[cfg(feature = "ag-ui")]
+mod ag_ui;
 mod call;
 #[cfg(feature = "client")]
 pub mod client;

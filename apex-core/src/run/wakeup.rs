@@ -59,6 +59,15 @@ impl LocalWakeup {
     }
 }
 
+impl LocalWakeup {
+    /// Wakes everyone: when it is not known what was missed.
+    pub fn wake_all(&self) {
+        for sender in self.topics.lock().values() {
+            sender.send_modify(|n| *n = n.wrapping_add(1));
+        }
+    }
+}
+
 impl Wakeup for LocalWakeup {
     fn wake(&self, topic: Topic) {
         if let Some(sender) = self.topics.lock().get(&topic) {

@@ -26,6 +26,10 @@ pub const SESSION_COOKIE: &str = "__Host-apex_session";
 /// The name of the cookie that renews a session.
 pub const REFRESH_COOKIE: &str = "__Host-apex_refresh";
 
+/// The name of the cookie that a browser keeps while its user logs in at a provider.
+#[cfg(feature = "oidc")]
+pub(crate) const OIDC_COOKIE: &str = "__Host-apex_oidc";
+
 const OPERATION: &str = "handshake";
 
 /// A request at the door, as far as ways in look at it.

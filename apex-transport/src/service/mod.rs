@@ -6,12 +6,16 @@
 mod access;
 #[cfg(feature = "jwt")]
 mod admin;
+#[cfg(feature = "ag-ui")]
+mod ag_ui;
 mod body;
 mod conversation;
 mod files;
 mod guard;
 mod health;
 mod login;
+#[cfg(feature = "oidc")]
+mod oidc;
 mod reply;
 mod results;
 #[cfg(feature = "sse")]
@@ -158,6 +162,11 @@ async fn route(
         (&Method::DELETE, ["auth", "sessions"]) => login::end_sessions(&call).await,
         (&Method::DELETE, ["auth", "sessions", id]) => login::end_session(&call, id).await,
 
+        #[cfg(feature = "oidc")]
+        (&Method::GET, ["auth", "oidc", name, "login"]) => oidc::begin(&call, name).await,
+        #[cfg(feature = "oidc")]
+        (&Method::GET, ["auth", "oidc", name, "callback"]) => oidc::finish(&call, name).await,
+
         #[cfg(feature = "jwt")]
         (&Method::GET, [".well-known", "jwks.json"]) => admin::jwks(&call),
         #[cfg(feature = "jwt")]
@@ -175,6 +184,9 @@ async fn route(
 
         #[cfg(feature = "websocket")]
         (&Method::GET, ["ws"]) => upgrade::upgrade(call).await,
+
+        #[cfg(feature = "ag-ui")]
+        (&Method::POST, ["ag-ui"]) => ag_ui::run(&call, body).await,
 
         (&Method::POST, ["files"]) => files::put(&call, body).await,
         (&Method::GET, ["files"]) => files::list(&call).await,

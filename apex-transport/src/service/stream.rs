@@ -5,19 +5,21 @@ use super::conversation::id_of;
 use super::reply::{self, ResponseBody};
 use crate::driver::Driver;
 use crate::protocol::Since;
-use crate::sse;
+use crate::sse::{self, Plain};
 use apex_core::error::{Error, Kind, Result};
 use apex_core::id::RunId;
 use apex_core::principal::Scope;
 use apex_core::run::Position;
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{Response, StatusCode};
 use std::sync::Arc;
+use tokio::sync::mpsc;
 
 const OPERATION: &str = "service.events";
 
 /// With what a client comes back: the last `id` that it saw.
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Answers with what follows the client's position, live. A client that has seen the end gets 204, at which browsers
 /// stop coming back.
@@ -34,10 +36,14 @@ pub(super) async fn events(call: &Call, id: &str) -> Result<Response<ResponseBod
     }
     let seat = gateway.hub.admit(gateway.connection_id())?;
     seat.identify(&entry.principal)?;
-    let connection = seat.id();
+    let script = Plain::new(seat.id(), position);
     let caller = call.guarded.caller.clone();
     let driver = Driver::new(Arc::clone(gateway), seat, caller, Some(entry));
-    let body = sse::follow(driver, connection, run, position);
+    Ok(answer(sse::follow(driver, run, position, script)))
+}
+
+/// The answer that a body of events makes.
+pub(super) fn answer(body: mpsc::Receiver<Bytes>) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::from(body));
     let fixed: [(HeaderName, &'static str); 4] = [
         (CONTENT_TYPE, "text/event-stream"),
@@ -49,7 +55,7 @@ pub(super) async fn events(call: &Call, id: &str) -> Result<Response<ResponseBod
     for (name, value) in fixed {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
-    Ok(response)
+    response
 }
 
 impl Call {

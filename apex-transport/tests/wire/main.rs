@@ -2,11 +2,13 @@
 //! between users.
 #![cfg(test)]
 
+mod ag_ui;
 mod bad_input;
 mod doors;
 mod events;
 mod frames;
 mod mounted;
+mod oidc;
 mod resume;
 mod routes;
 mod rust_client;

@@ -127,7 +127,7 @@ async fn a_route_that_is_not_there_is_not_found() {
         ("GET", "/runs/018f0000-0000-7000-8000-000000000001/report.exe"),
         ("GET", "/.well-known/jwks.json"),
         ("POST", "/auth/renew"),
-        ("POST", "/ag-ui"),
+        ("GET", "/ag-ui"),
         ("OPTIONS", "/files"),
     ] {
         let answer = wire.ask(method, path, &[], b"").await;
