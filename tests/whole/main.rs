@@ -8,5 +8,6 @@ mod golden_path;
 mod hello;
 mod kill;
 mod schema;
+mod security;
 mod support;
 mod users;

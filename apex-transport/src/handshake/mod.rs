@@ -214,6 +214,11 @@ impl Offer {
         first.map(|found| found.method.way())
     }
 
+    /// Whether nothing is presented.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.found.as_ref().is_ok_and(Vec::is_empty)
+    }
+
     /// Whether what decides is sent along by browsers unasked.
     pub(crate) fn is_ambient(&self) -> bool {
         let first = self.found.as_ref().ok().and_then(|found| found.first());
