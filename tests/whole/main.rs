@@ -9,5 +9,6 @@ mod hello;
 mod kill;
 mod models;
 mod schema;
+mod security;
 mod support;
 mod users;

@@ -26,6 +26,10 @@ pub const SESSION_COOKIE: &str = "__Host-apex_session";
 /// The name of the cookie that renews a session.
 pub const REFRESH_COOKIE: &str = "__Host-apex_refresh";
 
+/// The name of the cookie that a browser keeps while its user logs in at a provider.
+#[cfg(feature = "oidc")]
+pub(crate) const OIDC_COOKIE: &str = "__Host-apex_oidc";
+
 const OPERATION: &str = "handshake";
 
 /// A request at the door, as far as ways in look at it.
@@ -208,6 +212,11 @@ impl Offer {
     pub(crate) fn way(&self) -> Option<Way> {
         let first = self.found.as_ref().ok()?.first();
         first.map(|found| found.method.way())
+    }
+
+    /// Whether nothing is presented.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.found.as_ref().is_ok_and(Vec::is_empty)
     }
 
     /// Whether what decides is sent along by browsers unasked.

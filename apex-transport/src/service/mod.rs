@@ -14,6 +14,8 @@ mod files;
 mod guard;
 mod health;
 mod login;
+#[cfg(feature = "oidc")]
+mod oidc;
 mod reply;
 mod results;
 #[cfg(feature = "sse")]
@@ -159,6 +161,11 @@ async fn route(
         (&Method::GET, ["auth", "sessions"]) => login::sessions(&call).await,
         (&Method::DELETE, ["auth", "sessions"]) => login::end_sessions(&call).await,
         (&Method::DELETE, ["auth", "sessions", id]) => login::end_session(&call, id).await,
+
+        #[cfg(feature = "oidc")]
+        (&Method::GET, ["auth", "oidc", name, "login"]) => oidc::begin(&call, name).await,
+        #[cfg(feature = "oidc")]
+        (&Method::GET, ["auth", "oidc", name, "callback"]) => oidc::finish(&call, name).await,
 
         #[cfg(feature = "jwt")]
         (&Method::GET, [".well-known", "jwks.json"]) => admin::jwks(&call),
