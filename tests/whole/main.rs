@@ -7,6 +7,8 @@ mod config;
 mod golden_path;
 mod hello;
 mod kill;
+#[cfg(feature = "postgres")]
+mod pressure;
 mod schema;
 mod support;
 mod users;
