@@ -1,16 +1,16 @@
 use crate::Apex;
-use crate::config::openable;
+use crate::stores::Opening;
 use apex_agents::cost::{AnalysisOptions, Catalogue};
 use apex_agents::model::{Chain, ChainLink, ChainOptions, Meter};
 use apex_agents::{Agent, Engine, EngineOptions, Registry, Tool, agents};
 use apex_core::auth::{Auth, AuthConfig, AuthParts};
 use apex_core::clock::{Clock, SystemClock};
-use apex_core::config::{DatabaseKind, DatabaseUrl, Environment, SchemaName};
+use apex_core::config::{DatabaseUrl, Environment, SchemaName};
 use apex_core::database::DatabaseConfig;
 use apex_core::error::Result;
 use apex_core::file::FileLimits;
 use apex_core::run::{Live, RunLimits, Runner};
-use apex_core::store::{Stores, memory};
+use apex_core::store::Stores;
 use apex_core::usage::UsageRecorder;
 use apex_transport::{Transport, TransportConfig, TransportService};
 use std::sync::Arc;
@@ -30,6 +30,7 @@ pub struct Builder {
     database: Option<DatabaseUrl>,
     schema: SchemaName,
     pool: DatabaseConfig,
+    redis: Option<(DatabaseUrl, String)>,
     clock: Option<Arc<dyn Clock>>,
     runs: RunLimits,
     files: FileLimits,
@@ -100,6 +101,14 @@ impl Builder {
     #[must_use]
     pub fn pool(mut self, config: DatabaseConfig) -> Self {
         self.pool = config;
+        self
+    }
+
+    /// Keeps what nodes share for a short time (tickets, logins, limits and wake-ups) in this Redis, under keys that
+    /// begin with `prefix`. Needs the feature `redis`.
+    #[must_use]
+    pub fn redis(mut self, url: DatabaseUrl, prefix: impl Into<String>) -> Self {
+        self.redis = Some((url, prefix.into()));
         self
     }
 
@@ -219,6 +228,7 @@ impl Builder {
             url: self.database.unwrap_or_else(|| DatabaseUrl::sqlite(":memory:")),
             schema: self.schema,
             pool: self.pool,
+            redis: self.redis,
             environment: self.auth.environment,
             runs: self.runs,
             files: self.files,
@@ -248,50 +258,5 @@ impl Builder {
         })?;
         engine.launch();
         Ok(Apex::new(stores, auth, engine, live, clock, service))
-    }
-}
-
-/// The stores to be opened.
-struct Opening {
-    url: DatabaseUrl,
-    schema: SchemaName,
-    pool: DatabaseConfig,
-    environment: Environment,
-    runs: RunLimits,
-    files: FileLimits,
-}
-
-impl Opening {
-    async fn open(self, clock: &Arc<dyn Clock>) -> Result<Stores> {
-        openable(&self.url)?;
-        let Self { url, schema, pool, environment, runs, files } = self;
-        match (url.kind(), url.database()) {
-            #[cfg(feature = "postgres")]
-            (DatabaseKind::Postgres, _) => {
-                use apex_core::store::postgres::{self, PostgresOptions};
-                let database = pool;
-                let options = PostgresOptions {
-                    schema,
-                    environment,
-                    database,
-                    runs,
-                    files,
-                    ..PostgresOptions::new(url)
-                };
-                postgres::open(&options, Arc::clone(clock)).await
-            }
-            #[cfg(feature = "sqlite")]
-            (DatabaseKind::Sqlite, path) if path != ":memory:" => {
-                use apex_core::store::sqlite::{self, SqliteOptions};
-                let options =
-                    SqliteOptions { environment, runs, files, ..SqliteOptions::new(path) };
-                sqlite::open(&options, Arc::clone(clock))
-            }
-            _ => {
-                // What the other features say something about.
-                let _ = (environment, schema, pool);
-                Ok(memory::open(memory::MemoryOptions { runs, files }, Arc::clone(clock)))
-            }
-        }
     }
 }

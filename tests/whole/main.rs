@@ -8,6 +8,8 @@ mod golden_path;
 mod hello;
 mod kill;
 mod models;
+#[cfg(feature = "postgres")]
+mod pressure;
 mod schema;
 mod security;
 mod support;
