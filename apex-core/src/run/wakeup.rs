@@ -57,9 +57,7 @@ impl LocalWakeup {
     pub fn topics(&self) -> usize {
         self.topics.lock().len()
     }
-}
 
-impl LocalWakeup {
     /// Wakes everyone: when it is not known what was missed.
     pub fn wake_all(&self) {
         for sender in self.topics.lock().values() {

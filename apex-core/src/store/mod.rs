@@ -11,6 +11,8 @@ use crate::usage::UsageStore;
 use std::sync::Arc;
 
 pub mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
 #[cfg(feature = "sqlite")]

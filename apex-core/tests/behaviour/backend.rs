@@ -1,9 +1,11 @@
 use apex_core::clock::Clock;
 use apex_core::config::DatabaseUrl;
+use apex_core::database::DatabaseConfig;
 use apex_core::error::Result;
+use apex_core::store::postgres::{PostgresOptions, Schema, Time};
 use apex_core::store::redis::RedisOptions;
 use apex_core::store::sqlite::{SqliteOptions, Synchronous};
-use apex_core::store::{Stores, memory, redis, sqlite};
+use apex_core::store::{Stores, memory, postgres, redis, sqlite};
 use apex_core::testkit::{Backend, Limits};
 use apex_test_services::{Kind, Options, Server};
 use async_trait::async_trait;
@@ -119,5 +121,55 @@ impl Backend for Redis {
         let shared = redis::open(&options, &*clock).await?;
         let options = memory::MemoryOptions { runs: limits.runs, files: limits.files };
         Ok(shared.of(memory::open_with(options, clock, Arc::clone(&shared.wakeup))))
+    }
+}
+
+/// Each time in a schema of its own.
+#[derive(Debug)]
+pub(crate) struct Postgres {
+    name: &'static str,
+    url: DatabaseUrl,
+}
+
+impl Postgres {
+    /// The shared server of that name, if there is one.
+    pub(crate) fn shared(name: &'static str) -> Option<Self> {
+        let url = apex_test_services::shared(name)?.parse().unwrap();
+        Some(Self { name, url })
+    }
+
+    /// Options for a new schema.
+    pub(crate) fn options(&self) -> PostgresOptions {
+        PostgresOptions {
+            schema: Schema::new(&format!("test_{}", uuid::Uuid::now_v7().simple())).unwrap(),
+            database: DatabaseConfig {
+                connections: 4,
+                // The suite asks in one user's name what many users would ask.
+                per_user: Some(4),
+                waiting_per_user: 200,
+                waiting: Some(2_000),
+                // Many suites run on one machine.
+                acquire: Duration::from_secs(20),
+                ..DatabaseConfig::default()
+            },
+            ..PostgresOptions::new(self.url.clone())
+        }
+    }
+}
+
+#[async_trait]
+impl Backend for Postgres {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    async fn open(&self, limits: Limits, clock: Arc<dyn Clock>) -> Result<Stores> {
+        let options = PostgresOptions {
+            time: Time::Host,
+            runs: limits.runs,
+            files: limits.files,
+            ..self.options()
+        };
+        postgres::open(&options, clock).await
     }
 }

@@ -24,6 +24,11 @@ fn main() {
     }
     let mut backends: Vec<Arc<dyn Backend>> =
         vec![Arc::new(backend::Memory), Arc::new(backend::Sqlite::default())];
+    for name in ["postgres", "postgres18"] {
+        if let Some(server) = backend::Postgres::shared(name) {
+            backends.push(Arc::new(server));
+        }
+    }
     let mut trials: Vec<Trial> =
         backends.iter().flat_map(|backend| trials_of(backend, None)).collect();
     for redis in backend::Redis::all() {

@@ -266,6 +266,12 @@ impl DatabaseUrl {
         &self.topology
     }
 
+    /// What the connections are called in the server's views.
+    #[must_use]
+    pub fn application(&self) -> Option<&str> {
+        self.application.as_deref()
+    }
+
     /// Whether any server is on another machine.
     #[must_use]
     pub fn is_remote(&self) -> bool {

@@ -49,7 +49,7 @@ impl BreakerExchange for RedisBreakerExchange {
 }
 
 /// Keeps what a node says, after the time at which it says it; nothing said is nothing kept.
-const PUBLISH: &str = "
+const PUBLISH: &str = "#!lua
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if ARGV[2] == '' then
@@ -62,7 +62,7 @@ return redis.status_reply('OK')
 ";
 
 /// What was said and still holds; the rest is dropped.
-const READ: &str = "
+const READ: &str = "#!lua flags=allow-oom
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local said = redis.call('HGETALL', KEYS[1])

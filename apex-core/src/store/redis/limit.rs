@@ -84,7 +84,7 @@ fn grant(wait: Duration) -> Grant {
 }
 
 /// Takes or keeps a place: 0, or the milliseconds until the first one lapses.
-const HOLD: &str = "
+const HOLD: &str = "#!lua
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
@@ -98,7 +98,7 @@ return 0
 ";
 
 /// Takes from a bucket: 0, or the microseconds until there is enough. The key holds when it is full again.
-const TAKE: &str = "
+const TAKE: &str = "#!lua
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local full = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now)

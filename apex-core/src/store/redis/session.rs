@@ -284,27 +284,27 @@ fn unlist(key: &str) -> Cmd {
 }
 
 /// Replaces a record where it is still what was read.
-const REPLACE: &str = "
+const REPLACE: &str = "#!lua
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
 return 1
 ";
 
 /// Removes a record where it is still what was read.
-const REMOVE: &str = "
+const REMOVE: &str = "#!lua flags=allow-oom
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])
 ";
 
 /// Puts a login on its user's list.
-const LIST: &str = "
+const LIST: &str = "#!lua
 redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[1], math.max(redis.call('PTTL', KEYS[1]), tonumber(ARGV[3])))
 return redis.status_reply('OK')
 ";
 
-/// Notes a revocation and drops those that are old enough.
-const REVOKE: &str = "
+/// Notes a revocation and drops those that are old enough; also in a server that is full, for it must not be refused.
+const REVOKE: &str = "#!lua flags=allow-oom
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. ARGV[3])
 redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[4])

@@ -110,7 +110,7 @@ const ISSUE: &str = "ticket.issue";
 const REDEEM: &str = "ticket.redeem";
 
 /// Notes a ticket, or gives back what is noted where that is as much as may be.
-const NOTED: &str = "
+const NOTED: &str = "#!lua
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[1])
 if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2]) and not redis.call('ZSCORE', KEYS[1], ARGV[3]) then
     local noted = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
