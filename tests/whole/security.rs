@@ -25,6 +25,8 @@ fn every_test_that_the_security_page_names_is_there() {
     let named: Vec<(&str, &str)> = page
         .split('`')
         .filter_map(|word| word.split_once("::"))
+        // The target of the log is no test.
+        .filter(|(module, _)| *module != "apex")
         .filter(|(module, _)| module.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
         .collect();
     assert!(named.len() > 40, "the page is not read as it should be");

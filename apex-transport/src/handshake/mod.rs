@@ -153,6 +153,15 @@ impl Chain {
         methods.chain(self.hello.then_some(Way::Hello.as_str())).collect()
     }
 
+    /// By which ways a request presents a credential, first the one that decides; nothing is verified. For a host that
+    /// wants to know what its proxies leave of a request.
+    ///
+    /// # Errors
+    /// `unauthenticated` for what is there and cannot be a credential.
+    pub fn presented(&self, knock: &Knock<'_>) -> Result<Vec<&'static str>> {
+        Ok(self.find(knock)?.iter().map(|found| found.method.name()).collect())
+    }
+
     /// Reads what a request presents whose origin has been checked.
     pub(crate) fn read(
         &self,
