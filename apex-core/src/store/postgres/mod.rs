@@ -139,6 +139,7 @@ pub async fn open(options: &PostgresOptions, clock: Arc<dyn Clock>) -> Result<St
         Database::open_in(&options.url, options.database.clone(), Some(options.schema.name()))
             .await?;
     migration::migrate(&database, options, Epoch::new(&*clock)).await?;
+    database.keep_records();
     let told = Arc::new(Liveness::enter(&database, node).await?);
     let wakeup: Arc<dyn Wakeup> =
         Arc::new(wakeup::PostgresWakeup::start(&database, &options.schema, node));
