@@ -116,6 +116,7 @@ async fn open_and_wake(
         Database::open_in(&options.url, options.database.clone(), Some(options.schema.as_str()))
             .await?;
     migration::migrate(&database, options, Epoch::new(&*clock)).await?;
+    database.keep_records();
     let told = Arc::new(Liveness::enter(&database, node).await?);
     let wakeup = wakeup.unwrap_or_else(|| {
         Arc::new(wakeup::PostgresWakeup::start(&database, &options.schema, node))
