@@ -122,8 +122,11 @@ struct Question {
 impl Asker {
     async fn ask(&mut self, database: &Arc<Inner>, held: &[Arc<Held>]) {
         let now = Instant::now();
+        // Only the host that is asked knows its processes.
+        let host = database.pool.preferred();
         let silent: Vec<_> = held
             .iter()
+            .filter(|held| held.connection.server.host == host)
             .filter(|held| held.waits_for_answer().is_some_and(|wait| wait >= SILENCE))
             .collect();
         self.asked.retain(|key, question| {
