@@ -1,17 +1,22 @@
 use crate::Apex;
-use crate::config::openable;
+use crate::stores::Opening;
 use apex_agents::cost::{AnalysisOptions, Catalogue};
+use apex_agents::model::{Chain, ChainLink, ChainOptions, Meter};
 use apex_agents::{Agent, Engine, EngineOptions, Registry, Tool, agents};
 use apex_core::auth::{Auth, AuthConfig, AuthParts};
 use apex_core::clock::{Clock, SystemClock};
-use apex_core::config::{DatabaseKind, DatabaseUrl, Environment, SchemaName};
+use apex_core::config::{DatabaseUrl, Environment, SchemaName};
 use apex_core::database::DatabaseConfig;
 use apex_core::error::Result;
 use apex_core::file::FileLimits;
 use apex_core::run::{Live, RunLimits, Runner};
-use apex_core::store::{Stores, memory};
-use apex_transport::{Chain, Transport, TransportConfig, TransportService};
+use apex_core::store::Stores;
+use apex_core::usage::UsageRecorder;
+use apex_transport::{Transport, TransportConfig, TransportService};
 use std::sync::Arc;
+
+/// How many attempts at answers of models may wait for a store that is away.
+const USAGE_WAITING: usize = 10_000;
 
 /// Says what an [`Apex`] is made of. What is not said has a default: the agents of Apex, stores in memory, the
 /// environment production.
@@ -25,13 +30,16 @@ pub struct Builder {
     database: Option<DatabaseUrl>,
     schema: SchemaName,
     pool: DatabaseConfig,
+    redis: Option<(DatabaseUrl, String)>,
     clock: Option<Arc<dyn Clock>>,
     runs: RunLimits,
     files: FileLimits,
     auth: AuthConfig,
     auth_parts: AuthParts,
-    chain: Chain,
+    ways: apex_transport::Chain,
     engine: EngineOptions,
+    models: Vec<ChainLink>,
+    chain: ChainOptions,
     transport: TransportConfig,
 }
 
@@ -96,6 +104,14 @@ impl Builder {
         self
     }
 
+    /// Keeps what nodes share for a short time (tickets, logins, limits and wake-ups) in this Redis, under keys that
+    /// begin with `prefix`. Needs the feature `redis`.
+    #[must_use]
+    pub fn redis(mut self, url: DatabaseUrl, prefix: impl Into<String>) -> Self {
+        self.redis = Some((url, prefix.into()));
+        self
+    }
+
     /// Keeps everything in stores of the host's.
     #[must_use]
     pub fn stores(mut self, stores: Stores) -> Self {
@@ -146,10 +162,11 @@ impl Builder {
         self
     }
 
-    /// Says by which ways clients come in; [`Chain::default`] has those of the protocol, to take from and add to.
+    /// Says by which ways clients come in; [`apex_transport::Chain`] has those of the protocol, to take from and add
+    /// to.
     #[must_use]
-    pub fn chain(mut self, chain: Chain) -> Self {
-        self.chain = chain;
+    pub fn ways(mut self, chain: apex_transport::Chain) -> Self {
+        self.ways = chain;
         self
     }
 
@@ -157,6 +174,21 @@ impl Builder {
     #[must_use]
     pub fn engine(mut self, options: EngineOptions) -> Self {
         self.engine = options;
+        self
+    }
+
+    /// Adds a model that agents may ask; the first one added is asked first. What they cost is recorded as the usage of
+    /// the user whose run asked. Without any, agents do what can be done by rules, and say so.
+    #[must_use]
+    pub fn model(mut self, model: ChainLink) -> Self {
+        self.models.push(model);
+        self
+    }
+
+    /// Says by which rules the next model is asked when one does not answer.
+    #[must_use]
+    pub fn chain(mut self, options: ChainOptions) -> Self {
+        self.chain = options;
         self
     }
 
@@ -181,17 +213,22 @@ impl Builder {
             ..self.transport
         };
         transport.validate()?;
-        let registry = if self.own_agents {
-            self.registry
-        } else {
-            let catalogue =
-                self.catalogue.map_or_else(|| Catalogue::embedded().map(Arc::new), Ok)?;
-            agents::team(catalogue, self.analysis).with(self.registry)
+        let catalogue = match self.catalogue {
+            Some(catalogue) => Some(catalogue),
+            None if self.own_agents && self.models.is_empty() => None,
+            None => Some(Arc::new(Catalogue::embedded()?)),
+        };
+        let registry = match &catalogue {
+            Some(catalogue) if !self.own_agents => {
+                agents::team(Arc::clone(catalogue), self.analysis).with(self.registry)
+            }
+            _ => self.registry,
         };
         let opening = Opening {
             url: self.database.unwrap_or_else(|| DatabaseUrl::sqlite(":memory:")),
             schema: self.schema,
             pool: self.pool,
+            redis: self.redis,
             environment: self.auth.environment,
             runs: self.runs,
             files: self.files,
@@ -202,63 +239,24 @@ impl Builder {
         };
         let auth = Auth::new(stores.auth(), self.auth_parts, Arc::clone(&clock), self.auth);
         let live = Live::default();
+        let mut options = self.engine;
+        if let Some(catalogue) = catalogue.filter(|_| !self.models.is_empty()) {
+            let recorder = UsageRecorder::new(Arc::clone(&stores.usage), USAGE_WAITING);
+            let meter = Meter::new(catalogue, Arc::clone(&clock), Arc::new(recorder));
+            options.models = Some(Chain::new(self.models, self.chain, meter)?);
+        }
         let engine =
-            Engine::new(stores.clone(), live.clone(), Arc::clone(&clock), registry, self.engine)?;
+            Engine::new(stores.clone(), live.clone(), Arc::clone(&clock), registry, options)?;
         let service = TransportService::new(Transport {
             stores: stores.clone(),
             auth: auth.clone(),
             runner: Arc::clone(&engine) as Arc<dyn Runner>,
             live: live.clone(),
             clock: Arc::clone(&clock),
-            chain: self.chain,
+            chain: self.ways,
             config: transport,
         })?;
         engine.launch();
         Ok(Apex::new(stores, auth, engine, live, clock, service))
-    }
-}
-
-/// The stores to be opened.
-struct Opening {
-    url: DatabaseUrl,
-    schema: SchemaName,
-    pool: DatabaseConfig,
-    environment: Environment,
-    runs: RunLimits,
-    files: FileLimits,
-}
-
-impl Opening {
-    async fn open(self, clock: &Arc<dyn Clock>) -> Result<Stores> {
-        openable(&self.url)?;
-        let Self { url, schema, pool, environment, runs, files } = self;
-        match (url.kind(), url.database()) {
-            #[cfg(feature = "postgres")]
-            (DatabaseKind::Postgres, _) => {
-                use apex_core::store::postgres::{self, PostgresOptions};
-                let database = pool;
-                let options = PostgresOptions {
-                    schema,
-                    environment,
-                    database,
-                    runs,
-                    files,
-                    ..PostgresOptions::new(url)
-                };
-                postgres::open(&options, Arc::clone(clock)).await
-            }
-            #[cfg(feature = "sqlite")]
-            (DatabaseKind::Sqlite, path) if path != ":memory:" => {
-                use apex_core::store::sqlite::{self, SqliteOptions};
-                let options =
-                    SqliteOptions { environment, runs, files, ..SqliteOptions::new(path) };
-                sqlite::open(&options, Arc::clone(clock))
-            }
-            _ => {
-                // What the other features say something about.
-                let _ = (environment, schema, pool);
-                Ok(memory::open(memory::MemoryOptions { runs, files }, Arc::clone(clock)))
-            }
-        }
     }
 }

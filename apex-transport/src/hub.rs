@@ -101,6 +101,8 @@ impl Revoked {
 struct Taken {
     user: Option<UserId>,
     session: Option<SessionId>,
+    /// Whether it has presented nothing so far.
+    silent: bool,
     admitted: Instant,
     mailbox: Arc<Mailbox>,
 }
@@ -204,8 +206,9 @@ impl Hub {
         }
     }
 
-    /// Gives a place to a connection whose user is not known yet.
-    pub(crate) fn admit(&self, id: ConnectionId) -> Result<Seat> {
+    /// Gives a place to a connection whose user is not known yet. One that presents nothing (`silent`) has a share of
+    /// its own, so that those who say nothing keep nobody out who has something to show.
+    pub(crate) fn admit(&self, id: ConnectionId, silent: bool) -> Result<Seat> {
         let mut state = self.0.state.lock();
         if state.draining.is_some() {
             state.refused += 1;
@@ -216,8 +219,8 @@ impl Hub {
             )
             .with_retry_after(self.0.config.drain_after));
         }
-        if state.seats.len() >= self.0.config.connections || state.unknown >= self.0.config.unknown
-        {
+        let config = &self.0.config;
+        if state.seats.len() >= config.connections || (silent && state.unknown >= config.unknown) {
             state.refused += 1;
             return Err(Error::new(
                 Kind::Unavailable,
@@ -230,11 +233,12 @@ impl Hub {
         let taken = Taken {
             user: None,
             session: None,
+            silent,
             admitted: Instant::now(),
             mailbox: Arc::clone(&mailbox),
         };
         state.seats.insert(id, taken);
-        state.unknown += 1;
+        state.unknown += usize::from(silent);
         state.admitted += 1;
         metrics::gauge!("apex_connections").increment(1.0);
         Ok(Seat { hub: self.clone(), id, mailbox })
@@ -288,7 +292,7 @@ impl Seat {
                 ));
             }
             *count += 1;
-            *unknown -= 1;
+            *unknown -= usize::from(std::mem::take(&mut taken.silent));
             taken.user = Some(principal.user());
         }
         taken.session = principal.session();
@@ -317,9 +321,9 @@ impl Drop for Seat {
         let mut state = self.hub.0.state.lock();
         if let Some(taken) = state.seats.remove(&self.id) {
             metrics::gauge!("apex_connections").decrement(1.0);
-            match taken.user {
-                Some(user) => release(&mut state.users, user),
-                None => state.unknown -= 1,
+            state.unknown -= usize::from(taken.silent);
+            if let Some(user) = taken.user {
+                release(&mut state.users, user);
             }
         }
         drop(state);
@@ -351,7 +355,7 @@ mod tests {
     }
 
     fn admit(hub: &Hub) -> Result<Seat> {
-        hub.admit(ConnectionId::new(&SystemClock))
+        hub.admit(ConnectionId::new(&SystemClock), true)
     }
 
     fn ada() -> Principal {
@@ -367,6 +371,7 @@ mod tests {
         let hub = hub();
         let (first, _second) = (admit(&hub).unwrap(), admit(&hub).unwrap());
         assert_eq!(admit(&hub).unwrap_err().kind(), Kind::Unavailable);
+        drop(hub.admit(ConnectionId::new(&SystemClock), false).unwrap());
         first.identify(&ada()).unwrap();
         let third = admit(&hub);
         assert!(third.is_ok());

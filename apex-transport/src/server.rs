@@ -1,5 +1,6 @@
 //! The service on a listener of its own, for hosts that have no HTTP server.
 
+use crate::handshake::PeerAddress;
 use crate::service::TransportService;
 use apex_core::error::{Error, Kind, Result};
 use hyper::server::conn::http1;
@@ -49,9 +50,11 @@ pub async fn serve(
             () = &mut shutdown => break,
             accepted = accept(&listener, &room) => accepted,
         };
+        let peer = stream.peer_addr().ok().map(|peer| PeerAddress(peer.ip()));
+        let service = service.for_peer(peer);
         let io = TokioIo::new(stream);
         let connection =
-            http.serve_connection(io, TowerToHyperService::new(service.clone())).with_upgrades();
+            http.serve_connection(io, TowerToHyperService::new(service)).with_upgrades();
         let (closing, cut_off) = (closing.clone(), cut_off.clone());
         connections.spawn(async move {
             let mut connection = pin!(connection);

@@ -8,7 +8,7 @@ mod arguments;
 mod settings;
 mod show;
 
-use arguments::{Arguments, USAGE};
+use arguments::{Arguments, Model, USAGE};
 use netra_apex::core::auth::{Presented, Way};
 use netra_apex::core::clock::SystemClock;
 use netra_apex::core::event::{Event, RunStatus};
@@ -51,11 +51,14 @@ async fn main() -> ExitCode {
 async fn golden_path(arguments: &Arguments) -> Result<bool> {
     let folder = tempfile::tempdir().map_err(|error| local("a temporary folder", error))?;
     let otherwise = folder.path().join("apex.db");
-    let settings =
-        settings::load(arguments.config.as_deref(), arguments.database.as_deref(), &otherwise)
-            .map_err(|report| {
-                Error::new(Kind::Config, "golden_path.settings", report.to_string())
-            })?;
+    let said = arguments.model.as_ref().map(Model::said).unwrap_or_default();
+    let settings = settings::load(
+        arguments.config.as_deref(),
+        arguments.database.as_deref(),
+        &otherwise,
+        said,
+    )
+    .map_err(|report| Error::new(Kind::Config, "golden_path.settings", report.to_string()))?;
     let apex = settings.builder()?.build().await?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await

@@ -48,6 +48,40 @@ impl Section for DatabaseSection {
     }
 }
 
+/// A Redis for what nodes share for a short time: tickets, logins, limits and wake-ups. Without one the database keeps
+/// them.
+#[derive(Clone, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
+pub struct RedisSection {
+    /// The Redis: `redis://HOST/0`, with TLS `rediss://`.
+    pub url: Option<DatabaseUrl>,
+    /// What all keys begin with; two that share a Redis need two.
+    #[schemars(length(min = 1, max = 48))]
+    pub prefix: String,
+}
+
+impl Default for RedisSection {
+    fn default() -> Self {
+        Self { url: None, prefix: "apex".to_owned() }
+    }
+}
+
+impl Section for RedisSection {
+    fn check(&self, checks: &mut Checks<'_>) {
+        let Some(url) = &self.url else {
+            return;
+        };
+        url.check(checks, "url");
+        checks.require(
+            &["url"],
+            url.kind() == DatabaseKind::Redis,
+            FaultCode::Range,
+            "this is no address of a Redis",
+            "write redis://HOST/0, or rediss://HOST/0 with TLS",
+        );
+    }
+}
+
 /// How logins and tickets behave.
 #[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
 #[serde(default)]

@@ -1,19 +1,20 @@
 //! The configuration of a whole Apex: the sections of its rooms, put together, with one schema.
 
 mod kept;
+mod models;
 mod wire;
 mod work;
 
 use crate::Builder;
-use apex_core::config::{
-    Checks, DatabaseKind, DatabaseUrl, Environment, FaultCode, Section, reference,
-};
-use apex_core::error::{Error, Kind, Result};
+use crate::stores::openable;
+use apex_core::config::{Checks, Environment, FaultCode, Section, reference};
+use apex_core::error::Result;
 use apex_core::health::HealthConfig;
 use apex_core::resilience::ResilienceConfig;
 use serde::Deserialize;
 
-pub use kept::{AuthSection, DatabaseSection, FilesSection, RunsSection};
+pub use kept::{AuthSection, DatabaseSection, FilesSection, RedisSection, RunsSection};
+pub use models::{CompatibleSection, ModelsSection, ProviderSection};
 pub use wire::{ConnectionsSection, ServerSection};
 pub use work::AgentsSection;
 
@@ -35,6 +36,8 @@ pub struct ApexConfig {
     pub environment: Environment,
     /// Where everything is kept.
     pub database: DatabaseSection,
+    /// What nodes share for a short time.
+    pub redis: RedisSection,
     /// Logins and tickets.
     pub auth: AuthSection,
     /// Runs and their logs.
@@ -43,6 +46,8 @@ pub struct ApexConfig {
     pub files: FilesSection,
     /// The work of agents.
     pub agents: AgentsSection,
+    /// The models that agents may ask.
+    pub models: ModelsSection,
     /// Plain HTTP.
     pub server: ServerSection,
     /// Clients that are connected.
@@ -56,8 +61,10 @@ pub struct ApexConfig {
 impl Section for ApexConfig {
     fn check(&self, checks: &mut Checks<'_>) {
         checks.section("database", &self.database);
+        checks.section("redis", &self.redis);
         checks.section("files", &self.files);
         checks.section("agents", &self.agents);
+        checks.section("models", &self.models);
         checks.section("server", &self.server);
         checks.section("connections", &self.connections);
         checks.section("resilience", &self.resilience);
@@ -77,11 +84,16 @@ impl ApexConfig {
     /// A builder with this configuration; what a host says to it afterwards holds.
     ///
     /// # Errors
-    /// `config_invalid` when the address is of a database that this build cannot open.
+    /// `config_invalid` when the address is of a database that this build cannot open, or the chain has a model that it
+    /// cannot ask.
     pub fn builder(&self) -> Result<Builder> {
         let url = self.database.address();
-        openable(&url)?;
-        Ok(Builder::default()
+        openable(&url, self.redis.url.as_ref())?;
+        let mut builder = Builder::default();
+        if let Some(url) = &self.redis.url {
+            builder = builder.redis(url.clone(), self.redis.prefix.clone());
+        }
+        builder = builder
             .database(url)
             .schema(self.database.schema.clone())
             .pool(self.database.pool.clone())
@@ -90,7 +102,12 @@ impl ApexConfig {
             .runs(self.runs.limits())
             .files(self.files.limits())
             .engine(self.agents.options(self.runs.attempts))
-            .transport(self.transport()))
+            .chain(self.models.options())
+            .transport(self.transport());
+        for link in self.models.links()? {
+            builder = builder.model(link);
+        }
+        Ok(builder)
     }
 
     /// The wire's own configuration.
@@ -114,25 +131,4 @@ impl ApexConfig {
     pub fn reference() -> String {
         reference::<Self>("APEX")
     }
-}
-
-/// Passes for a database that this build can open.
-///
-/// # Errors
-/// `config_invalid`.
-pub(crate) fn openable(url: &DatabaseUrl) -> Result<()> {
-    let can = match url.kind() {
-        DatabaseKind::Sqlite => url.database() == ":memory:" || cfg!(feature = "sqlite"),
-        DatabaseKind::Postgres => cfg!(feature = "postgres"),
-        DatabaseKind::Redis | DatabaseKind::ClickHouse => false,
-    };
-    if can {
-        return Ok(());
-    }
-    Err(Error::new(
-        Kind::Config,
-        "config.builder",
-        "this build of Apex cannot open that database: turn its feature on, or hand over stores",
-    )
-    .with("database.url", url))
 }

@@ -18,13 +18,14 @@ pub(crate) fn example(name: &str) -> PathBuf {
     example
 }
 
-/// The golden path with its report and events in `folder`, and `arguments`. Where `APEX_DATABASE_URL` is set it keeps
-/// everything there, in a schema of its own for each folder.
+/// The golden path with its report and events in `folder`, and `arguments`. Where `APEX_DATABASE_URL` and
+/// `APEX_REDIS_URL` are set it keeps everything there, under a name of its own for each folder.
 pub(crate) fn golden_path(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(example("golden_path"));
     command
         .current_dir(folder)
         .env("APEX_DATABASE_SCHEMA", schema(folder))
+        .env("APEX_REDIS_PREFIX", schema(folder))
         .args(["--report", "report", "--events", "events.jsonl"])
         .args(arguments);
     command
@@ -46,10 +47,14 @@ pub(crate) fn schema(folder: &Path) -> String {
 /// A builder with the database of a folder: a schema of the server's, where there is one, or the file `apex.db`.
 pub(crate) fn builder(folder: &Path) -> netra_apex::Builder {
     let file = || DatabaseUrl::sqlite(folder.join("apex.db").to_str().unwrap());
-    netra_apex::Apex::builder()
+    let builder = netra_apex::Apex::builder()
         .environment(Environment::Development)
         .database(server().unwrap_or_else(file))
-        .schema(schema(folder).parse().unwrap())
+        .schema(schema(folder).parse().unwrap());
+    match std::env::var("APEX_REDIS_URL") {
+        Ok(url) => builder.redis(url.parse().unwrap(), schema(folder)),
+        Err(_) => builder,
+    }
 }
 
 pub(crate) fn text(bytes: &[u8]) -> String {

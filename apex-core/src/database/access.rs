@@ -75,9 +75,10 @@ impl Access {
         Self { preemptible: true, ..self }
     }
 
-    /// Puts the write on record under an id made by its caller, in the same transaction. When the answer to the
+    /// Puts the write on record under an id made by its caller instead of one made for it, in the same transaction. When the answer to the
     /// commit is lost, the record says whether the write took effect; a second write under the same id is refused
     /// with [`Outcome::Applied`](crate::error::Outcome::Applied).
+    #[cfg(test)]
     pub(crate) fn recorded(self, operation_id: [u8; 16]) -> Self {
         Self { record: Some(Uuid::from_bytes(operation_id)), ..self }
     }

@@ -150,7 +150,7 @@ impl Target {
             task,
             tls: self.tls.clone(),
             statements: Mutex::default(),
-            server: Server { host, pid: 0, started: String::new(), version: 0 },
+            server: Server { host, pid: 0, started: String::new() },
             _gone: gone,
         };
         let answers = connection.client.simple_query(&self.setup).await.map_err(failed)?;
@@ -166,8 +166,7 @@ impl Target {
             let (failure, message) = refused;
             return Err(NoConnection::refused(failure, message, name.to_owned(), ""));
         }
-        connection.server =
-            Server { host, pid: told.pid, started: told.started, version: told.version };
+        connection.server = Server { host, pid: told.pid, started: told.started };
         Ok((connection, messages))
     }
 }
@@ -238,8 +237,6 @@ pub(super) struct Server {
     pub(super) pid: i32,
     /// When that process began: process ids are used again.
     pub(super) started: String,
-    /// `server_version_num`.
-    pub(super) version: u32,
 }
 
 impl Connection {

@@ -1,8 +1,8 @@
 //! Watches what is held: limits, leaks, connections that died without a word, and how full it is.
 
-use super::Inner;
 use super::connection::Connection;
 use super::session::{Held, Taken};
+use super::work::Inner;
 use crate::health::Resource;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;

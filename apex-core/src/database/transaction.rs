@@ -8,15 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{FromSql, ToSql};
-use tokio_postgres::{Row, RowStream, Statement};
+use tokio_postgres::{Row, Statement};
 
 /// What a piece of work does to the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
     /// Each statement reads by itself.
     Read,
-    /// All statements read the same state.
-    Snapshot,
     /// All statements take effect, or none.
     Write,
 }
@@ -25,7 +23,6 @@ impl Mode {
     const fn begin(self) -> Option<&'static str> {
         match self {
             Self::Read => None,
-            Self::Snapshot => Some("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"),
             Self::Write => Some("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"),
         }
     }
@@ -35,8 +32,8 @@ impl Mode {
 pub(crate) type Parameters<'p> = &'p [&'p (dyn ToSql + Sync)];
 
 /// A session at work. Statements are static texts, prepared once for each connection; values travel beside them.
-/// Several may be under way at a time. Once one has failed, the others of a write or snapshot fail, too, and nothing
-/// is committed.
+/// Several may be under way at a time. Once one has failed, the others of a write fail, too, and nothing is
+/// committed.
 #[derive(Debug)]
 pub(crate) struct Transaction<'c> {
     held: Arc<Held>,
@@ -125,25 +122,6 @@ impl Transaction<'_> {
         .await
     }
 
-    /// Rows one after the other, for answers that do not fit memory. The whole answer is read before the next
-    /// statement gets its own.
-    ///
-    /// # Errors
-    /// As [`Self::query`]. Errors of later rows go through [`Self::failed`].
-    pub(crate) async fn stream(
-        &self,
-        sql: &'static str,
-        parameters: Parameters<'_>,
-    ) -> Result<RowStream> {
-        let parameters: Vec<&(dyn ToSql + Sync)> = parameters.to_vec();
-        self.run(async {
-            let statement = self.prepared(sql).await?;
-            let rows = self.held.connection.client.query_raw(&statement.0, parameters).await;
-            self.fresh(statement.1, rows)
-        })
-        .await
-    }
-
     /// Several statements without parameters, such as those of a migration.
     ///
     /// # Errors
@@ -152,13 +130,8 @@ impl Transaction<'_> {
         self.run(self.held.connection.client.batch_execute(sql)).await
     }
 
-    /// The server's version, as `server_version_num` says it.
-    pub(crate) fn server_version(&self) -> u32 {
-        self.held.connection.server.version
-    }
-
-    /// What an error of a [stream](Self::stream) is to the caller.
-    pub(crate) fn failed(&self, error: &tokio_postgres::Error) -> Error {
+    /// What an error of the driver is to the caller.
+    fn failed(&self, error: &tokio_postgres::Error) -> Error {
         let failure = fault::failure(error);
         self.failed.lock().get_or_insert(failure);
         if let Some(taken) = self.held.taken_error() {

@@ -14,6 +14,7 @@ mod backend;
 mod crash;
 mod database;
 mod postgres;
+mod transfer;
 
 use apex_core::testkit::{Backend, suite};
 use libtest_mimic::{Arguments, Trial};
@@ -30,6 +31,7 @@ fn main() {
         if let Some(server) = backend::Postgres::shared(name).map(Arc::new) {
             trials.extend(postgres::trials(&server, name));
             trials.extend(crash::trials_over(&server, name));
+            trials.extend(transfer::trials(&server, name));
             backends.push(server);
         }
     }

@@ -106,6 +106,12 @@ async fn a_reset_before_the_commit_is_repeated_and_one_after_it_looked_up() {
     });
     within(Duration::from_secs(5), unsent).await.unwrap();
     assert_eq!((first.load(Ordering::SeqCst), count(&database).await), (2, 4));
+
+    // Where there are records, every write is on one.
+    database.keep_records();
+    proxy.lose_reply_to(b"COMMIT\0");
+    insert(&database, access(), "kept").await.unwrap();
+    assert_eq!(count(&database).await, 5);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

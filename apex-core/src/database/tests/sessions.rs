@@ -98,7 +98,7 @@ async fn transactions_that_met_others_are_repeated_as_a_whole() {
         (error.failure(), error.outcome()),
         (Some(Failure::Serialization), Outcome::NotApplied)
     );
-    assert_eq!(tries.load(Ordering::SeqCst), TRIES, "and not for ever");
+    assert_eq!(tries.load(Ordering::SeqCst), work::TRIES, "and not for ever");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

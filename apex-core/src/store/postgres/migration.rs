@@ -4,15 +4,18 @@
 use super::PostgresOptions;
 use super::row::{Columns, key};
 use crate::config::SchemaName;
-use crate::database::{Access, Database, Transaction};
+use crate::database::{Access, Database, OPERATION_TABLE, Transaction};
 use crate::error::{Error, Failure, Kind, Result};
 use crate::id::Epoch;
 use sha2::{Digest as _, Sha256};
 use tokio_postgres::types::ToSql;
 
 /// The steps from an empty schema to what this version needs; only ever added to.
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/0001_stores.sql"), include_str!("migrations/0002_limit.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_stores.sql"),
+    include_str!("migrations/0002_limit.sql"),
+    OPERATION_TABLE,
+];
 
 const STORE: &str = "SELECT to_regclass($1) IS NOT NULL";
 const SCHEMA: &str = "SELECT count(pg_namespace.oid), count(pg_class.oid) FROM pg_namespace \

@@ -13,6 +13,7 @@ mod inbox;
 mod limit;
 mod migration;
 mod node;
+mod portable;
 mod row;
 mod run_log;
 mod run_row;
@@ -90,14 +91,36 @@ pub enum Time {
 /// another environment; `storage_failed` where the server refuses the login or a right is missing, the schema is
 /// another program's, or of a newer version; `unavailable` where the server cannot be reached.
 pub async fn open(options: &PostgresOptions, clock: Arc<dyn Clock>) -> Result<Stores> {
+    open_and_wake(options, clock, None).await
+}
+
+/// Opens the stores in a database, as [`open`] does, and wakes by `wakeup` instead of by the database.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_with(
+    options: &PostgresOptions,
+    clock: Arc<dyn Clock>,
+    wakeup: Arc<dyn Wakeup>,
+) -> Result<Stores> {
+    open_and_wake(options, clock, Some(wakeup)).await
+}
+
+async fn open_and_wake(
+    options: &PostgresOptions,
+    clock: Arc<dyn Clock>,
+    wakeup: Option<Arc<dyn Wakeup>>,
+) -> Result<Stores> {
     let node = NodeId::new(&*clock);
     let database =
         Database::open_in(&options.url, options.database.clone(), Some(options.schema.as_str()))
             .await?;
     migration::migrate(&database, options, Epoch::new(&*clock)).await?;
+    database.keep_records();
     let told = Arc::new(Liveness::enter(&database, node).await?);
-    let wakeup: Arc<dyn Wakeup> =
-        Arc::new(wakeup::PostgresWakeup::start(&database, &options.schema, node));
+    let wakeup = wakeup.unwrap_or_else(|| {
+        Arc::new(wakeup::PostgresWakeup::start(&database, &options.schema, node))
+    });
     let liveness = Liveness::keep(database.clone(), node, Arc::clone(&told), Arc::clone(&wakeup));
     let time: Arc<dyn Clock> = match options.time {
         Time::Database => told,
@@ -119,7 +142,11 @@ pub async fn open(options: &PostgresOptions, clock: Arc<dyn Clock>) -> Result<St
             Arc::clone(&clock),
             options.files,
         )),
-        artifacts: Arc::new(artifact::PostgresArtifactStore::new(database.clone(), node, clock)),
+        artifacts: Arc::new(artifact::PostgresArtifactStore::new(
+            database.clone(),
+            node,
+            Arc::clone(&clock),
+        )),
         tickets: Arc::new(ticket::PostgresTicketStore::new(database.clone())),
         sessions: Arc::new(session::PostgresSessionStore::new(
             database.clone(),
@@ -129,6 +156,7 @@ pub async fn open(options: &PostgresOptions, clock: Arc<dyn Clock>) -> Result<St
         users: Arc::new(user::PostgresUserStore::new(database.clone())),
         audit: Arc::new(audit::PostgresAuditStore::new(database.clone())),
         limits: Arc::new(limit::PostgresLimitStore::new(database.clone(), time)),
-        usage: Arc::new(usage::PostgresUsageStore::new(database)),
+        usage: Arc::new(usage::PostgresUsageStore::new(database.clone())),
+        portable: Some(Arc::new(portable::PostgresPortable::new(database, node, clock))),
     })
 }
