@@ -72,7 +72,7 @@ pub struct HubConfig {
     pub connections: usize,
     /// Of them, those that have not said who they are; 1 to `connections`.
     pub unknown: usize,
-    /// Connections of one user; 1 to 10,000.
+    /// Connections of one user, over all nodes that share the stores; 1 to 10,000.
     pub per_user: usize,
     /// What clients are told to wait before they come back elsewhere.
     pub drain_after: Duration,

@@ -133,7 +133,7 @@ pub struct ConnectionsSection {
     /// Of them, those that have not said who they are; at most total.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub unknown: usize,
-    /// Connections of one user.
+    /// Connections of one user, over all nodes.
     #[schemars(range(min = 1, max = 10_000))]
     pub per_user: usize,
     /// What clients are told to wait before they come back elsewhere.

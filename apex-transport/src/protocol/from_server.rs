@@ -82,7 +82,7 @@ pub struct Limits {
     pub outbound_bytes: usize,
     /// How long one of them may wait, in milliseconds.
     pub outbound_ms: u64,
-    /// Connections of one user.
+    /// Connections of one user, over all nodes.
     pub connections: usize,
     /// Runs of one user at work.
     pub running_runs: usize,

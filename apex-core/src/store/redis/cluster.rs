@@ -5,7 +5,7 @@ use super::link::{Hear, Link, Settings, name};
 use super::resolve::Resolver;
 use super::route::{Failed, Route};
 use crate::config::DatabaseHost;
-use crate::error::{Failure, Result};
+use crate::error::{Failure, Kind, Result};
 use crate::resilience::Effect;
 use parking_lot::Mutex;
 use redis::{Cmd, Value, from_redis_value};
@@ -87,6 +87,8 @@ impl Cluster {
                 return Err(failed);
             }
             let (why, sent) = match &failed {
+                // A queue that is full says nothing about where the keys are.
+                Failed::Before(error) if error.kind() == Kind::PoolExhausted => return Err(failed),
                 Failed::Before(_) => (None, false),
                 Failed::Why(why) => (Some(why), !why.said),
             };

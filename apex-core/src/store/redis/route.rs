@@ -171,7 +171,10 @@ impl Route {
                 State::Up(Arc::new(link))
             }
             Err(why) => {
-                tracing::warn!(cause = ?why, "no connection to Redis");
+                // Once for an outage, not for every try in it.
+                if wait == FIRST_WAIT {
+                    tracing::warn!(cause = ?why, "no connection to Redis");
+                }
                 let jitter = 0.5 + fastrand::f64() / 2.0;
                 State::Down { until: Instant::now() + wait.mul_f64(jitter), wait, why }
             }

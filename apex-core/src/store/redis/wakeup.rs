@@ -139,15 +139,22 @@ impl Inner {
 
     /// Hears what other nodes tell, on a connection that is replaced when it is of no use.
     async fn hear(self: Arc<Self>) {
+        let mut told = false;
         loop {
             match self.subscribe().await {
                 Ok(link) => {
+                    told = false;
                     metrics::counter!("apex_redis_subscriptions_total").increment(1);
                     // Nobody knows what was missed.
                     self.local.wake_all();
                     self.watch(&link).await;
                 }
-                Err(error) => tracing::warn!(%error, "no subscription to Redis"),
+                // Once for an outage, not for every try in it.
+                Err(error) if !told => {
+                    told = true;
+                    tracing::warn!(%error, "no subscription to Redis");
+                }
+                Err(_) => {}
             }
             sleep(AGAIN).await;
         }
