@@ -16,4 +16,5 @@ mod outsider;
 mod recordings;
 mod requests;
 mod server;
+mod shapes;
 mod slices;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 /// A request with one of everything.
-fn everything(format: &'static str) -> ModelRequest {
+pub(crate) fn everything(format: &'static str) -> ModelRequest {
     let signature = |value: &str| {
         Some(Signature { format: std::borrow::Cow::Borrowed(format), value: value.to_owned() })
     };
