@@ -1,8 +1,9 @@
 use crate::Apex;
 use crate::stores::Opening;
 use apex_agents::cost::{AnalysisOptions, Catalogue};
+use apex_agents::model::{Chain, ChainLink, ChainOptions, Meter};
 use apex_agents::{Agent, Engine, EngineOptions, Registry, Tool, agents};
-use apex_core::auth::{Auth, AuthConfig};
+use apex_core::auth::{Auth, AuthConfig, AuthParts};
 use apex_core::clock::{Clock, SystemClock};
 use apex_core::config::{DatabaseUrl, Environment, SchemaName};
 use apex_core::database::DatabaseConfig;
@@ -10,8 +11,12 @@ use apex_core::error::Result;
 use apex_core::file::FileLimits;
 use apex_core::run::{Live, RunLimits, Runner};
 use apex_core::store::Stores;
+use apex_core::usage::UsageRecorder;
 use apex_transport::{Transport, TransportConfig, TransportService};
 use std::sync::Arc;
+
+/// How many attempts at answers of models may wait for a store that is away.
+const USAGE_WAITING: usize = 10_000;
 
 /// Says what an [`Apex`] is made of. What is not said has a default: the agents of Apex, stores in memory, the
 /// environment production.
@@ -30,7 +35,11 @@ pub struct Builder {
     runs: RunLimits,
     files: FileLimits,
     auth: AuthConfig,
+    auth_parts: AuthParts,
+    ways: apex_transport::Chain,
     engine: EngineOptions,
+    models: Vec<ChainLink>,
+    chain: ChainOptions,
     transport: TransportConfig,
 }
 
@@ -146,10 +155,40 @@ impl Builder {
         self
     }
 
+    /// Adds to logins what only a host can bring: keys for signed tokens, other issuers, services, and whom to alert.
+    #[must_use]
+    pub fn auth_parts(mut self, parts: AuthParts) -> Self {
+        self.auth_parts = parts;
+        self
+    }
+
+    /// Says by which ways clients come in; [`apex_transport::Chain`] has those of the protocol, to take from and add
+    /// to.
+    #[must_use]
+    pub fn ways(mut self, chain: apex_transport::Chain) -> Self {
+        self.ways = chain;
+        self
+    }
+
     /// Says how the engine works.
     #[must_use]
     pub fn engine(mut self, options: EngineOptions) -> Self {
         self.engine = options;
+        self
+    }
+
+    /// Adds a model that agents may ask; the first one added is asked first. What they cost is recorded as the usage of
+    /// the user whose run asked. Without any, agents do what can be done by rules, and say so.
+    #[must_use]
+    pub fn model(mut self, model: ChainLink) -> Self {
+        self.models.push(model);
+        self
+    }
+
+    /// Says by which rules the next model is asked when one does not answer.
+    #[must_use]
+    pub fn chain(mut self, options: ChainOptions) -> Self {
+        self.chain = options;
         self
     }
 
@@ -200,33 +239,38 @@ impl Builder {
             ..self.transport
         };
         transport.validate()?;
-        let registry = if self.own_agents {
-            self.registry
-        } else {
-            let catalogue =
-                self.catalogue.map_or_else(|| Catalogue::embedded().map(Arc::new), Ok)?;
-            agents::team(catalogue, self.analysis).with(self.registry)
+        let catalogue = match self.catalogue {
+            Some(catalogue) => Some(catalogue),
+            None if self.own_agents && self.models.is_empty() => None,
+            None => Some(Arc::new(Catalogue::embedded()?)),
+        };
+        let registry = match &catalogue {
+            Some(catalogue) if !self.own_agents => {
+                agents::team(Arc::clone(catalogue), self.analysis).with(self.registry)
+            }
+            _ => self.registry,
         };
         let stores = match self.stores {
             Some(stores) => stores,
             None => opening.open(&clock).await?,
         };
-        let auth = Auth::new(
-            Arc::clone(&stores.tickets),
-            Arc::clone(&stores.sessions),
-            Arc::clone(&stores.users),
-            Arc::clone(&clock),
-            self.auth,
-        );
+        let auth = Auth::new(stores.auth(), self.auth_parts, Arc::clone(&clock), self.auth);
         let live = Live::default();
+        let mut options = self.engine;
+        if let Some(catalogue) = catalogue.filter(|_| !self.models.is_empty()) {
+            let recorder = UsageRecorder::new(Arc::clone(&stores.usage), USAGE_WAITING);
+            let meter = Meter::new(catalogue, Arc::clone(&clock), Arc::new(recorder));
+            options.models = Some(Chain::new(self.models, self.chain, meter)?);
+        }
         let engine =
-            Engine::new(stores.clone(), live.clone(), Arc::clone(&clock), registry, self.engine)?;
+            Engine::new(stores.clone(), live.clone(), Arc::clone(&clock), registry, options)?;
         let service = TransportService::new(Transport {
             stores: stores.clone(),
             auth: auth.clone(),
             runner: Arc::clone(&engine) as Arc<dyn Runner>,
             live: live.clone(),
             clock: Arc::clone(&clock),
+            chain: self.ways,
             config: transport,
         })?;
         engine.launch();

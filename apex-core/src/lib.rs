@@ -29,4 +29,6 @@ pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod thread;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod tls;
 pub mod usage;

@@ -6,8 +6,9 @@ use crate::connection::{
     Action, Brought, Connection, Input, Moment, Opened, Outgoing, Stream, StreamKey,
 };
 use crate::gateway::Gateway;
+use crate::handshake::Caller;
 use crate::hub::{Notice, Seat};
-use apex_core::auth::{Entry, Presented, Way};
+use apex_core::auth::{Door, Entry, Way};
 use apex_core::error::Result;
 use apex_core::principal::Principal;
 use apex_core::run::{InboxSubscription, Position, Subscription};
@@ -29,7 +30,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 pub(crate) struct Driver {
     gateway: Arc<Gateway>,
     connection: Connection,
-    origin: Option<String>,
+    caller: Caller,
     seat: Seat,
     opened: Instant,
     timer: Pin<Box<Sleep>>,
@@ -53,7 +54,7 @@ impl Driver {
     pub(crate) fn new(
         gateway: Arc<Gateway>,
         seat: Seat,
-        origin: Option<String>,
+        caller: Caller,
         entry: Option<Entry>,
     ) -> Self {
         let opened = Instant::now();
@@ -63,7 +64,7 @@ impl Driver {
         Self {
             gateway,
             connection,
-            origin,
+            caller,
             seat,
             opened,
             timer: Box::pin(tokio::time::sleep_until(opened)),
@@ -205,9 +206,17 @@ impl Driver {
         let longest = gateway.config.connection.call_within;
         let call: BoxFuture<'static, Input<'static>> = match action {
             Action::Authenticate(id, credential) => {
-                let presented = Presented { way: Way::Hello, origin: self.origin.clone() };
+                let presented = self.caller.presents(Way::Hello, Door::Connection);
+                let connection = self.seat.id();
                 Box::pin(async move {
-                    Input::Entered(id, gateway.verify(&credential, &presented).await)
+                    let entered = match gateway.verify(&credential, &presented).await {
+                        Ok(entry) => {
+                            let shared = gateway.hub.share(connection, &entry.principal).await;
+                            shared.map(|()| entry)
+                        }
+                        refused => refused,
+                    };
+                    Input::Entered(id, entered)
                 })
             }
             Action::Start(id, who, message) => Box::pin(async move {

@@ -3,6 +3,8 @@
 
 use crate::config::HubConfig;
 use crate::protocol::Draining;
+use crate::share::Shares;
+use apex_core::auth::Revocation;
 use apex_core::error::{Error, Kind, Result};
 use apex_core::id::{ConnectionId, SessionId, UserId};
 use apex_core::principal::Principal;
@@ -47,6 +49,7 @@ pub struct HubStatistics {
 #[derive(Debug)]
 struct Inner {
     config: HubConfig,
+    shares: Shares,
     state: Mutex<State>,
     left: Notify,
 }
@@ -62,27 +65,35 @@ struct State {
     revoked: Revoked,
 }
 
-/// The logins that ended lately: an entry that was verified just before must not slip in just after.
+/// What was revoked lately: an entry that was verified just before must not slip in just after.
 #[derive(Debug, Default)]
 struct Revoked {
-    at: HashMap<SessionId, Instant>,
+    sessions: HashMap<SessionId, Instant>,
+    users: HashMap<UserId, Instant>,
     sweep_at: usize,
 }
 
 impl Revoked {
-    fn add(&mut self, session: SessionId) {
+    fn add(&mut self, revocation: &Revocation) {
         let now = Instant::now();
         // Swept whenever it has doubled: bounded by what ends within the time, at a constant cost for each.
-        if self.at.len() >= self.sweep_at {
-            self.at.retain(|_, at| now.duration_since(*at) < REMEMBERED);
-            self.sweep_at = 2 * self.at.len() + 64;
+        if self.sessions.len() + self.users.len() >= self.sweep_at {
+            self.sessions.retain(|_, at| now.duration_since(*at) < REMEMBERED);
+            self.users.retain(|_, at| now.duration_since(*at) < REMEMBERED);
+            self.sweep_at = 2 * (self.sessions.len() + self.users.len()) + 64;
         }
-        self.at.insert(session, now);
+        match revocation.session {
+            Some(session) => self.sessions.insert(session, now),
+            None => self.users.insert(revocation.user, now),
+        };
     }
 
-    fn contains(&self, session: SessionId) -> bool {
-        let at = self.at.get(&session);
-        at.is_some_and(|at| at.elapsed() < REMEMBERED)
+    /// Whether an entry whose verification began at that moment is worth nothing. A user whose logins have all ended
+    /// may log in again.
+    fn covers(&self, principal: &Principal, began: Instant) -> bool {
+        let session = principal.session().and_then(|session| self.sessions.get(&session));
+        session.is_some_and(|at| at.elapsed() < REMEMBERED)
+            || self.users.get(&principal.user()).is_some_and(|at| began <= *at)
     }
 }
 
@@ -90,6 +101,9 @@ impl Revoked {
 struct Taken {
     user: Option<UserId>,
     session: Option<SessionId>,
+    /// Whether it has presented nothing so far.
+    silent: bool,
+    admitted: Instant,
     mailbox: Arc<Mailbox>,
 }
 
@@ -119,8 +133,13 @@ impl Mailbox {
 }
 
 impl Hub {
-    pub(crate) fn new(config: HubConfig) -> Self {
-        Self(Arc::new(Inner { config, state: Mutex::new(State::default()), left: Notify::new() }))
+    pub(crate) fn new(config: HubConfig, shares: Shares) -> Self {
+        Self(Arc::new(Inner {
+            config,
+            shares,
+            state: Mutex::new(State::default()),
+            left: Notify::new(),
+        }))
     }
 
     /// How many are connected.
@@ -151,15 +170,29 @@ impl Hub {
         }
     }
 
-    /// Closes the connections that came by a login which has ended, and keeps out those that are about to.
-    pub fn revoke(&self, session: SessionId) {
+    /// Closes the connections that came by a login which has ended, or all of a user's, and keeps out those that are
+    /// about to come in by it.
+    pub fn revoke(&self, revocation: &Revocation) {
         let mut state = self.0.state.lock();
-        state.revoked.add(session);
+        state.revoked.add(revocation);
         for taken in state.seats.values() {
-            if taken.session == Some(session) {
+            let ended = match revocation.session {
+                Some(session) => taken.session == Some(session),
+                None => taken.user == Some(revocation.user),
+            };
+            if ended {
                 taken.mailbox.put(Notice::Revoked);
             }
         }
+    }
+
+    /// Takes a place for a connection in the user's share over all nodes; it goes with the connection's [`Seat`].
+    pub(crate) async fn share(&self, id: ConnectionId, principal: &Principal) -> Result<()> {
+        let taken = self.0.shares.take(id, principal.user()).await;
+        if taken.is_err() {
+            self.0.state.lock().refused += 1;
+        }
+        taken
     }
 
     /// Waits until nobody is connected.
@@ -173,8 +206,9 @@ impl Hub {
         }
     }
 
-    /// Gives a place to a connection whose user is not known yet.
-    pub(crate) fn admit(&self, id: ConnectionId) -> Result<Seat> {
+    /// Gives a place to a connection whose user is not known yet. One that presents nothing (`silent`) has a share of
+    /// its own, so that those who say nothing keep nobody out who has something to show.
+    pub(crate) fn admit(&self, id: ConnectionId, silent: bool) -> Result<Seat> {
         let mut state = self.0.state.lock();
         if state.draining.is_some() {
             state.refused += 1;
@@ -185,8 +219,8 @@ impl Hub {
             )
             .with_retry_after(self.0.config.drain_after));
         }
-        if state.seats.len() >= self.0.config.connections || state.unknown >= self.0.config.unknown
-        {
+        let config = &self.0.config;
+        if state.seats.len() >= config.connections || (silent && state.unknown >= config.unknown) {
             state.refused += 1;
             return Err(Error::new(
                 Kind::Unavailable,
@@ -196,9 +230,15 @@ impl Hub {
             .with_retry_after(COME_BACK));
         }
         let mailbox = Arc::new(Mailbox::default());
-        let taken = Taken { user: None, session: None, mailbox: Arc::clone(&mailbox) };
+        let taken = Taken {
+            user: None,
+            session: None,
+            silent,
+            admitted: Instant::now(),
+            mailbox: Arc::clone(&mailbox),
+        };
         state.seats.insert(id, taken);
-        state.unknown += 1;
+        state.unknown += usize::from(silent);
         state.admitted += 1;
         metrics::gauge!("apex_connections").increment(1.0);
         Ok(Seat { hub: self.clone(), id, mailbox })
@@ -225,7 +265,12 @@ impl Seat {
     /// Says whose connection it is; again, by which login the same user goes on.
     pub(crate) fn identify(&self, principal: &Principal) -> Result<()> {
         let mut state = self.hub.0.state.lock();
-        if principal.session().is_some_and(|session| state.revoked.contains(session)) {
+        let began = match state.seats.get(&self.id) {
+            Some(taken) if taken.user.is_none() => taken.admitted,
+            // Who is in and was revoked has a notice already.
+            _ => Instant::now(),
+        };
+        if state.revoked.covers(principal, began) {
             return Err(Error::new(
                 Kind::Unauthenticated,
                 OPERATION,
@@ -247,11 +292,17 @@ impl Seat {
                 ));
             }
             *count += 1;
-            *unknown -= 1;
+            *unknown -= usize::from(std::mem::take(&mut taken.silent));
             taken.user = Some(principal.user());
         }
         taken.session = principal.session();
         Ok(())
+    }
+
+    /// As [`Self::identify`], after it has taken a place in the user's share over all nodes.
+    pub(crate) async fn seat(&self, principal: &Principal) -> Result<()> {
+        self.hub.share(self.id, principal).await?;
+        self.identify(principal)
     }
 
     /// The next notice of the hub's.
@@ -266,12 +317,13 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        self.hub.0.shares.give_back(self.id);
         let mut state = self.hub.0.state.lock();
         if let Some(taken) = state.seats.remove(&self.id) {
             metrics::gauge!("apex_connections").decrement(1.0);
-            match taken.user {
-                Some(user) => release(&mut state.users, user),
-                None => state.unknown -= 1,
+            state.unknown -= usize::from(taken.silent);
+            if let Some(user) = taken.user {
+                release(&mut state.users, user);
             }
         }
         drop(state);
@@ -291,16 +343,19 @@ fn release(users: &mut HashMap<UserId, usize>, user: UserId) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use apex_core::clock::SystemClock;
+    use apex_core::clock::{SystemClock, Timestamp};
     use apex_core::principal::Scopes;
+    use apex_core::store::memory::{self, MemoryOptions};
     use std::task::Waker;
 
     fn hub() -> Hub {
-        Hub::new(HubConfig { connections: 4, unknown: 2, per_user: 2, ..HubConfig::default() })
+        let config = HubConfig { connections: 4, unknown: 2, per_user: 2, ..HubConfig::default() };
+        let stores = memory::open(MemoryOptions::default(), Arc::new(SystemClock));
+        Hub::new(config, Shares::new(stores.limits, 2))
     }
 
     fn admit(hub: &Hub) -> Result<Seat> {
-        hub.admit(ConnectionId::new(&SystemClock))
+        hub.admit(ConnectionId::new(&SystemClock), true)
     }
 
     fn ada() -> Principal {
@@ -316,6 +371,7 @@ mod tests {
         let hub = hub();
         let (first, _second) = (admit(&hub).unwrap(), admit(&hub).unwrap());
         assert_eq!(admit(&hub).unwrap_err().kind(), Kind::Unavailable);
+        drop(hub.admit(ConnectionId::new(&SystemClock), false).unwrap());
         first.identify(&ada()).unwrap();
         let third = admit(&hub);
         assert!(third.is_ok());
@@ -342,6 +398,24 @@ mod tests {
         drop(third);
         let left = hub.statistics();
         assert_eq!((left.connections, left.unknown, left.users), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_revocation_closes_what_came_by_it_and_what_is_about_to() {
+        let hub = hub();
+        let now = Timestamp::from_millis(0);
+        let ada = ada();
+        let (in_already, about_to) = (admit(&hub).unwrap(), admit(&hub).unwrap());
+        in_already.identify(&ada).unwrap();
+        let all = Revocation { at: now, user: ada.user(), session: None };
+        hub.revoke(&Revocation { session: Some(SessionId::new(&SystemClock)), ..all });
+        assert!(notice(&in_already).is_pending());
+        hub.revoke(&all);
+        assert_eq!(notice(&in_already), Poll::Ready(Notice::Revoked));
+        assert_eq!(about_to.identify(&ada).unwrap_err().kind(), Kind::Unauthenticated);
+        drop(in_already);
+        std::thread::sleep(Duration::from_millis(2));
+        admit(&hub).unwrap().identify(&ada).unwrap();
     }
 
     #[tokio::test]

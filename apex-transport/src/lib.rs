@@ -25,6 +25,7 @@ mod hub;
 pub mod protocol;
 mod server;
 mod service;
+mod share;
 #[cfg(feature = "sse")]
 mod sse;
 #[cfg(feature = "websocket")]
@@ -32,7 +33,7 @@ mod websocket;
 
 pub use config::{ConnectionConfig, HttpConfig, HubConfig, TransportConfig};
 pub use gateway::Transport;
-pub use handshake::SESSION_COOKIE;
+pub use handshake::{AuthMethod, Chain, Knock, PeerAddress, REFRESH_COOKIE, SESSION_COOKIE};
 pub use hub::{Hub, HubStatistics};
 pub use server::serve;
 pub use service::{ResponseBody, TransportService};

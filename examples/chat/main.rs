@@ -49,7 +49,7 @@ async fn main() -> ExitCode {
 async fn host(arguments: Arguments) -> Result<()> {
     let (listener, address) = listen(arguments.listen).await?;
     let (config, database) = (arguments.config.as_deref(), arguments.database.as_deref());
-    let settings = settings::load(config, database, Path::new("apex-chat.db"))
+    let settings = settings::load(config, database, Path::new("apex-chat.db"), Vec::new())
         .map_err(|report| Error::new(Kind::Config, "chat.settings", report.to_string()))?;
     let own = [format!("http://{address}"), format!("http://localhost:{}", address.port())];
     let mut transport = settings.transport();

@@ -8,7 +8,8 @@ mod arguments;
 mod settings;
 mod show;
 
-use arguments::{Arguments, USAGE};
+use arguments::{Arguments, Model, USAGE};
+use netra_apex::core::auth::{Presented, Way};
 use netra_apex::core::clock::SystemClock;
 use netra_apex::core::event::{Event, RunStatus};
 use netra_apex::prelude::*;
@@ -50,11 +51,14 @@ async fn main() -> ExitCode {
 async fn golden_path(arguments: &Arguments) -> Result<bool> {
     let folder = tempfile::tempdir().map_err(|error| local("a temporary folder", error))?;
     let otherwise = folder.path().join("apex.db");
-    let settings =
-        settings::load(arguments.config.as_deref(), arguments.database.as_deref(), &otherwise)
-            .map_err(|report| {
-                Error::new(Kind::Config, "golden_path.settings", report.to_string())
-            })?;
+    let said = arguments.model.as_ref().map(Model::said).unwrap_or_default();
+    let settings = settings::load(
+        arguments.config.as_deref(),
+        arguments.database.as_deref(),
+        &otherwise,
+        said,
+    )
+    .map_err(|report| Error::new(Kind::Config, "golden_path.settings", report.to_string()))?;
     let apex = settings.builder()?.build().await?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
@@ -152,7 +156,7 @@ async fn save_report(api: &Api, run: RunId, folder: &Path) -> Result<()> {
 
 /// Waits for runs that an earlier process on the same database left behind: Apex resumes them by itself.
 async fn finish_earlier_runs(apex: &Apex) -> Result<()> {
-    let owner = apex.auth().development_login(USER).await?.principal;
+    let owner = apex.auth().development_login(USER, &Presented::by(Way::Own)).await?.principal;
     let mut after = 0;
     loop {
         let inbox = apex.stores().runs.inbox(&owner, after, 1_000).await?;

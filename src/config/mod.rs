@@ -1,6 +1,7 @@
 //! The configuration of a whole Apex: the sections of its rooms, put together, with one schema.
 
 mod kept;
+mod models;
 mod wire;
 mod work;
 
@@ -13,6 +14,7 @@ use apex_core::resilience::ResilienceConfig;
 use serde::Deserialize;
 
 pub use kept::{AuthSection, DatabaseSection, FilesSection, RedisSection, RunsSection};
+pub use models::{CompatibleSection, ModelsSection, ProviderSection};
 pub use wire::{ConnectionsSection, ServerSection};
 pub use work::AgentsSection;
 
@@ -44,6 +46,8 @@ pub struct ApexConfig {
     pub files: FilesSection,
     /// The work of agents.
     pub agents: AgentsSection,
+    /// The models that agents may ask.
+    pub models: ModelsSection,
     /// Plain HTTP.
     pub server: ServerSection,
     /// Clients that are connected.
@@ -60,6 +64,7 @@ impl Section for ApexConfig {
         checks.section("redis", &self.redis);
         checks.section("files", &self.files);
         checks.section("agents", &self.agents);
+        checks.section("models", &self.models);
         checks.section("server", &self.server);
         checks.section("connections", &self.connections);
         checks.section("resilience", &self.resilience);
@@ -79,15 +84,12 @@ impl ApexConfig {
     /// A builder with this configuration; what a host says to it afterwards holds.
     ///
     /// # Errors
-    /// `config_invalid` when the address is of a database that this build cannot open.
+    /// `config_invalid` when the address is of a database that this build cannot open, or the chain has a model that it
+    /// cannot ask.
     pub fn builder(&self) -> Result<Builder> {
         let url = self.database.address();
         openable(&url, self.redis.url.as_ref())?;
-        let mut builder = Builder::default();
-        if let Some(url) = &self.redis.url {
-            builder = builder.redis(url.clone(), self.redis.prefix.clone());
-        }
-        Ok(builder
+        let mut builder = Builder::default()
             .database(url)
             .schema(self.database.schema.clone())
             .pool(self.database.pool.clone())
@@ -96,7 +98,15 @@ impl ApexConfig {
             .runs(self.runs.limits())
             .files(self.files.limits())
             .engine(self.agents.options(self.runs.attempts))
-            .transport(self.transport()))
+            .chain(self.models.options())
+            .transport(self.transport());
+        if let Some(url) = &self.redis.url {
+            builder = builder.redis(url.clone(), self.redis.prefix.clone());
+        }
+        for link in self.models.links()? {
+            builder = builder.model(link);
+        }
+        Ok(builder)
     }
 
     /// The wire's own configuration.
@@ -105,6 +115,7 @@ impl ApexConfig {
         apex_transport::TransportConfig {
             origins: self.server.origins.clone(),
             prefix: self.server.prefix.clone(),
+            trusted_proxies: self.server.trusted_proxies,
             connection: self.connections.connection(),
             hub: self.connections.hub(),
             http: self.server.http(),

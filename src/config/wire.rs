@@ -17,6 +17,10 @@ pub struct ServerSection {
     pub origins: Vec<String>,
     /// Where the routes begin, such as `/apex`; empty for the root.
     pub prefix: String,
+    /// Proxies between clients and this process that add the address that they saw to `X-Forwarded-For`. With 0, a
+    /// client's address is that of the socket.
+    #[schemars(range(min = 0, max = 16))]
+    pub trusted_proxies: usize,
     /// The largest JSON body, in bytes.
     #[schemars(range(min = 1_024, max = 16_777_216))]
     pub body_bytes: usize,
@@ -63,6 +67,7 @@ impl Default for ServerSection {
             listen: (Ipv4Addr::LOCALHOST, 8000).into(),
             origins: Vec::new(),
             prefix: String::new(),
+            trusted_proxies: 0,
             body_bytes,
             body_idle,
             headers_within,

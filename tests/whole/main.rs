@@ -7,8 +7,10 @@ mod config;
 mod golden_path;
 mod hello;
 mod kill;
+mod models;
 #[cfg(feature = "postgres")]
 mod pressure;
 mod schema;
+mod security;
 mod support;
 mod users;

@@ -243,14 +243,14 @@ pub(super) struct Server {
 }
 
 impl Connection {
-    /// A statement that is prepared once.
+    /// A statement that is prepared once, and whether it was prepared before.
     pub(super) async fn prepared(
         &self,
         sql: &'static str,
-    ) -> Result<Statement, tokio_postgres::Error> {
+    ) -> Result<(Statement, bool), tokio_postgres::Error> {
         let key = (sql.as_ptr() as usize, sql.len());
         if let Some(statement) = self.statements.lock().get(&key) {
-            return Ok(statement.clone());
+            return Ok((statement.clone(), true));
         }
         let statement = self.client.prepare(sql).await?;
         let mut statements = self.statements.lock();
@@ -258,7 +258,7 @@ impl Connection {
             statements.clear();
         }
         statements.insert(key, statement.clone());
-        Ok(statement)
+        Ok((statement, false))
     }
 
     /// Ends the server's processes of other connections, should they still be there: a process whose client has gone
@@ -266,7 +266,7 @@ impl Connection {
     pub(super) async fn end_others(&self, others: &[Server]) -> Result<(), tokio_postgres::Error> {
         let pids: Vec<i32> = others.iter().map(|other| other.pid).collect();
         let started: Vec<&str> = others.iter().map(|other| other.started.as_str()).collect();
-        let statement = self.prepared(END).await?;
+        let (statement, _) = self.prepared(END).await?;
         self.client.execute(&statement, &[&pids, &started]).await.map(drop)
     }
 

@@ -313,6 +313,7 @@ impl Inner {
             Ok(value) => value,
             Err(error) => {
                 let repeat = match held.taken() {
+                    None if transaction.is_stale() => Some(Repeat::NewConnection),
                     None => failed.and_then(repeat),
                     Some(Taken::Silent) => Some(Repeat::NewConnection),
                     Some(_) => None,

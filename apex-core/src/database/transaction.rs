@@ -6,8 +6,9 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{FromSql, ToSql};
-use tokio_postgres::{Row, RowStream};
+use tokio_postgres::{Row, RowStream, Statement};
 
 /// What a piece of work does to the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub(crate) struct Transaction<'c> {
     mode: Mode,
     begun: AtomicBool,
     failed: Mutex<Option<Failure>>,
+    /// A statement that had been prepared before does not fit the tables any more.
+    stale: AtomicBool,
     /// Lets the work borrow from its caller.
     caller: PhantomData<&'c ()>,
 }
@@ -53,6 +56,7 @@ impl Transaction<'_> {
             mode,
             begun: AtomicBool::new(false),
             failed: Mutex::default(),
+            stale: AtomicBool::new(false),
             caller: PhantomData,
         }
     }
@@ -67,8 +71,9 @@ impl Transaction<'_> {
         parameters: Parameters<'_>,
     ) -> Result<Vec<Row>> {
         self.run(async {
-            let statement = self.held.connection.prepared(sql).await?;
-            self.held.connection.client.query(&statement, parameters).await
+            let statement = self.prepared(sql).await?;
+            let rows = self.held.connection.client.query(&statement.0, parameters).await;
+            self.fresh(statement.1, rows)
         })
         .await
     }
@@ -113,8 +118,9 @@ impl Transaction<'_> {
         parameters: Parameters<'_>,
     ) -> Result<u64> {
         self.run(async {
-            let statement = self.held.connection.prepared(sql).await?;
-            self.held.connection.client.execute(&statement, parameters).await
+            let statement = self.prepared(sql).await?;
+            let rows = self.held.connection.client.execute(&statement.0, parameters).await;
+            self.fresh(statement.1, rows)
         })
         .await
     }
@@ -131,8 +137,9 @@ impl Transaction<'_> {
     ) -> Result<RowStream> {
         let parameters: Vec<&(dyn ToSql + Sync)> = parameters.to_vec();
         self.run(async {
-            let statement = self.held.connection.prepared(sql).await?;
-            self.held.connection.client.query_raw(&statement, parameters).await
+            let statement = self.prepared(sql).await?;
+            let rows = self.held.connection.client.query_raw(&statement.0, parameters).await;
+            self.fresh(statement.1, rows)
         })
         .await
     }
@@ -168,6 +175,35 @@ impl Transaction<'_> {
         *self.failed.lock()
     }
 
+    /// Whether a connection that has not prepared its statements yet would do better.
+    pub(super) fn is_stale(&self) -> bool {
+        self.stale.load(Ordering::Acquire)
+    }
+
+    async fn prepared(
+        &self,
+        sql: &'static str,
+    ) -> Result<(Statement, bool), tokio_postgres::Error> {
+        self.held.connection.prepared(sql).await
+    }
+
+    /// Notes a statement that was `prepared` before a migration and does not fit what is there after it.
+    fn fresh<T>(
+        &self,
+        prepared: bool,
+        answer: Result<T, tokio_postgres::Error>,
+    ) -> Result<T, tokio_postgres::Error> {
+        const STALE: [SqlState; 2] =
+            [SqlState::FEATURE_NOT_SUPPORTED, SqlState::INVALID_SQL_STATEMENT_NAME];
+        if let Err(error) = &answer
+            && prepared
+            && error.code().is_some_and(|code| STALE.contains(code))
+        {
+            self.stale.store(true, Ordering::Release);
+        }
+        answer
+    }
+
     async fn run<T>(
         &self,
         work: impl Future<Output = Result<T, tokio_postgres::Error>>,
@@ -197,8 +233,8 @@ impl Transaction<'_> {
         let record = async {
             match self.held.access.record.filter(|_| self.mode == Mode::Write) {
                 Some(id) => {
-                    let statement = self.held.connection.prepared(super::ledger::RECORD).await?;
-                    client.execute(&statement, &[&id]).await.map(|rows| rows == 1)
+                    let statement = self.prepared(super::ledger::RECORD).await?;
+                    client.execute(&statement.0, &[&id]).await.map(|rows| rows == 1)
                 }
                 None => Ok(true),
             }

@@ -29,8 +29,8 @@ pub(super) async fn run(call: &Call, body: RequestBody) -> Result<Response<Respo
     let input: RunAgentInput = call.json(body).await?;
     let gateway = &call.gateway;
     // A front end that cannot be answered starts nothing.
-    let seat = gateway.hub.admit(gateway.connection_id())?;
-    seat.identify(principal)?;
+    let seat = gateway.hub.admit(gateway.connection_id(), false)?;
+    seat.seat(principal).await?;
     let (run, answered, epoch) = match input.asked()? {
         Asked::Message { text, attachments } => {
             let thread = call.conversation(principal, &input).await?;
@@ -47,8 +47,8 @@ pub(super) async fn run(call: &Call, body: RequestBody) -> Result<Response<Respo
     let position = Position { epoch: seen.map(|seen| seen.epoch).or(epoch), after: 0 };
     let clock = Arc::clone(&gateway.clock);
     let script = Script::new(input.thread_id, input.run_id, answered, seen, clock);
-    let origin = call.guarded.origin.clone();
-    let driver = Driver::new(Arc::clone(gateway), seat, origin, Some(entry));
+    let caller = call.guarded.caller.clone();
+    let driver = Driver::new(Arc::clone(gateway), seat, caller, Some(entry));
     Ok(answer(sse::follow(driver, run, position, script)))
 }
 

@@ -4,6 +4,8 @@
 //! authentication, the route. Every refusal is the catalogue's JSON body.
 
 mod access;
+#[cfg(feature = "jwt")]
+mod admin;
 #[cfg(feature = "ag-ui")]
 mod ag_ui;
 mod body;
@@ -12,6 +14,8 @@ mod files;
 mod guard;
 mod health;
 mod login;
+#[cfg(feature = "oidc")]
+mod oidc;
 mod reply;
 mod results;
 #[cfg(feature = "sse")]
@@ -23,6 +27,7 @@ pub use reply::ResponseBody;
 
 use crate::call::{in_time, to_the_end};
 use crate::gateway::{Gateway, Transport};
+use crate::handshake::PeerAddress;
 use crate::hub::Hub;
 use apex_core::error::{Error, Result};
 use apex_core::id::CorrelationId;
@@ -84,7 +89,9 @@ impl TransportService {
     {
         let request = request.map(RequestBody::new);
         let correlation = CorrelationId::new(&*self.gateway.clock);
-        let guarded = match Guarded::admit(&self.gateway, correlation, request.headers()) {
+        self.gateway.watch_revocations();
+        let peer = request.extensions().get::<PeerAddress>().copied();
+        let guarded = match Guarded::admit(&self.gateway, correlation, request.headers(), peer) {
             Ok(guarded) => guarded,
             Err(error) => return reply::refusal(&error.with_correlation(correlation)),
         };
@@ -149,10 +156,31 @@ async fn route(
 
         (&Method::POST, ["auth", "dev"]) => login::development(&call, body).await,
         (&Method::POST, ["auth", "ticket"]) => login::ticket(&call, body).await,
+        (&Method::POST, ["auth", "refresh"]) => login::refresh(&call, body).await,
         (&Method::POST, ["auth", "logout"]) => login::log_out(&call).await,
         (&Method::GET, ["auth", "sessions"]) => login::sessions(&call).await,
         (&Method::DELETE, ["auth", "sessions"]) => login::end_sessions(&call).await,
         (&Method::DELETE, ["auth", "sessions", id]) => login::end_session(&call, id).await,
+
+        #[cfg(feature = "oidc")]
+        (&Method::GET, ["auth", "oidc", name, "login"]) => oidc::begin(&call, name).await,
+        #[cfg(feature = "oidc")]
+        (&Method::GET, ["auth", "oidc", name, "callback"]) => oidc::finish(&call, name).await,
+
+        #[cfg(feature = "jwt")]
+        (&Method::GET, [".well-known", "jwks.json"]) => admin::jwks(&call),
+        #[cfg(feature = "jwt")]
+        (&Method::GET, ["admin", "audit"]) => admin::audit(&call).await,
+        #[cfg(feature = "jwt")]
+        (&Method::POST, ["admin", "users", id, what @ ("disable" | "enable")]) => {
+            admin::bar(&call, id, *what == "disable").await
+        }
+        #[cfg(feature = "jwt")]
+        (&Method::DELETE, ["admin", "users", id]) => admin::erase(&call, id).await,
+        #[cfg(feature = "jwt")]
+        (&Method::DELETE, ["admin", "users", id, "sessions"]) => {
+            admin::end_sessions(&call, id).await
+        }
 
         #[cfg(feature = "websocket")]
         (&Method::GET, ["ws"]) => upgrade::upgrade(call).await,

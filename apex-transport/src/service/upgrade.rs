@@ -5,11 +5,11 @@ use super::Call;
 use super::reply::{self, ResponseBody};
 use crate::driver::Driver;
 use crate::gateway::Gateway;
-use crate::handshake::Offer;
+use crate::handshake::{Caller, Offer};
 use crate::hub::Seat;
 use crate::protocol::{CloseCode, SUBPROTOCOL};
 use crate::websocket::{self, Pump};
-use apex_core::auth::Entry;
+use apex_core::auth::{Door, Entry};
 use apex_core::error::{Error, Kind, Result};
 use http::header::{
     CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
@@ -34,28 +34,28 @@ pub(super) async fn upgrade(mut call: Call) -> Result<Response<ResponseBody>> {
         Error::internal(OPERATION, "the host's server does not allow upgrades here")
     })?;
     let gateway = call.gateway;
-    let origin = call.guarded.origin;
-    let seat = gateway.hub.admit(gateway.connection_id())?;
-    let query = call.head.uri.query();
-    let offer = Offer::read(&call.head.headers, query, origin.clone());
+    let caller = call.guarded.caller;
+    let (headers, query) = (&call.head.headers, call.head.uri.query());
+    let offer = gateway.chain.read(headers, query, &caller, Door::Connection);
+    let seat = gateway.hub.admit(gateway.connection_id(), offer.is_silent())?;
     let subprotocol = offer.subprotocol;
     let entered = enter(&gateway, &seat, offer)
         .await
         .map_err(|error| error.with_correlation(call.guarded.correlation));
-    let outcome = match (entered, &origin) {
+    let outcome = match (entered, &caller.origin) {
         (Ok(entry), _) => Ok(entry),
         // A page sees no status of an upgrade, only a close code.
         (Err(error), Some(_)) => Err(error),
         (Err(error), None) => return Err(error),
     };
-    tokio::spawn(converse(gateway, seat, origin, outcome, on_upgrade));
+    tokio::spawn(converse(gateway, seat, caller, outcome, on_upgrade));
     Ok(switching.answer(subprotocol))
 }
 
 async fn enter(gateway: &Gateway, seat: &Seat, offer: Offer) -> Result<Option<Entry>> {
     let entry = gateway.verify_offer(offer).await?;
     if let Some(entry) = &entry {
-        seat.identify(&entry.principal)?;
+        seat.seat(&entry.principal).await?;
     }
     Ok(entry)
 }
@@ -64,7 +64,7 @@ async fn enter(gateway: &Gateway, seat: &Seat, offer: Offer) -> Result<Option<En
 async fn converse(
     gateway: Arc<Gateway>,
     seat: Seat,
-    origin: Option<String>,
+    caller: Caller,
     outcome: Result<Option<Entry>>,
     on_upgrade: OnUpgrade,
 ) {
@@ -80,7 +80,7 @@ async fn converse(
         Ok(entry) => {
             let way = entry.as_ref().map(|entry| entry.way);
             tracing::debug!(%connection, ?way, "connected");
-            let driver = Driver::new(gateway, seat, origin, entry);
+            let driver = Driver::new(gateway, seat, caller, entry);
             websocket::run(upgraded, driver, pump).await;
             tracing::debug!(%connection, "disconnected");
         }
@@ -142,9 +142,8 @@ impl Switching {
 
 fn not_an_upgrade(error: &Error) -> Response<ResponseBody> {
     let mut response = reply::refusal(error);
-    let headers = response.headers_mut();
-    headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    // Without an `Upgrade`: proxies pass it on to clients of HTTP/2, where it is an error of the protocol.
+    response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     response
 }
 

@@ -102,6 +102,27 @@ async fn transactions_that_met_others_are_repeated_as_a_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_from_before_a_migration_is_prepared_anew() {
+    let Some(server) = server(&Options::default()) else { return };
+    let config = DatabaseConfig { connections: 1, ..small() };
+    let database = open(server.url(), DatabaseConfig { per_user: None, ..config }).await;
+    let migrations = ["ALTER TABLE t ADD COLUMN more int", "DEALLOCATE ALL"];
+    for migration in migrations {
+        let all = || {
+            database.write(access(), |transaction| {
+                Box::pin(async move { Ok(transaction.query("SELECT * FROM t", &[]).await?.len()) })
+            })
+        };
+        all().await.unwrap();
+        let migrated = database.write(access(), |transaction| {
+            Box::pin(async move { transaction.batch(migration).await })
+        });
+        migrated.await.unwrap();
+        all().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn critical_work_takes_the_place_of_the_youngest_preemptible_session() {
     let Some(server) = server(&Options::default()) else { return };
     let watcher = Watcher::new(&server).await;

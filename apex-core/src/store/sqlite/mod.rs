@@ -12,6 +12,9 @@ mod database;
 mod error;
 mod file;
 mod limit;
+#[cfg(test)]
+#[cfg(feature = "testkit")]
+mod loss;
 mod mark;
 mod migration;
 mod node;

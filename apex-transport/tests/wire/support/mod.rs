@@ -6,7 +6,7 @@ pub(crate) mod proxy;
 pub(crate) mod runner;
 pub(crate) mod socket;
 
-use apex_core::auth::{Auth, AuthConfig, TokenHash};
+use apex_core::auth::{Auth, AuthConfig, AuthParts, TokenHash};
 use apex_core::clock::{Clock, SystemClock, Timestamp};
 use apex_core::config::Environment;
 use apex_core::principal::Principal;
@@ -14,7 +14,7 @@ use apex_core::run::Live;
 use apex_core::store::Stores;
 use apex_core::store::memory::{MemoryOptions, open};
 use apex_transport::client::Api;
-use apex_transport::{HubStatistics, Transport, TransportConfig, TransportService, serve};
+use apex_transport::{Chain, HubStatistics, Transport, TransportConfig, TransportService, serve};
 use runner::ScriptedRunner;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -49,6 +49,8 @@ impl Clock for TestClock {
 pub(crate) struct Settings {
     pub(crate) transport: TransportConfig,
     pub(crate) auth: AuthConfig,
+    pub(crate) parts: AuthParts,
+    pub(crate) chain: Chain,
     pub(crate) memory: MemoryOptions,
     /// Replaces what the service is given.
     pub(crate) stores: Box<dyn FnOnce(Stores) -> Stores + Send>,
@@ -59,6 +61,8 @@ impl Default for Settings {
         Self {
             transport: TransportConfig { origins: vec![PAGE.into()], ..TransportConfig::default() },
             auth: AuthConfig { environment: Environment::Development, ..AuthConfig::default() },
+            parts: AuthParts::default(),
+            chain: Chain::default(),
             memory: MemoryOptions::default(),
             stores: Box::new(|stores| stores),
         }
@@ -70,6 +74,7 @@ pub(crate) struct Wire {
     pub(crate) address: SocketAddr,
     pub(crate) service: TransportService,
     pub(crate) stores: Stores,
+    pub(crate) auth: Auth,
     pub(crate) clock: Arc<TestClock>,
     stop: Option<oneshot::Sender<()>>,
     server: JoinHandle<()>,
@@ -91,18 +96,18 @@ impl Wire {
         ));
         let stores = (settings.stores)(stores);
         let auth = Auth::new(
-            Arc::clone(&stores.tickets),
-            Arc::clone(&stores.sessions),
-            Arc::clone(&stores.users),
+            stores.auth(),
+            settings.parts,
             Arc::clone(&clock) as Arc<dyn Clock>,
             settings.auth,
         );
         let service = TransportService::new(Transport {
             stores: stores.clone(),
-            auth,
+            auth: auth.clone(),
             runner,
             live,
             clock: Arc::clone(&clock) as _,
+            chain: settings.chain,
             config: settings.transport,
         })
         .unwrap();
@@ -116,7 +121,7 @@ impl Wire {
             };
             serve(listener, serving, stopped).await.unwrap();
         });
-        Self { address, service, stores, clock, stop: Some(stop), server }
+        Self { address, service, stores, auth, clock, stop: Some(stop), server }
     }
 
     pub(crate) fn url(&self) -> String {
