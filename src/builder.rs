@@ -199,12 +199,38 @@ impl Builder {
         self
     }
 
+    /// Opens the stores alone, with nothing that works on them: for an operator's program that looks or moves.
+    ///
+    /// # Errors
+    /// `config_invalid` for a database that this build cannot open; `storage_failed` or `unavailable` when one cannot
+    /// be opened.
+    pub async fn stores_alone(self) -> Result<Stores> {
+        let clock = self.clock.clone().unwrap_or_else(|| Arc::new(SystemClock));
+        match self.stores {
+            Some(stores) => Ok(stores),
+            None => self.opening().open(&clock).await,
+        }
+    }
+
+    fn opening(&self) -> Opening {
+        Opening {
+            url: self.database.clone().unwrap_or_else(|| DatabaseUrl::sqlite(":memory:")),
+            schema: self.schema.clone(),
+            pool: self.pool.clone(),
+            redis: self.redis.clone(),
+            environment: self.auth.environment,
+            runs: self.runs,
+            files: self.files,
+        }
+    }
+
     /// Checks everything, opens the stores, and begins to work on runs, also on those that an earlier process left
     /// behind. To be called in a Tokio runtime.
     ///
     /// # Errors
     /// `config_invalid` with every fault of a part; `storage_failed` or `unavailable` when a store cannot be opened.
     pub async fn build(self) -> Result<Apex> {
+        let opening = self.opening();
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock));
         let transport = TransportConfig {
             runs: self.runs,
@@ -223,15 +249,6 @@ impl Builder {
                 agents::team(Arc::clone(catalogue), self.analysis).with(self.registry)
             }
             _ => self.registry,
-        };
-        let opening = Opening {
-            url: self.database.unwrap_or_else(|| DatabaseUrl::sqlite(":memory:")),
-            schema: self.schema,
-            pool: self.pool,
-            redis: self.redis,
-            environment: self.auth.environment,
-            runs: self.runs,
-            files: self.files,
         };
         let stores = match self.stores {
             Some(stores) => stores,

@@ -89,11 +89,7 @@ impl ApexConfig {
     pub fn builder(&self) -> Result<Builder> {
         let url = self.database.address();
         openable(&url, self.redis.url.as_ref())?;
-        let mut builder = Builder::default();
-        if let Some(url) = &self.redis.url {
-            builder = builder.redis(url.clone(), self.redis.prefix.clone());
-        }
-        builder = builder
+        let mut builder = Builder::default()
             .database(url)
             .schema(self.database.schema.clone())
             .pool(self.database.pool.clone())
@@ -104,6 +100,9 @@ impl ApexConfig {
             .engine(self.agents.options(self.runs.attempts))
             .chain(self.models.options())
             .transport(self.transport());
+        if let Some(url) = &self.redis.url {
+            builder = builder.redis(url.clone(), self.redis.prefix.clone());
+        }
         for link in self.models.links()? {
             builder = builder.model(link);
         }

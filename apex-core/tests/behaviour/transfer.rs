@@ -13,7 +13,7 @@ use apex_core::principal::{Principal, Scopes};
 use apex_core::run::{Checkpoint, RunState, Signal};
 use apex_core::store::postgres::{self, PostgresOptions, Time};
 use apex_core::store::sqlite::{self, SqliteOptions, Synchronous};
-use apex_core::store::transfer::copy;
+use apex_core::store::transfer::{copy, renew_epochs};
 use apex_core::testkit::{Bench, VirtualClock, completed, thought};
 use apex_core::thread::{Role, ThreadMessage};
 use apex_core::usage::{Attempt, AttemptOutcome};
@@ -21,6 +21,7 @@ use bytes::Bytes;
 use libtest_mimic::Trial;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags};
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -76,8 +77,36 @@ async fn there_and_back(options: PostgresOptions) {
         assert_eq!((inbox.epoch, inbox.head), (before.epoch, before.head + 1));
         assert_eq!(inbox.entries[..before.entries.len()], before.entries);
     }
+    renewed(&between, &user).await;
+    renewed(&to, &user).await;
     let memory = apex_core::store::memory::open(Default::default(), from.clock.clone());
     assert_eq!(copy(&memory, &to.stores).await.unwrap_err().kind(), Kind::BadRequest);
+}
+
+/// Open logs and inboxes begin a new life, in which everybody is told where things stand; what ended stays.
+async fn renewed(bench: &Bench, user: &Principal) {
+    let runs = &bench.stores.runs;
+    let before = runs.inbox(user, 0, 100).await.unwrap();
+    let mut views = Vec::new();
+    for run in before.entries.iter().map(|entry| entry.run).collect::<BTreeSet<_>>() {
+        views.push(runs.view(user, run).await.unwrap());
+    }
+    let open = views.iter().filter(|view| !view.state.is_terminal()).count();
+    assert!(open > 1 && open < views.len());
+    assert_eq!(renew_epochs(&bench.stores, &*bench.clock).await.unwrap(), open as u64);
+    assert_ne!(runs.inbox(user, 0, 100).await.unwrap().epoch, before.epoch);
+    for view in views {
+        let now = runs.view(user, view.run).await.unwrap();
+        let page = runs.read(user, view.run, 0, 100).await.unwrap();
+        if view.state.is_terminal() {
+            assert_eq!((&now, page.events.len() as u64), (&view, view.head));
+        } else {
+            assert_ne!(now.epoch, view.epoch);
+            assert_eq!((now.head, now.oldest), (view.head, view.head + 1));
+            assert_eq!(now.snapshot, view.snapshot);
+            assert!(page.events.is_empty());
+        }
+    }
 }
 
 fn file(path: &Path) -> Bench {
@@ -226,7 +255,7 @@ fn tables(path: &Path) -> Vec<String> {
 fn rows(path: &Path, table: &str) -> Vec<Vec<(String, Value)>> {
     let connection = look(path);
     let mut statement = connection.prepare(&format!("SELECT * FROM {table}")).unwrap();
-    let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let found = statement.query_map([], |row| {
         let values = names.iter().enumerate().filter(|(_, name)| *name != "blob");
         values.map(|(place, name)| Ok((name.clone(), row.get(place)?))).collect()

@@ -1,5 +1,6 @@
 use super::content::{self, Reader, Written};
 use super::row::{Columns, damaged, key};
+use super::run_row::{OPEN_LOCKED, RunRow};
 use crate::clock::Clock;
 use crate::database::{Access, Database, Priority, Transaction};
 use crate::error::{Error, Result};
@@ -168,6 +169,24 @@ impl Rows for PostgresPortable {
         let rows = self.database.fetch(access("transfer.epoch"), epoch, &[]).await?;
         let row = rows.first().ok_or_else(|| Error::not_found("transfer.epoch", "store"))?;
         Columns::of(row).id(Epoch::from_bytes)
+    }
+
+    async fn renew_epochs(&self, clock: &dyn Clock) -> Result<u64> {
+        self.database
+            .write(access("transfer.renew_epochs"), |transaction| {
+                Box::pin(async move {
+                    let open = RunRow::all(transaction, OPEN_LOCKED, &[]).await?;
+                    let count = open.len() as u64;
+                    for mut row in open {
+                        row.renew_epoch(transaction, Epoch::new(clock)).await?;
+                    }
+                    let inboxes = "UPDATE store SET inbox_epoch = $1";
+                    let epoch = key(Epoch::new(clock).as_bytes());
+                    transaction.execute(inboxes, &[&epoch]).await?;
+                    Ok(count)
+                })
+            })
+            .await
     }
 
     /// New rows get numbers after those that came, and inboxes go on where they were.

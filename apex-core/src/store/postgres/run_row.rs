@@ -42,6 +42,8 @@ macro_rules! select {
 
 pub(super) const BY_RUN: &str = select!("WHERE run = $1");
 pub(super) const BY_RUN_LOCKED: &str = select!("WHERE run = $1 FOR NO KEY UPDATE");
+pub(super) const OPEN_LOCKED: &str =
+    select!("WHERE ended_at IS NULL ORDER BY id FOR NO KEY UPDATE");
 pub(super) const BY_REQUEST: &str = select!("WHERE owner = $1 AND request = $2");
 pub(super) const OF_THREAD_LOCKED: &str =
     select!("WHERE owner = $1 AND thread = $2 ORDER BY id FOR UPDATE");
@@ -274,6 +276,22 @@ impl RunRow {
         self.save(transaction, None).await?;
         let dropped = "UPDATE run SET dropped = true WHERE id = $1";
         transaction.execute(dropped, &[&self.id]).await?;
+        Ok(())
+    }
+
+    /// Begins a new life of the log: its events go, their outcome stays.
+    pub(super) async fn renew_epoch(
+        &mut self,
+        transaction: &Transaction<'_>,
+        epoch: Epoch,
+    ) -> Result<()> {
+        self.record.drop_history();
+        self.record.epoch = epoch;
+        self.fold(transaction).await?;
+        self.delete_trimmed(transaction).await?;
+        self.save(transaction, None).await?;
+        let renewed = "UPDATE run SET epoch = $2 WHERE id = $1";
+        transaction.execute(renewed, &[&self.id, &key(epoch.as_bytes())]).await?;
         Ok(())
     }
 

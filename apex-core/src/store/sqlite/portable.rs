@@ -1,5 +1,7 @@
 use super::blob::{BlobName, Blobs, missing};
 use super::database::Database;
+use super::run_row::{OPEN_RUNS, RunRow};
+use crate::clock::Clock;
 use crate::error::Result;
 use crate::file::{Body, Content};
 use crate::id::Epoch;
@@ -117,6 +119,25 @@ impl Rows for SqlitePortable {
             .read("transfer.epoch", |connection| {
                 let epoch = "SELECT inbox_epoch FROM store";
                 Ok(connection.query_row(epoch, [], |row| row.get(0).map(Epoch::from_bytes))?)
+            })
+            .await
+    }
+
+    async fn renew_epochs(&self, clock: &dyn Clock) -> Result<u64> {
+        // Ids come from a clock that does not go to the writer's thread.
+        let seed = Epoch::new(clock);
+        self.database
+            .write("transfer.renew_epochs", move |connection, _| {
+                let open = RunRow::all(connection, OPEN_RUNS, [])?;
+                let count = open.len() as u64;
+                for mut row in open {
+                    let run = row.record.run;
+                    let epoch = Epoch::derived(&[seed.as_bytes(), run.as_bytes()]);
+                    row.renew_epoch(connection, epoch)?;
+                }
+                let inboxes = "UPDATE store SET inbox_epoch = ?1";
+                connection.execute(inboxes, [seed.as_bytes()])?;
+                Ok(count)
             })
             .await
     }

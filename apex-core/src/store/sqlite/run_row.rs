@@ -37,6 +37,7 @@ macro_rules! select {
 }
 
 pub(super) const BY_RUN: &str = select!("WHERE run = ?1");
+pub(super) const OPEN_RUNS: &str = select!("WHERE ended_at IS NULL ORDER BY id");
 pub(super) const BY_REQUEST: &str = select!("WHERE user = ?1 AND request = ?2");
 pub(super) const OF_THREAD: &str = select!("WHERE user = ?1 AND thread = ?2 ORDER BY id");
 pub(super) const AT_ONCE: &str = select!(
@@ -231,6 +232,22 @@ impl RunRow {
         self.delete_trimmed(connection)?;
         self.save(connection)?;
         connection.prepare_cached(DROPPED)?.execute([self.id])?;
+        Ok(())
+    }
+
+    /// Begins a new life of the log: its events go, their outcome stays.
+    pub(super) fn renew_epoch(
+        &mut self,
+        connection: &Connection,
+        epoch: Epoch,
+    ) -> rusqlite::Result<()> {
+        self.record.drop_history();
+        self.fold(connection)?;
+        self.delete_trimmed(connection)?;
+        self.save(connection)?;
+        connection
+            .prepare_cached("UPDATE run SET epoch = ?2 WHERE id = ?1")?
+            .execute(params![self.id, epoch.as_bytes()])?;
         Ok(())
     }
 

@@ -9,11 +9,13 @@ mod table;
 pub(crate) use table::{ARTIFACTS, Column, FILES, Of, TABLES, Table};
 
 use super::Stores;
+use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::file::{Body, Content};
 use bytes::Bytes;
 use futures_util::stream;
 use std::fmt;
+use std::sync::Arc;
 
 /// How much of a content is moved at a time, in bytes.
 const PIECE: usize = 256 * 1024;
@@ -36,13 +38,7 @@ pub struct Moved {
 /// # Errors
 /// `bad_request` for stores that are in no database of ours; `conflict` when `to` is not empty; what the stores say.
 pub async fn copy(from: &Stores, to: &Stores) -> Result<Moved> {
-    let of = |stores: &Stores| {
-        stores.portable.clone().ok_or_else(|| {
-            let told = "what is in memory cannot be moved; keep it in SQLite or PostgreSQL";
-            Error::new(Kind::BadRequest, "transfer.copy", told)
-        })
-    };
-    let (from, to) = (of(from)?, of(to)?);
+    let (from, to) = (portable(from)?, portable(to)?);
     let mut moved = Moved::default();
     for table in TABLES.iter().chain([&FILES, &ARTIFACTS]) {
         if !to.rows(table, None, 1).await?.is_empty() {
@@ -86,6 +82,23 @@ pub async fn copy(from: &Stores, to: &Stores) -> Result<Moved> {
     Ok(moved)
 }
 
+/// Begins a new life of every log that is still open, and of the inboxes: after a database was put back to an earlier
+/// state. Clients may know more of a run than the database does; by its new epoch they see that, and are told where the
+/// run stands. Its events up to now go, their outcome stays. How many logs that were. Stop the nodes first.
+///
+/// # Errors
+/// `bad_request` for stores that are in no database of ours; what the store says.
+pub async fn renew_epochs(stores: &Stores, clock: &dyn Clock) -> Result<u64> {
+    portable(stores)?.renew_epochs(clock).await
+}
+
+fn portable(stores: &Stores) -> Result<Arc<dyn Portable>> {
+    stores.portable.clone().ok_or_else(|| {
+        let told = "these stores are in no database; keep everything in SQLite or PostgreSQL";
+        Error::new(Kind::BadRequest, "transfer.open", told)
+    })
+}
+
 fn key_of(table: &Table, row: &Row) -> Row {
     row.iter().take(table.keys).cloned().collect()
 }
@@ -117,6 +130,7 @@ pub(crate) use private::{Row, Rows, Value};
 
 mod private {
     use super::Table;
+    use crate::clock::Clock;
     use crate::error::Result;
     use crate::file::{Body, Content};
     use crate::id::Epoch;
@@ -164,6 +178,8 @@ mod private {
         ) -> Result<u64>;
         /// The life of the inboxes.
         async fn inbox_epoch(&self) -> Result<Epoch>;
+        /// As [`super::renew_epochs`].
+        async fn renew_epochs(&self, clock: &dyn Clock) -> Result<u64>;
         /// Makes what is there fit for use, after everything has been added.
         async fn finish(&self, inbox_epoch: Epoch) -> Result<()>;
     }
