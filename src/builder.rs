@@ -1,13 +1,17 @@
 use crate::Apex;
+use crate::resources::Resources;
 use apex_agents::cost::{AnalysisOptions, Catalogue};
 use apex_agents::{Agent, Engine, EngineOptions, Registry, Tool, agents};
 use apex_core::auth::{Auth, AuthConfig};
 use apex_core::clock::{Clock, SystemClock};
 use apex_core::config::Environment;
-use apex_core::error::Result;
+use apex_core::error::{AlertSink, Result};
 use apex_core::file::FileLimits;
+use apex_core::health::{Health, HealthConfig, Observer};
 use apex_core::run::{Live, RunLimits, Runner};
 use apex_core::store::{Stores, memory};
+#[cfg(feature = "tls")]
+use apex_transport::{Tls, TlsFiles};
 use apex_transport::{Transport, TransportConfig, TransportService};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,6 +32,10 @@ pub struct Builder {
     auth: AuthConfig,
     engine: EngineOptions,
     transport: TransportConfig,
+    health: HealthConfig,
+    alerts: Option<Arc<dyn AlertSink>>,
+    #[cfg(feature = "tls")]
+    tls: Option<TlsFiles>,
 }
 
 impl Builder {
@@ -134,6 +142,28 @@ impl Builder {
         self
     }
 
+    /// Says what counts as healthy, and when people are told.
+    #[must_use]
+    pub fn health(mut self, config: HealthConfig) -> Self {
+        self.health = config;
+        self
+    }
+
+    /// Hands alerts and notices to this callback: a pager, a ticket, a chat. An outage is one alert.
+    #[must_use]
+    pub fn alerts(mut self, sink: Arc<dyn AlertSink>) -> Self {
+        self.alerts = Some(sink);
+        self
+    }
+
+    /// Serves with TLS by this certificate and key, which are looked at again while [`Apex::serve`] serves.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, files: TlsFiles) -> Self {
+        self.tls = Some(files);
+        self
+    }
+
     /// Checks everything, opens the stores, and begins to work on runs, also on those that an earlier process left
     /// behind. To be called in a Tokio runtime.
     ///
@@ -148,6 +178,8 @@ impl Builder {
             ..self.transport
         };
         transport.validate()?;
+        #[cfg(feature = "tls")]
+        let tls = self.tls.map(|files| Tls::open(files, Arc::clone(&clock))).transpose()?;
         let registry = if self.own_agents {
             self.registry
         } else {
@@ -155,6 +187,7 @@ impl Builder {
                 self.catalogue.map_or_else(|| Catalogue::embedded().map(Arc::new), Ok)?;
             agents::team(catalogue, self.analysis).with(self.registry)
         };
+        let disk = self.database.clone();
         let stores = match (self.stores, self.database) {
             (Some(stores), _) => stores,
             #[cfg(feature = "sqlite")]
@@ -181,17 +214,40 @@ impl Builder {
             self.auth,
         );
         let live = Live::default();
-        let engine =
-            Engine::new(stores.clone(), live.clone(), Arc::clone(&clock), registry, self.engine)?;
+        let resources = Resources::new(&self.health, &transport, &self.engine, disk);
+        let health = Health::new(Arc::clone(&clock), self.health).with_stores(&stores);
+        let health = resources.all().into_iter().fold(health, Health::with_resource);
+        let sink = self.alerts.unwrap_or_else(|| Arc::new(()));
+        let observer = Observer::new(health, Arc::clone(&clock), sink);
+        let engine = Engine::new(
+            stores.clone(),
+            live.clone(),
+            Arc::clone(&clock),
+            registry,
+            observer.clone(),
+            self.engine,
+        )?;
         let service = TransportService::new(Transport {
             stores: stores.clone(),
             auth: auth.clone(),
             runner: Arc::clone(&engine) as Arc<dyn Runner>,
             live: live.clone(),
             clock: Arc::clone(&clock),
+            observer: observer.clone(),
             config: transport,
         })?;
         engine.launch();
-        Ok(Apex::new(stores, auth, engine, live, clock, service))
+        resources.watch(&observer, &stores, &engine, service.hub());
+        Ok(Apex {
+            stores,
+            auth,
+            engine,
+            live,
+            clock,
+            observer,
+            service,
+            #[cfg(feature = "tls")]
+            tls,
+        })
     }
 }

@@ -16,6 +16,7 @@
 mod apex;
 mod builder;
 pub mod config;
+mod resources;
 
 pub use apex::{Apex, Following};
 pub use apex_agents as agents;

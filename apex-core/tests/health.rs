@@ -9,7 +9,8 @@
 use apex_core::clock::{Clock, SystemClock, Timestamp};
 use apex_core::config::{Cache, Environment, Loader};
 use apex_core::error::{
-    Alert, AlertSink, Error, ErrorLog, EscalationPolicy, Failure, Kind, Outcome, Phase, Result,
+    Alert, AlertSink, Error, ErrorLog, EscalationPolicy, Failure, Kind, Notice, Outcome, Phase,
+    Result,
 };
 use apex_core::health::degraded::MODES;
 use apex_core::health::metric::METRICS;
@@ -376,6 +377,10 @@ impl AlertSink for Pager {
     fn alert(&self, _: &Alert) {
         assert!(!self.broken.load(Ordering::Relaxed), "the pager is broken");
         *self.told.lock() += 1;
+    }
+
+    fn notice(&self, notice: &Notice) {
+        panic!("nothing was to be noticed: {notice:?}");
     }
 }
 

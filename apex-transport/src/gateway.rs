@@ -6,6 +6,7 @@ use crate::protocol::Limits;
 use apex_core::auth::{Auth, Credential, Entry, Presented, Way};
 use apex_core::clock::{Clock, Timestamp};
 use apex_core::error::{Error, Kind, Result};
+use apex_core::health::Observer;
 use apex_core::id::ConnectionId;
 use apex_core::run::{Live, Runner};
 use apex_core::store::Stores;
@@ -25,6 +26,8 @@ pub struct Transport {
     pub live: Live,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
+    /// How this node is doing, and where failures are counted.
+    pub observer: Observer,
     /// How the transport behaves.
     pub config: TransportConfig,
 }
@@ -37,6 +40,7 @@ pub(crate) struct Gateway {
     pub(crate) runner: Arc<dyn Runner>,
     pub(crate) live: Live,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) observer: Observer,
     pub(crate) config: TransportConfig,
     pub(crate) origins: Origins,
     pub(crate) limits: Limits,
@@ -48,13 +52,14 @@ impl Gateway {
     /// `config_invalid`.
     pub(crate) fn new(transport: Transport) -> Result<Self> {
         transport.config.validate()?;
-        let Transport { stores, auth, runner, live, clock, config } = transport;
+        let Transport { stores, auth, runner, live, clock, observer, config } = transport;
         Ok(Self {
             stores,
             auth,
             runner,
             live,
             clock,
+            observer,
             origins: Origins::new(config.origins.clone()),
             limits: config.limits(),
             hub: Hub::new(config.hub),

@@ -23,6 +23,8 @@ mod hub;
 pub mod protocol;
 mod server;
 mod service;
+#[cfg(feature = "tls")]
+pub mod tls;
 #[cfg(feature = "websocket")]
 mod websocket;
 
@@ -31,4 +33,8 @@ pub use gateway::Transport;
 pub use handshake::SESSION_COOKIE;
 pub use hub::{Hub, HubStatistics};
 pub use server::serve;
+#[cfg(feature = "tls")]
+pub use server::serve_tls;
 pub use service::{ResponseBody, TransportService};
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsFiles};

@@ -85,7 +85,10 @@ impl ApexConfig {
             .runs(self.runs.limits())
             .files(self.files.limits())
             .engine(self.agents.options(self.runs.attempts))
-            .transport(self.transport());
+            .transport(self.transport())
+            .health(self.health.clone());
+        #[cfg(feature = "tls")]
+        let builder = self.server.tls().into_iter().fold(builder, Builder::tls);
         open(builder, &self.store.address())
     }
 

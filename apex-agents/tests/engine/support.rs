@@ -1,6 +1,7 @@
 use apex_agents::{Engine, EngineOptions, Registry};
 use apex_core::clock::{Clock, Timestamp};
 use apex_core::event::{Envelope, Event};
+use apex_core::health::Observer;
 use apex_core::id::{RequestId, RunId, UserId};
 use apex_core::principal::{Principal, Scopes};
 use apex_core::run::{Accepted, Delivery, Live, Message, Position, Runner, Subscription};
@@ -30,6 +31,7 @@ impl Clock for RuntimeClock {
 pub(crate) struct Node {
     pub stores: Stores,
     pub clock: Arc<dyn Clock>,
+    pub observer: Observer,
     pub engine: Arc<Engine>,
 }
 
@@ -48,11 +50,13 @@ impl Node {
         registry: Registry,
         options: EngineOptions,
     ) -> Self {
+        let observer = Observer::quiet(Arc::clone(&clock));
+        let (live, for_engine) = (Live::default(), observer.clone());
         let engine =
-            Engine::new(stores.clone(), Live::default(), Arc::clone(&clock), registry, options)
+            Engine::new(stores.clone(), live, Arc::clone(&clock), registry, for_engine, options)
                 .unwrap();
         engine.launch();
-        Self { stores, clock, engine }
+        Self { stores, clock, observer, engine }
     }
 
     pub(crate) fn user(&self) -> Principal {

@@ -3,7 +3,7 @@
 //! Whoever takes a request in runs its work [`within`] an id; every [`Error`](super::Error) that is made there
 //! carries it, and so does the span. Work that is spawned takes it along explicitly.
 
-use crate::id::CorrelationId;
+use crate::id::{CorrelationId, RequestId};
 use std::future::Future;
 use tracing::Instrument;
 
@@ -15,6 +15,13 @@ tokio::task_local! {
 #[must_use]
 pub fn current() -> Option<CorrelationId> {
     CURRENT.try_with(|id| *id).ok()
+}
+
+/// The id of everything that one message of a user's sets off, on every node and in every attempt: that of the
+/// message itself, which its client knows and every log keeps.
+#[must_use]
+pub fn of_message(request: RequestId) -> CorrelationId {
+    CorrelationId::from_bytes(*request.as_bytes())
 }
 
 /// Runs `work` under an id and a span that carries it.

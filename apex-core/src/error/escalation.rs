@@ -79,15 +79,34 @@ pub struct Alert {
     pub correlation: Option<CorrelationId>,
 }
 
+/// What the host's callback is told that no single failure shows: a budget that burns, something that runs out, a
+/// certificate that ends, a dependency that is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Notice {
+    /// What it is about, as the lines of the health document are named: `completion:serviceLevel`.
+    pub subject: String,
+    /// How bad it is: an error wakes someone, a warning is put on the list.
+    pub severity: Severity,
+    /// What is the matter.
+    pub message: String,
+    /// Which notice about this it is since it was well, from 1.
+    pub number: u32,
+}
+
 /// The host's callback: a pager, a ticket, a chat. Called on the thread of the failing request, so it only hands on.
 pub trait AlertSink: fmt::Debug + Send + Sync {
-    /// Takes an alert.
+    /// Takes an alert: failures that need a person.
     fn alert(&self, alert: &Alert);
+
+    /// Takes a notice: something about this node that needs a person.
+    fn notice(&self, notice: &Notice);
 }
 
 /// Nobody is told.
 impl AlertSink for () {
     fn alert(&self, _: &Alert) {}
+
+    fn notice(&self, _: &Notice) {}
 }
 
 /// The incidents under watch.
@@ -250,6 +269,10 @@ mod tests {
         fn alert(&self, alert: &Alert) {
             self.0.lock().push((alert.reason, alert.subject.clone(), alert.failures, alert.number));
         }
+
+        fn notice(&self, notice: &Notice) {
+            panic!("a failure raised {notice:?}");
+        }
     }
 
     fn log() -> (ErrorLog, Arc<Pager>) {
@@ -326,6 +349,10 @@ mod tests {
         fn alert(&self, _: &Alert) {
             panic!("no pager");
         }
+
+        fn notice(&self, _: &Notice) {
+            panic!("no pager");
+        }
     }
 
     #[test]
@@ -334,5 +361,7 @@ mod tests {
             ErrorLog::new(Arc::new(SystemClock), EscalationPolicy::default(), Arc::new(Broken));
         log.record(&Error::internal("x", "defect"), None);
         assert_eq!(log.groups().len(), 1);
+        let (subject, message) = ("disk:utilization".to_owned(), "full".to_owned());
+        log.notice(&Notice { subject, severity: Severity::Error, message, number: 1 });
     }
 }

@@ -1,4 +1,4 @@
-use super::escalation::{AlertSink, Escalation, EscalationPolicy};
+use super::escalation::{AlertSink, Escalation, EscalationPolicy, Notice};
 use super::{Error, Failure, Kind, Severity};
 use crate::clock::{Clock, Timestamp};
 use crate::id::{CorrelationId, UserId};
@@ -121,13 +121,28 @@ impl ErrorLog {
         };
         if let Some(alert) = alert {
             metrics::counter!("apex_alerts_total", "code" => alert.kind.row().code).increment(1);
-            // A host's callback that panics must not take the request down with it.
-            let call = std::panic::AssertUnwindSafe(|| self.sink.alert(&alert));
-            if std::panic::catch_unwind(call).is_err() {
-                tracing::error!(%fingerprint, "the host's alert callback panicked");
-            }
+            self.tell(|sink| sink.alert(&alert));
         }
         fingerprint
+    }
+
+    /// Logs a notice, counts it and hands it to the sink.
+    pub fn notice(&self, notice: &Notice) {
+        let Notice { subject, message, number, .. } = notice;
+        match notice.severity {
+            Severity::Info | Severity::Warning => tracing::warn!(subject, number, "{message}"),
+            Severity::Error | Severity::Critical => tracing::error!(subject, number, "{message}"),
+        }
+        metrics::counter!("apex_notices_total", "subject" => subject.clone()).increment(1);
+        self.tell(|sink| sink.notice(notice));
+    }
+
+    /// A host's callback that panics must not take down what it is called from.
+    fn tell(&self, call: impl FnOnce(&dyn AlertSink)) {
+        let call = std::panic::AssertUnwindSafe(|| call(self.sink.as_ref()));
+        if std::panic::catch_unwind(call).is_err() {
+            tracing::error!("the host's alert callback panicked");
+        }
     }
 
     /// Every group, the most frequent first.

@@ -3,6 +3,7 @@
 
 use super::config::HealthConfig;
 use super::status::{Line, Status};
+use crate::error::Severity;
 use parking_lot::Mutex;
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -116,6 +117,13 @@ impl Levels {
 }
 
 impl LevelStatus {
+    pub(super) fn severity(&self) -> Option<Severity> {
+        self.alert.map(|urgency| match urgency {
+            Urgency::Page => Severity::Error,
+            Urgency::Ticket => Severity::Warning,
+        })
+    }
+
     pub(super) fn line(&self) -> Line {
         Line {
             name: format!("{}:serviceLevel", self.level),

@@ -1,10 +1,12 @@
 use super::certificate::{CertificateSource, CertificateStatus, Certificates};
 use super::config::HealthConfig;
 use super::level::{LevelStatus, Levels, RunResult};
+use super::notice::Told;
 use super::probe::{Probe, Watched};
 use super::resource::{Outlook, Resource};
 use super::status::{HealthDocument, Line, Status};
 use crate::clock::{Clock, Timestamp};
+use crate::error::{Error, EscalationPolicy, Notice};
 use crate::resilience::{Breaker, BreakerState, BreakerStatus};
 use futures_util::future::join_all;
 use serde::Serialize;
@@ -29,6 +31,8 @@ pub struct Health {
     resources: Vec<Arc<Resource>>,
     certificates: Certificates,
     levels: Levels,
+    told: Told,
+    escalation: EscalationPolicy,
     draining: AtomicBool,
     /// One look at a time; who comes meanwhile gets its result.
     latest: Mutex<Latest>,
@@ -75,6 +79,8 @@ impl Health {
             breakers: Vec::new(),
             resources: Vec::new(),
             certificates: Certificates::new(config.certificate_warn, config.certificate_fail),
+            told: Told::new(config.escalation()),
+            escalation: config.escalation(),
             levels: Levels::new(config),
             draining: AtomicBool::new(false),
             latest: Mutex::default(),
@@ -109,9 +115,14 @@ impl Health {
         self
     }
 
-    /// Takes the certificates that a server showed in a handshake: PEM, or one as DER.
+    /// Takes the certificates that a server showed in a handshake: PEM, or DER with one certificate after the other.
     pub fn observe_certificate(&self, endpoint: &str, chain: &[u8]) {
         self.certificates.observe(endpoint, chain);
+    }
+
+    /// Takes why an endpoint's certificates could not be had, or not be replaced by what is there now.
+    pub fn certificate_failed(&self, endpoint: &str, error: &Error) {
+        self.certificates.failed(endpoint, error);
     }
 
     /// Takes how a run ended, for the service levels.
@@ -153,6 +164,18 @@ impl Health {
         let report = self.look(draining).await;
         latest.report = Some((Instant::now(), report.clone()));
         report
+    }
+
+    /// What a person should be told of it: budgets that burn, resources that run out, certificates that end; each
+    /// once, and again after its quiet time.
+    #[must_use]
+    pub fn notices(&self, report: &HealthReport) -> Vec<Notice> {
+        self.told.judge(report)
+    }
+
+    /// When failures escalate, as the configuration says.
+    pub(super) fn escalation(&self) -> EscalationPolicy {
+        self.escalation.clone()
     }
 
     async fn look(&self, draining: bool) -> HealthReport {

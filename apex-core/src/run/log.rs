@@ -48,6 +48,14 @@ pub trait RunLog: fmt::Debug + Send + Sync {
     /// `too_large` for more than 1,024 events or a checkpoint past 16 MiB.
     async fn append(&self, lease: &Lease, batch: Append) -> Result<Appended>;
 
+    /// How many runs wait for a place, of all users; `None` where this log does not count them.
+    ///
+    /// # Errors
+    /// `storage_failed`, `unavailable`.
+    async fn queued(&self) -> Result<Option<u64>> {
+        Ok(None)
+    }
+
     /// Records a user's wish about a run and wakes its writer. A queued or waiting run that is cancelled becomes
     /// claimable at once; one that waits and is told anything else, as soon as it has a place. On a run that has
     /// ended it does nothing.

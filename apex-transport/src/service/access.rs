@@ -37,7 +37,9 @@ impl Call {
             }
         }
         let presented = Presented { way, origin: self.guarded.origin.clone() };
-        self.gateway.verify(&credential, &presented).await
+        let entry = self.gateway.verify(&credential, &presented).await?;
+        self.guarded.user.get_or_init(|| entry.principal.user());
+        Ok(entry)
     }
 
     /// The user who asks, with the right that this needs.

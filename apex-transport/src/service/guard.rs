@@ -1,13 +1,14 @@
 use super::reply::{self, ResponseBody};
 use crate::gateway::Gateway;
 use apex_core::error::Result;
-use apex_core::id::CorrelationId;
+use apex_core::id::{CorrelationId, UserId};
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
     ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderName, HeaderValue, VARY,
 };
 use http::{Method, Response, StatusCode};
+use std::sync::{Arc, OnceLock};
 
 /// Names a request in answers and logs.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -18,6 +19,8 @@ pub(super) struct Guarded {
     pub(super) correlation: CorrelationId,
     /// The page that the request comes from; it is on the allow list.
     pub(super) origin: Option<String>,
+    /// The user who asks, once that is known.
+    pub(super) user: Arc<OnceLock<UserId>>,
 }
 
 impl Guarded {
@@ -30,7 +33,7 @@ impl Guarded {
         correlation: CorrelationId,
         headers: &HeaderMap,
     ) -> Result<Self> {
-        Ok(Self { correlation, origin: gateway.origins.check(headers)? })
+        Ok(Self { correlation, origin: gateway.origins.check(headers)?, user: Arc::default() })
     }
 
     /// The answer to a page that asks whether it may send a request.

@@ -11,5 +11,6 @@ mod rust_client;
 mod secrets;
 mod stores_down;
 mod support;
+mod tls;
 mod walls;
 mod ways_in;

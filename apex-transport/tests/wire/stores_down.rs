@@ -117,7 +117,11 @@ async fn nobody_is_let_in_while_the_store_cannot_answer() {
         unknown.say(json!({"frame": "hello", "token": token})).await;
         assert_eq!(unknown.closed().await.0, close);
         let ready = wire.get("/health/ready", &[]).await;
-        assert_eq!((ready.status, ready.json()), (503, json!({"status": "fail"})), "{kind:?}");
+        assert_eq!(
+            (ready.status, ready.json()),
+            (503, json!({"status": "fail", "version": "1"})),
+            "{kind:?}"
+        );
     }
     *fault.lock() = Fault::None;
     assert_eq!(wire.get("/health/ready", &[]).await.status, 200);

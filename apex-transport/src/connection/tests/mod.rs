@@ -4,6 +4,7 @@ mod following;
 use super::*;
 use apex_core::auth::Way;
 use apex_core::clock::SystemClock;
+use apex_core::error::Kind;
 use apex_core::event::{Event, Recorded};
 use apex_core::id::{RequestId, ThreadId, UserId};
 use apex_core::principal::{Scope, Scopes};

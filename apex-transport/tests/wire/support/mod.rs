@@ -8,12 +8,16 @@ pub(crate) mod socket;
 use apex_core::auth::{Auth, AuthConfig, TokenHash};
 use apex_core::clock::{Clock, SystemClock, Timestamp};
 use apex_core::config::Environment;
+use apex_core::error::AlertSink;
+use apex_core::health::{Health, HealthConfig, Observer};
 use apex_core::principal::Principal;
 use apex_core::run::Live;
 use apex_core::store::Stores;
 use apex_core::store::memory::{MemoryOptions, open};
 use apex_transport::client::Api;
-use apex_transport::{HubStatistics, Transport, TransportConfig, TransportService, serve};
+use apex_transport::{
+    HubStatistics, Tls, TlsFiles, Transport, TransportConfig, TransportService, serve, serve_tls,
+};
 use runner::ScriptedRunner;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -51,6 +55,9 @@ pub(crate) struct Settings {
     pub(crate) memory: MemoryOptions,
     /// Replaces what the service is given.
     pub(crate) stores: Box<dyn FnOnce(Stores) -> Stores + Send>,
+    /// Serves with TLS.
+    pub(crate) tls: Option<TlsFiles>,
+    pub(crate) alerts: Arc<dyn AlertSink>,
 }
 
 impl Default for Settings {
@@ -60,6 +67,8 @@ impl Default for Settings {
             auth: AuthConfig { environment: Environment::Development, ..AuthConfig::default() },
             memory: MemoryOptions::default(),
             stores: Box::new(|stores| stores),
+            tls: None,
+            alerts: Arc::new(()),
         }
     }
 }
@@ -70,6 +79,8 @@ pub(crate) struct Wire {
     pub(crate) service: TransportService,
     pub(crate) stores: Stores,
     pub(crate) clock: Arc<TestClock>,
+    pub(crate) observer: Observer,
+    pub(crate) tls: Option<Tls>,
     stop: Option<oneshot::Sender<()>>,
     server: JoinHandle<()>,
 }
@@ -96,26 +107,34 @@ impl Wire {
             Arc::clone(&clock) as Arc<dyn Clock>,
             settings.auth,
         );
+        let config = HealthConfig { ready_for: Duration::ZERO, ..HealthConfig::default() };
+        let health = Health::new(Arc::clone(&clock) as _, config).with_stores(&stores);
+        let observer = Observer::new(health, Arc::clone(&clock) as _, settings.alerts);
         let service = TransportService::new(Transport {
             stores: stores.clone(),
             auth,
             runner,
             live,
             clock: Arc::clone(&clock) as _,
+            observer: observer.clone(),
             config: settings.transport,
         })
         .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let serving = service.clone();
+        let tls = settings.tls.map(|files| Tls::open(files, Arc::clone(&clock) as _).unwrap());
+        let (serving, with_tls) = (service.clone(), tls.clone());
         let server = tokio::spawn(async move {
             let stopped = async {
                 let _ = stopped.await;
             };
-            serve(listener, serving, stopped).await.unwrap();
+            match with_tls {
+                Some(tls) => serve_tls(listener, serving, tls, stopped).await.unwrap(),
+                None => serve(listener, serving, stopped).await.unwrap(),
+            }
         });
-        Self { address, service, stores, clock, stop: Some(stop), server }
+        Self { address, service, stores, clock, observer, tls, stop: Some(stop), server }
     }
 
     pub(crate) fn url(&self) -> String {
