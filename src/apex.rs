@@ -1,6 +1,6 @@
 use crate::Builder;
 use apex_agents::Engine;
-use apex_core::auth::{Auth, User};
+use apex_core::auth::{Auth, Standing, User};
 use apex_core::clock::Clock;
 use apex_core::error::{Error, Group, Kind, Result};
 use apex_core::event::{Envelope, Event, RunResult};
@@ -48,15 +48,15 @@ impl Apex {
     pub async fn user(&self, name: &str) -> Result<Principal> {
         let new = User {
             user: UserId::new(&*self.clock),
-            subject: format!("host:{name}"),
+            scopes: Scopes::USER,
             created_at: self.clock.now(),
-            disabled: false,
+            standing: Standing::Active,
         };
-        let user = self.stores.users.resolve(new).await?;
-        if user.disabled {
+        let user = self.stores.users.resolve(&format!("host:{name}"), new).await?;
+        if user.standing != Standing::Active {
             return Err(Error::new(Kind::Forbidden, "apex.user", "this account is disabled"));
         }
-        Ok(Principal::vouched(user.user, Scopes::USER))
+        Ok(Principal::vouched(user.user, user.scopes))
     }
 
     /// Keeps a file of the user's, to be named in a message.

@@ -78,16 +78,22 @@ ids! {
     SessionId,
     /// One client connection.
     ConnectionId,
+    /// Who holds a place under a limit: one connection, say.
+    HolderId,
     /// One process that runs Apex; made anew at every start.
     NodeId,
     /// Ties logs, spans, events and the client's error together.
     CorrelationId,
+    /// An entry in the record of what happened at the door.
+    AuditId,
     /// A decision that a run waits for.
     ApprovalId,
     /// One life of a log: a log that lost a part goes on under a new epoch.
     Epoch,
     /// One batch of appended events; makes appending it again harmless.
     BatchId,
+    /// One attempt to have a model answer; makes recording it again harmless.
+    AttemptId,
 }
 
 macro_rules! counters {

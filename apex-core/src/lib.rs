@@ -11,6 +11,7 @@ pub mod event;
 pub mod file;
 pub mod health;
 pub mod id;
+pub mod limit;
 pub mod money;
 pub mod principal;
 pub mod resilience;

@@ -10,12 +10,14 @@
     allow(dead_code, reason = "connections need a kind of socket to be made over")
 )]
 
+#[cfg(feature = "ag-ui")]
+mod ag_ui;
 mod call;
 #[cfg(feature = "client")]
 pub mod client;
 mod config;
 pub mod connection;
-#[cfg(feature = "websocket")]
+#[cfg(any(feature = "sse", feature = "websocket"))]
 mod driver;
 mod gateway;
 mod handshake;
@@ -23,6 +25,8 @@ mod hub;
 pub mod protocol;
 mod server;
 mod service;
+#[cfg(feature = "sse")]
+mod sse;
 #[cfg(feature = "tls")]
 pub mod tls;
 #[cfg(feature = "websocket")]

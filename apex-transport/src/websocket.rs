@@ -2,7 +2,7 @@
 
 use crate::connection::{Input, Outgoing};
 use crate::driver::Driver;
-use crate::protocol::CloseCode;
+use crate::protocol::{CloseCode, event_frame};
 use bytes::Bytes;
 use futures_util::{Sink as _, SinkExt as _, Stream as _, StreamExt as _};
 use std::pin::Pin;
@@ -196,10 +196,15 @@ fn unreadable(error: &Error) -> Option<CloseCode> {
 
 fn message(outgoing: Outgoing) -> Option<Message> {
     match outgoing {
-        Outgoing::Text(json) => Utf8Bytes::try_from(json).ok().map(Message::Text),
+        Outgoing::Text(json) => text(json),
+        Outgoing::Recorded(event) | Outgoing::Volatile(event) => text(event_frame(&event.json)),
         Outgoing::Ping => Some(Message::Ping(Bytes::new())),
         Outgoing::Close(code, reason) => Some(Message::Close(Some(close_frame(code, reason)))),
     }
+}
+
+fn text(json: Bytes) -> Option<Message> {
+    Utf8Bytes::try_from(json).ok().map(Message::Text)
 }
 
 fn close_frame(code: CloseCode, reason: String) -> CloseFrame {

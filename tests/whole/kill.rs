@@ -2,7 +2,7 @@
 //! shown is what is recorded, and every run ends exactly once.
 
 use crate::support::{assert_success, assert_whole_run, events, golden_path};
-use netra_apex::core::auth::User;
+use netra_apex::core::auth::{Standing, User};
 use netra_apex::core::clock::{Clock, SystemClock};
 use netra_apex::core::config::Environment;
 use netra_apex::core::id::UserId;
@@ -82,11 +82,11 @@ fn logs(database: &Path) -> BTreeMap<String, Vec<Value>> {
         let stores = sqlite::open(&options, Arc::clone(&clock)).unwrap();
         let account = User {
             user: UserId::new(&*clock),
-            subject: "dev:golden-path".to_owned(),
+            scopes: Scopes::USER,
             created_at: clock.now(),
-            disabled: false,
+            standing: Standing::Active,
         };
-        let user = stores.users.resolve(account).await.unwrap().user;
+        let user = stores.users.resolve("dev:golden-path", account).await.unwrap().user;
         let owner = Principal::vouched(user, Scopes::USER);
         let inbox = stores.runs.inbox(&owner, 0, 1_000).await.unwrap();
         let runs: BTreeSet<_> = inbox.entries.iter().map(|entry| entry.run).collect();

@@ -1,5 +1,5 @@
 use super::token::{TokenHash, random_token};
-use super::{SessionRecord, SessionStore, TicketRecord, TicketStore, User, UserStore};
+use super::{SessionRecord, SessionStore, Standing, TicketRecord, TicketStore, User, UserStore};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Environment, Secret};
 use crate::error::{Error, Kind, Result};
@@ -54,6 +54,29 @@ pub enum Way {
     Cookie,
     /// The first message.
     Hello,
+}
+
+impl Way {
+    const ALL: [Self; 5] =
+        [Self::Bearer, Self::Subprotocol, Self::Query, Self::Cookie, Self::Hello];
+
+    /// Its name, as in stores and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bearer => "bearer",
+            Self::Subprotocol => "subprotocol",
+            Self::Query => "query",
+            Self::Cookie => "cookie",
+            Self::Hello => "hello",
+        }
+    }
+
+    /// The way of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|way| way.as_str() == name)
+    }
 }
 
 /// Something that may let a user in.
@@ -165,11 +188,11 @@ impl Auth {
         let now = self.clock.now();
         let new = User {
             user: UserId::new(&*self.clock),
-            subject: format!("dev:{name}"),
+            scopes: Scopes::USER,
             created_at: now,
-            disabled: false,
+            standing: Standing::Active,
         };
-        let user = self.users.resolve(new).await?;
+        let user = self.users.resolve(&format!("dev:{name}"), new).await?;
         self.log_in(&user, now).await
     }
 
@@ -193,6 +216,7 @@ impl Auth {
             session: entry.principal.session(),
             audience: audience.unwrap_or(DEFAULT_AUDIENCE).to_owned(),
             origin: origin.map(str::to_owned),
+            address: None,
             expires_at,
             credential_expires_at: entry.expires_at,
         };
@@ -223,18 +247,24 @@ impl Auth {
     pub async fn log_out(&self, principal: &Principal) -> Result<()> {
         let session =
             principal.session().ok_or_else(|| Error::not_found("auth.log_out", "session"))?;
-        self.sessions.end(principal, session).await
+        self.sessions.end(principal, session, self.clock.now()).await
     }
 
     async fn log_in(&self, user: &User, now: Timestamp) -> Result<Login> {
         let token = random_token()?;
+        let ends_at = now.plus(self.config.session_life);
         let record = SessionRecord {
             session: SessionId::new(&*self.clock),
             user: user.user,
-            scopes: Scopes::USER,
+            scopes: user.scopes,
+            method: "dev".to_owned(),
             hash: TokenHash::of(token.reveal()),
+            expires_at: ends_at,
+            refresh: None,
             created_at: now,
-            expires_at: now.plus(self.config.session_life),
+            renewed_at: now,
+            lapses_at: ends_at,
+            ends_at,
         };
         let principal = Principal::from_session(record.user, record.scopes, record.session);
         let expires_at = record.expires_at;
@@ -274,8 +304,7 @@ impl Auth {
             Some(session) => {
                 let principal = Principal::from_session(record.user, record.scopes, session);
                 // A ticket does not outlive the login that bought it.
-                let logins = self.sessions.list(&principal).await?;
-                if !logins.iter().any(|login| login.session == session) {
+                if self.sessions.session(session).await?.is_none() {
                     return Err(refused());
                 }
                 principal
@@ -287,7 +316,7 @@ impl Auth {
 
     async fn check_user(&self, user: UserId) -> Result<()> {
         match self.users.user(user).await {
-            Ok(user) if !user.disabled => Ok(()),
+            Ok(user) if user.standing == Standing::Active => Ok(()),
             Ok(_) => Err(refused()),
             // A principal that a host vouches for need not have an account here.
             Err(error) if error.kind() == Kind::NotFound => Ok(()),

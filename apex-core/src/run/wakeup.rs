@@ -17,6 +17,8 @@ pub enum Topic {
     Inbox(UserId),
     /// There may be a run to claim.
     Work,
+    /// A login was revoked.
+    Revocations,
 }
 
 /// Tells waiting readers and writers that a store may have something new. It is a hint and may get lost; the store

@@ -1,11 +1,13 @@
 //! The stores, each behind its own seam, so that tickets can sit in one place and threads in another.
 
-use crate::auth::{SessionStore, TicketStore, UserStore};
+use crate::auth::{AuditStore, SessionStore, TicketStore, UserStore};
 use crate::error::{Error, Kind};
 use crate::file::{ArtifactStore, FileStore};
 use crate::id::{NodeId, RunId};
+use crate::limit::LimitStore;
 use crate::run::{RunLog, Wakeup};
 use crate::thread::ThreadStore;
+use crate::usage::UsageStore;
 use std::sync::Arc;
 
 pub mod memory;
@@ -33,6 +35,12 @@ pub struct Stores {
     pub sessions: Arc<dyn SessionStore>,
     /// Accounts.
     pub users: Arc<dyn UserStore>,
+    /// What happened at the door.
+    pub audit: Arc<dyn AuditStore>,
+    /// Limits that hold over all nodes.
+    pub limits: Arc<dyn LimitStore>,
+    /// What runs asked of models.
+    pub usage: Arc<dyn UsageStore>,
 }
 
 /// The most items that one answer holds, whatever was asked for.

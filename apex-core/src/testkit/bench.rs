@@ -16,6 +16,7 @@ use crate::store::Stores;
 use bytes::Bytes;
 use futures_util::stream;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What the stores under test allow.
 #[derive(Debug, Clone, Copy, Default)]
@@ -58,6 +59,12 @@ impl Bench {
             .await
             .expect("the backend opens");
         Self { stores, clock }
+    }
+
+    /// Lets time pass, for stores that go by the bench's clock and for those that go by a server's.
+    pub async fn pass(&self, time: Duration) {
+        self.clock.advance(time);
+        tokio::time::sleep(time).await;
     }
 
     /// A new user.

@@ -1,7 +1,7 @@
 //! What is one user's is nobody else's: every method of every seam that takes a principal, asked by another user.
 
 use super::bench::{Bench, body};
-use super::{Backend, cases};
+use super::{Backend, cases, usage};
 use crate::auth::{SessionRecord, TokenHash};
 use crate::clock::Clock as _;
 use crate::error::{Error, Kind, Result};
@@ -9,6 +9,7 @@ use crate::id::{FileId, SessionId};
 use crate::principal::Scopes;
 use crate::run::{Live, Position, Signal, Subscription};
 use crate::thread::{Role, ThreadMessage};
+use crate::usage::{Attempt, UsageQuery};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ cases!("isolation":
     files_are_their_users_own,
     artifacts_are_their_users_own,
     sessions_are_their_users_own,
+    usage_is_its_users_own,
 );
 
 #[track_caller]
@@ -112,13 +114,35 @@ async fn sessions_are_their_users_own(backend: Arc<dyn Backend>) {
         session: SessionId::new(&*bench.clock),
         user: ada.user(),
         scopes: Scopes::USER,
+        method: "dev".into(),
         hash: TokenHash::of("t"),
-        created_at: now,
         expires_at: now.plus(Duration::from_secs(60)),
+        refresh: None,
+        created_at: now,
+        renewed_at: now,
+        lapses_at: now.plus(Duration::from_secs(60)),
+        ends_at: now.plus(Duration::from_secs(60)),
     };
     let sessions = &bench.stores.sessions;
     sessions.create(session.clone()).await.unwrap();
-    hidden(sessions.end(&eve, session.session).await);
+    hidden(sessions.end(&eve, session.session, now).await);
     assert!(sessions.list(&eve).await.unwrap().is_empty());
     assert_eq!(sessions.find(&session.hash).await.unwrap(), Some(session));
+}
+
+async fn usage_is_its_users_own(backend: Arc<dyn Backend>) {
+    let bench = Bench::open(&*backend).await;
+    let (ada, eve) = (bench.user(), bench.user());
+    let (store, run) = (&bench.stores.usage, Some(bench.new_run(bench.thread()).run));
+    let attempt = Attempt { run, ..usage::attempt(&bench) };
+    store.record(&ada, vec![attempt.clone()]).await.unwrap();
+    for run in [None, run] {
+        assert!(store.attempts(&eve, run, None, 10).await.unwrap().items.is_empty());
+        let query = UsageQuery { run, ..UsageQuery::default() };
+        assert!(store.totals(&eve, &query).await.unwrap().is_empty());
+    }
+    assert_eq!(store.forget(&eve, attempt.at.plus(Duration::from_secs(1))).await.unwrap(), 0);
+    let taken = store.record(&eve, vec![attempt.clone()]).await;
+    assert_eq!(taken.unwrap_err().kind(), Kind::Conflict);
+    assert_eq!(store.attempts(&ada, run, None, 10).await.unwrap().items, [attempt]);
 }

@@ -12,12 +12,14 @@
 )]
 
 mod artifact;
+mod audit;
 mod bench;
 mod clock;
 mod file;
 mod inbox;
 mod isolation;
 mod lease;
+mod limit;
 mod model;
 mod random;
 mod run_log;
@@ -25,6 +27,7 @@ mod session;
 mod subscription;
 mod thread;
 mod ticket;
+mod usage;
 mod user;
 mod walk;
 
@@ -95,6 +98,9 @@ pub fn suite() -> Vec<Case> {
         ticket::cases(),
         session::cases(),
         user::cases(),
+        audit::cases(),
+        limit::cases(),
+        usage::cases(),
     ]
     .concat()
 }

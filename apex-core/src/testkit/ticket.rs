@@ -24,6 +24,7 @@ fn ticket(bench: &Bench, token: &str, user: UserId) -> TicketRecord {
         session: Some(SessionId::new(&*bench.clock)),
         audience: "ws".into(),
         origin: Some("https://app.example".into()),
+        address: Some("192.0.2.7".into()),
         expires_at: now.plus(Duration::from_secs(30)),
         credential_expires_at: now.plus(Duration::from_secs(3_600)),
     }
@@ -36,6 +37,7 @@ async fn a_ticket_comes_back_as_it_was_issued_once(backend: Arc<dyn Backend>) {
     let bare = TicketRecord {
         session: None,
         origin: None,
+        address: None,
         scopes: Scopes::NONE,
         ..ticket(&bench, "b", bench.user().user())
     };

@@ -2,10 +2,11 @@
 //! dead from the living.
 
 use crate::backend::runtime;
+use apex_core::auth::{Standing, TokenHash, User};
 use apex_core::clock::Clock;
 use apex_core::error::{Error, Kind};
-use apex_core::id::FileId;
-use apex_core::principal::Principal;
+use apex_core::id::{FileId, UserId};
+use apex_core::principal::{Principal, Scope, Scopes};
 use apex_core::store::sqlite::{SqliteOptions, Synchronous, open};
 use apex_core::testkit::{Bench, VirtualClock, thought};
 use bytes::Bytes;
@@ -42,6 +43,7 @@ trials!(
     a_file_of_something_else_is_refused_and_left_alone,
     a_damaged_file_is_told_as_one,
     a_newer_version_is_refused,
+    accounts_and_logins_of_an_older_version_are_taken_over,
     everything_is_there_after_opening_again,
     a_dead_nodes_runs_are_taken_over_at_once,
     a_living_nodes_runs_are_left_alone,
@@ -119,6 +121,45 @@ async fn a_newer_version_is_refused(folder: PathBuf) {
     let error = refusal(&path);
     assert!(error.to_string().contains("newer version"), "{error}");
     assert!(error.to_string().contains("database_version: 99"), "{error}");
+}
+
+async fn accounts_and_logins_of_an_older_version_are_taken_over(folder: PathBuf) {
+    let path = folder.join("a.db");
+    let connection = Connection::open(&path).unwrap();
+    let (user, session, hash) = ([1_u8; 16], [2_u8; 16], [3_u8; 32]);
+    for step in [
+        include_str!("../../src/store/sqlite/migrations/0001_stores.sql"),
+        include_str!("../../src/store/sqlite/migrations/0002_environment.sql"),
+    ] {
+        connection.execute_batch(step).unwrap();
+    }
+    for (name, value) in [("application_id", 0x4150_4558), ("user_version", 2)] {
+        connection.pragma_update(None, name, value).unwrap();
+    }
+    connection.execute("INSERT INTO store VALUES (1, ?1, 'production')", [[0_u8; 16]]).unwrap();
+    connection.execute("INSERT INTO user VALUES (?1, 'dev:ada', 1000, 1)", [user]).unwrap();
+    let scopes = r#"["run","admin"]"#;
+    connection
+        .execute(
+            "INSERT INTO session VALUES (?1, ?2, ?3, ?4, 1000, 2000)",
+            (hash, session, user, scopes),
+        )
+        .unwrap();
+    drop(connection);
+    let bench = bench(&path);
+    let new = User {
+        user: UserId::from_bytes([9; 16]),
+        scopes: Scopes::NONE,
+        created_at: bench.clock.now(),
+        standing: Standing::Active,
+    };
+    let ada = bench.stores.users.resolve("dev:ada", new).await.unwrap();
+    assert_eq!((ada.user.as_bytes(), ada.standing), (&user, Standing::Disabled));
+    assert_eq!(ada.scopes, Scopes::USER);
+    let login = bench.stores.sessions.find(&TokenHash::from_bytes(hash)).await.unwrap().unwrap();
+    assert_eq!((login.session.as_bytes(), login.refresh), (&session, None));
+    assert_eq!(login.scopes, [Scope::Run, Scope::Admin].into_iter().collect());
+    assert_eq!((login.expires_at.as_millis(), login.ends_at.as_millis()), (2_000, 2_000));
 }
 
 async fn everything_is_there_after_opening_again(folder: PathBuf) {

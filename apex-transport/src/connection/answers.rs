@@ -120,7 +120,7 @@ impl Connection {
             if !self.follows(key, event.seq, now) {
                 return;
             }
-            self.outbox.recorded(run, event.json, now.elapsed);
+            self.outbox.recorded(run, event, now.elapsed);
         }
     }
 

@@ -18,7 +18,7 @@ use crate::protocol::{CloseCode, Draining, ErrorFrame, FrameId, Limits, ServerFr
 use apex_core::auth::{Credential, Entry};
 use apex_core::clock::Timestamp;
 use apex_core::error::{Error, Result};
-use apex_core::event::Decision;
+use apex_core::event::{Decision, Recorded};
 use apex_core::id::{ApprovalId, ConnectionId, CorrelationId, Epoch, RunId, StepId, UserId};
 use apex_core::principal::Principal;
 use apex_core::run::{Accepted, Delivery, InboxDelivery, Message, Position, RunState};
@@ -115,6 +115,10 @@ pub enum Action {
 pub enum Outgoing {
     /// A frame.
     Text(Bytes),
+    /// A recorded event of a run that is followed.
+    Recorded(Recorded),
+    /// A volatile event of one; it has no place in the log.
+    Volatile(Recorded),
     /// A ping of the WebSocket protocol.
     Ping,
     /// The end: a close code and its reason. Nothing follows.

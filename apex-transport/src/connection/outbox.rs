@@ -1,5 +1,5 @@
 use super::Outgoing;
-use crate::protocol::{CloseCode, event_frame};
+use crate::protocol::CloseCode;
 use apex_core::event::{Event, Recorded};
 use apex_core::id::RunId;
 use bytes::Bytes;
@@ -31,7 +31,7 @@ struct Waiting {
 enum Item {
     Frame(Bytes),
     /// An encoded envelope, to be wrapped when it is sent; shared with the log and with other readers.
-    Recorded(RunId, Bytes),
+    Recorded(RunId, Recorded),
     Volatile(RunId, Recorded),
     Ping,
     Close(CloseCode, String),
@@ -40,8 +40,8 @@ enum Item {
 impl Item {
     fn bytes(&self) -> usize {
         match self {
-            Self::Frame(json) | Self::Recorded(_, json) => json.len(),
-            Self::Volatile(_, recorded) => recorded.json.len(),
+            Self::Frame(json) => json.len(),
+            Self::Recorded(_, event) | Self::Volatile(_, event) => event.json.len(),
             Self::Ping | Self::Close(..) => 0,
         }
     }
@@ -56,8 +56,8 @@ impl Outbox {
         self.push(Item::Frame(json), now);
     }
 
-    pub(super) fn recorded(&mut self, run: RunId, json: Bytes, now: Duration) {
-        self.push(Item::Recorded(run, json), now);
+    pub(super) fn recorded(&mut self, run: RunId, event: Recorded, now: Duration) {
+        self.push(Item::Recorded(run, event), now);
     }
 
     /// Queues a volatile event: merged with one of its kind that still waits, dropped when the client is far behind.
@@ -103,8 +103,8 @@ impl Outbox {
         self.bytes -= item.bytes();
         Some(match item {
             Item::Frame(json) => Outgoing::Text(json),
-            Item::Recorded(_, json) => Outgoing::Text(event_frame(&json)),
-            Item::Volatile(_, recorded) => Outgoing::Text(event_frame(&recorded.json)),
+            Item::Recorded(_, event) => Outgoing::Recorded(event),
+            Item::Volatile(_, event) => Outgoing::Volatile(event),
             Item::Ping => Outgoing::Ping,
             Item::Close(code, reason) => Outgoing::Close(code, reason),
         })
@@ -185,10 +185,16 @@ mod tests {
         shown(run, Event::Progress { step: StepId(1), done, total: None, unit: "rows".into() })
     }
 
+    fn raw(json: Bytes) -> Recorded {
+        Recorded { seq: 1, terminal: false, json }
+    }
+
     fn texts(outbox: &mut Outbox) -> Vec<serde_json::Value> {
         std::iter::from_fn(|| outbox.pop())
             .map(|out| match out {
-                Outgoing::Text(json) => serde_json::from_slice(&json).unwrap(),
+                Outgoing::Recorded(event) | Outgoing::Volatile(event) => {
+                    serde_json::from_slice(&event.json).unwrap()
+                }
                 other => panic!("{other:?}"),
             })
             .collect()
@@ -203,7 +209,7 @@ mod tests {
         outbox.volatile(run, delta(run, 2, "cd"), NOW);
         outbox.volatile(run, progress(run, 1), NOW);
         outbox.volatile(run, progress(run, 9), NOW);
-        outbox.recorded(run, Bytes::from_static(b"{\"type\":\"x\"}"), NOW);
+        outbox.recorded(run, raw(Bytes::from_static(b"{\"type\":\"x\"}")), NOW);
         outbox.volatile(run, progress(run, 10), NOW);
         let sent = texts(&mut outbox);
         let seen: Vec<_> = sent
@@ -222,11 +228,11 @@ mod tests {
     fn far_behind_volatile_events_are_dropped_and_recorded_ones_never() {
         let run = RunId::new(&SystemClock);
         let mut outbox = Outbox::new(100);
-        outbox.recorded(run, Bytes::from(vec![b'x'; 60]), NOW);
+        outbox.recorded(run, raw(Bytes::from(vec![b'x'; 60])), NOW);
         outbox.volatile(run, progress(run, 1), NOW);
         assert_eq!(outbox.queue.len(), 1);
         assert!(!outbox.is_full());
-        outbox.recorded(run, Bytes::from(vec![b'x'; 60]), NOW);
+        outbox.recorded(run, raw(Bytes::from(vec![b'x'; 60])), NOW);
         assert!(outbox.is_full());
         assert_eq!(outbox.queue.len(), 2);
     }

@@ -222,7 +222,7 @@ impl Call {
     ///
     /// # Errors
     /// `bad_request`.
-    fn query<T: DeserializeOwned>(&self) -> Result<T> {
+    pub(super) fn query<T: DeserializeOwned>(&self) -> Result<T> {
         let query = self.head.uri.query().unwrap_or_default();
         serde_urlencoded::from_str(query).map_err(|error| {
             let message = format!("the query is not what this route takes: {error}");

@@ -51,7 +51,10 @@ impl Guarded {
         let mut response = reply::empty(StatusCode::NO_CONTENT);
         for (name, value) in [
             (ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE"),
-            (ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, x-apex-csrf, x-file-name"),
+            (
+                ACCESS_CONTROL_ALLOW_HEADERS,
+                "authorization, content-type, last-event-id, x-apex-csrf, x-file-name",
+            ),
             (ACCESS_CONTROL_MAX_AGE, "600"),
         ] {
             response.headers_mut().insert(name, HeaderValue::from_static(value));

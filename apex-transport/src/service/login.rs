@@ -124,7 +124,7 @@ pub(super) async fn end_session(call: &Call, id: &str) -> Result<Response<Respon
     let entry = call.entry().await?;
     let session = id.parse().map_err(|_| Error::not_found(OPERATION, "session"))?;
     let sessions = &call.gateway.stores.sessions;
-    sessions.end(&entry.principal, session).await?;
+    sessions.end(&entry.principal, session, call.gateway.now()).await?;
     call.gateway.hub.revoke(session);
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
@@ -134,7 +134,7 @@ pub(super) async fn end_sessions(call: &Call) -> Result<Response<ResponseBody>> 
     let entry = call.entry().await?;
     let sessions = &call.gateway.stores.sessions;
     for record in sessions.list(&entry.principal).await? {
-        match sessions.end(&entry.principal, record.session).await {
+        match sessions.end(&entry.principal, record.session, call.gateway.now()).await {
             // Someone else may be ending them too.
             Err(error) if error.kind() == Kind::NotFound => {}
             ended => ended?,

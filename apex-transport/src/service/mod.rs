@@ -4,6 +4,8 @@
 //! authentication, the route. Every refusal is the catalogue's JSON body.
 
 mod access;
+#[cfg(feature = "ag-ui")]
+mod ag_ui;
 mod body;
 mod conversation;
 mod files;
@@ -12,6 +14,8 @@ mod health;
 mod login;
 mod reply;
 mod results;
+#[cfg(feature = "sse")]
+mod stream;
 #[cfg(feature = "websocket")]
 mod upgrade;
 
@@ -180,6 +184,9 @@ async fn route(
         #[cfg(feature = "websocket")]
         (&Method::GET, ["ws"]) => upgrade::upgrade(call).await,
 
+        #[cfg(feature = "ag-ui")]
+        (&Method::POST, ["ag-ui"]) => ag_ui::run(&call, body).await,
+
         (&Method::POST, ["files"]) => files::put(&call, body).await,
         (&Method::GET, ["files"]) => files::list(&call).await,
         (&Method::DELETE, ["files", id]) => files::delete(&call, id).await,
@@ -194,6 +201,8 @@ async fn route(
         (&Method::GET, ["inbox"]) => conversation::inbox(&call).await,
 
         (&Method::GET, ["runs", id]) => conversation::run(&call, id).await,
+        #[cfg(feature = "sse")]
+        (&Method::GET, ["runs", id, "events"]) => stream::events(&call, id).await,
         (&Method::POST, ["runs", id, "cancel"]) => conversation::cancel(&call, id).await,
         (&Method::POST, ["runs", id, "approvals", approval]) => {
             conversation::decide(&call, body, id, approval).await

@@ -9,14 +9,37 @@ use hyper::body::{Body, Frame, SizeHint};
 use serde::Serialize;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+#[cfg(feature = "sse")]
+use tokio::sync::mpsc;
 
 /// The body of an answer.
 #[derive(Debug, Default)]
-pub struct ResponseBody(Full<Bytes>);
+pub struct ResponseBody(Content);
+
+#[derive(Debug)]
+enum Content {
+    Whole(Full<Bytes>),
+    /// It comes piece by piece, for as long as somebody sends.
+    #[cfg(feature = "sse")]
+    Pieces(mpsc::Receiver<Bytes>),
+}
+
+impl Default for Content {
+    fn default() -> Self {
+        Self::Whole(Full::default())
+    }
+}
 
 impl From<Bytes> for ResponseBody {
     fn from(bytes: Bytes) -> Self {
-        Self(Full::new(bytes))
+        Self(Content::Whole(Full::new(bytes)))
+    }
+}
+
+#[cfg(feature = "sse")]
+impl From<mpsc::Receiver<Bytes>> for ResponseBody {
+    fn from(pieces: mpsc::Receiver<Bytes>) -> Self {
+        Self(Content::Pieces(pieces))
     }
 }
 
@@ -28,17 +51,31 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        Pin::new(&mut self.0)
-            .poll_frame(cx)
-            .map(|frame| frame.map(|frame| frame.map_err(|never| match never {})))
+        match &mut self.0 {
+            Content::Whole(whole) => Pin::new(whole)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
+            #[cfg(feature = "sse")]
+            Content::Pieces(pieces) => {
+                pieces.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        match &self.0 {
+            Content::Whole(whole) => whole.is_end_stream(),
+            #[cfg(feature = "sse")]
+            Content::Pieces(_) => false,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
+        match &self.0 {
+            Content::Whole(whole) => whole.size_hint(),
+            #[cfg(feature = "sse")]
+            Content::Pieces(_) => SizeHint::default(),
+        }
     }
 }
 

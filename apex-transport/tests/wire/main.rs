@@ -2,7 +2,9 @@
 //! between users.
 #![cfg(test)]
 
+mod ag_ui;
 mod bad_input;
+mod events;
 mod frames;
 mod mounted;
 mod resume;

@@ -2,10 +2,13 @@
 
 use crate::support::socket::Socket;
 use crate::support::{PAGE, Settings, Wire, bearer};
-use apex_core::auth::{SessionRecord, SessionStore, TicketRecord, TicketStore, TokenHash};
+use apex_core::auth::{
+    Revocation, Rotated, Rotation, SessionRecord, SessionStore, TicketRecord, TicketStore,
+    TokenHash,
+};
 use apex_core::clock::Timestamp;
 use apex_core::error::{Error, Kind, Result};
-use apex_core::id::SessionId;
+use apex_core::id::{SessionId, UserId};
 use apex_core::principal::Principal;
 use apex_core::store::Stores;
 use async_trait::async_trait;
@@ -69,8 +72,22 @@ impl SessionStore for Faulty {
     async fn list(&self, principal: &Principal) -> Result<Vec<SessionRecord>> {
         self.sessions.list(principal).await
     }
-    async fn end(&self, principal: &Principal, session: SessionId) -> Result<()> {
-        self.sessions.end(principal, session).await
+    async fn session(&self, session: SessionId) -> Result<Option<SessionRecord>> {
+        self.fail().await?;
+        self.sessions.session(session).await
+    }
+    async fn rotate(&self, rotation: Rotation) -> Result<Rotated> {
+        self.fail().await?;
+        self.sessions.rotate(rotation).await
+    }
+    async fn end(&self, principal: &Principal, session: SessionId, now: Timestamp) -> Result<()> {
+        self.sessions.end(principal, session, now).await
+    }
+    async fn end_all(&self, user: UserId, now: Timestamp) -> Result<()> {
+        self.sessions.end_all(user, now).await
+    }
+    async fn revoked(&self, since: Timestamp) -> Result<Vec<Revocation>> {
+        self.sessions.revoked(since).await
     }
 }
 

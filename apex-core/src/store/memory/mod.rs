@@ -2,11 +2,14 @@
 //! what it is given until that is deleted; what it keeps of a run's events is bounded by [`RunLimits`].
 
 mod artifact;
+mod audit;
 mod file;
+mod limit;
 mod run_log;
 mod session;
 mod thread;
 mod ticket;
+mod usage;
 mod user;
 
 use super::Stores;
@@ -36,12 +39,15 @@ pub fn open(options: MemoryOptions, clock: Arc<dyn Clock>) -> Stores {
             Arc::clone(&clock),
             Arc::clone(&wakeup),
         )),
+        sessions: Arc::new(session::MemorySessionStore::new(Arc::clone(&wakeup))),
         wakeup,
         threads: Arc::new(thread::MemoryThreadStore::default()),
         files: Arc::new(file::MemoryFileStore::new(options.files, Arc::clone(&clock))),
         artifacts: Arc::new(artifact::MemoryArtifactStore::default()),
         tickets: Arc::new(ticket::MemoryTicketStore::default()),
-        sessions: Arc::new(session::MemorySessionStore::default()),
         users: Arc::new(user::MemoryUserStore::default()),
+        audit: Arc::new(audit::MemoryAuditStore::default()),
+        limits: Arc::new(limit::MemoryLimitStore::new(Arc::clone(&clock))),
+        usage: Arc::new(usage::MemoryUsageStore::default()),
     }
 }

@@ -8,8 +8,13 @@ use std::path::Path;
 const APPLICATION: i64 = 0x4150_4558;
 
 /// The steps from an empty file to what this version needs; only ever added to.
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/0001_stores.sql"), include_str!("migrations/0002_environment.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_stores.sql"),
+    include_str!("migrations/0002_environment.sql"),
+    include_str!("migrations/0003_usage.sql"),
+    include_str!("migrations/0004_auth.sql"),
+    include_str!("migrations/0005_limit.sql"),
+];
 
 /// Brings the file to this version's schema.
 ///

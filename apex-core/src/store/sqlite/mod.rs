@@ -6,10 +6,12 @@
 //! died are taken over at once.
 
 mod artifact;
+mod audit;
 mod blob;
 mod database;
 mod error;
 mod file;
+mod limit;
 mod mark;
 mod migration;
 mod node;
@@ -20,6 +22,7 @@ mod run_row;
 mod session;
 mod thread;
 mod ticket;
+mod usage;
 mod user;
 mod writer;
 
@@ -109,6 +112,7 @@ pub fn open(options: &SqliteOptions, clock: Arc<dyn Clock>) -> Result<Stores> {
             options.runs,
         )),
         wakeup,
+        limits: Arc::new(limit::SqliteLimitStore::new(Arc::clone(&database), Arc::clone(&clock))),
         threads: Arc::new(thread::SqliteThreadStore::new(Arc::clone(&database))),
         files: Arc::new(file::SqliteFileStore::new(
             Arc::clone(&database),
@@ -119,6 +123,8 @@ pub fn open(options: &SqliteOptions, clock: Arc<dyn Clock>) -> Result<Stores> {
         artifacts: Arc::new(artifact::SqliteArtifactStore::new(Arc::clone(&database), blobs)),
         tickets: Arc::new(ticket::SqliteTicketStore::new(Arc::clone(&database))),
         sessions: Arc::new(session::SqliteSessionStore::new(Arc::clone(&database))),
-        users: Arc::new(user::SqliteUserStore::new(database)),
+        users: Arc::new(user::SqliteUserStore::new(Arc::clone(&database))),
+        audit: Arc::new(audit::SqliteAuditStore::new(Arc::clone(&database))),
+        usage: Arc::new(usage::SqliteUsageStore::new(database)),
     })
 }

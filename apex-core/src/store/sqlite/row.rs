@@ -3,6 +3,7 @@ use rusqlite::Row;
 use rusqlite::types::{FromSql, Type};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::str::FromStr;
 
 /// Reads the columns of a row in the order of its statement.
 pub(super) struct Columns<'a, 'statement> {
@@ -21,12 +22,16 @@ impl<'a, 'statement> Columns<'a, 'statement> {
         value
     }
 
-    pub(super) fn id<T>(&mut self, id: fn([u8; 16]) -> T) -> rusqlite::Result<T> {
+    /// An id or a digest, kept as its bytes.
+    pub(super) fn id<T, const N: usize>(&mut self, id: fn([u8; N]) -> T) -> rusqlite::Result<T> {
         self.value().map(id)
     }
 
-    pub(super) fn optional_id<T>(&mut self, id: fn([u8; 16]) -> T) -> rusqlite::Result<Option<T>> {
-        Ok(self.value::<Option<[u8; 16]>>()?.map(id))
+    pub(super) fn optional_id<T, const N: usize>(
+        &mut self,
+        id: fn([u8; N]) -> T,
+    ) -> rusqlite::Result<Option<T>> {
+        Ok(self.value::<Option<[u8; N]>>()?.map(id))
     }
 
     pub(super) fn count(&mut self) -> rusqlite::Result<u64> {
@@ -50,6 +55,17 @@ impl<'a, 'statement> Columns<'a, 'statement> {
         let column = self.next;
         self.value::<Option<String>>()?
             .map(|text| serde_json::from_str(&text).map_err(|error| damaged(column, error)))
+            .transpose()
+    }
+
+    /// A value kept as its text.
+    pub(super) fn optional_parsed<T: FromStr>(&mut self) -> rusqlite::Result<Option<T>>
+    where
+        T::Err: std::error::Error + Send + Sync + 'static,
+    {
+        let column = self.next;
+        self.value::<Option<String>>()?
+            .map(|text| text.parse().map_err(|error: T::Err| damaged(column, error)))
             .transpose()
     }
 

@@ -47,6 +47,7 @@ impl TicketStore for SqliteTicketStore {
                     ticket.origin,
                     ticket.expires_at.as_millis(),
                     ticket.credential_expires_at.as_millis(),
+                    ticket.address,
                 ])?;
                 Ok(())
             })
@@ -67,10 +68,10 @@ impl TicketStore for SqliteTicketStore {
 }
 
 const INSERT: &str = "INSERT INTO ticket (hash, user, scopes, session, audience, origin, \
-     expires_at, credential_expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+     expires_at, credential_expires_at, address) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 const UNUSED: &str = "SELECT count(*), min(expires_at) FROM ticket WHERE user = ?1";
 const REDEEM: &str = "DELETE FROM ticket WHERE hash = ?1 RETURNING hash, user, scopes, session, \
-     audience, origin, expires_at, credential_expires_at";
+     audience, origin, address, expires_at, credential_expires_at";
 
 fn ticket_of(row: &Row<'_>) -> rusqlite::Result<TicketRecord> {
     let mut columns = Columns::of(row);
@@ -81,6 +82,7 @@ fn ticket_of(row: &Row<'_>) -> rusqlite::Result<TicketRecord> {
         session: columns.optional_id(SessionId::from_bytes)?,
         audience: columns.value()?,
         origin: columns.value()?,
+        address: columns.value()?,
         expires_at: columns.time()?,
         credential_expires_at: columns.time()?,
     })

@@ -180,13 +180,15 @@ impl World {
         match outgoing {
             Outgoing::Ping => {}
             Outgoing::Close(..) => self.closed = true,
+            Outgoing::Recorded(event) | Outgoing::Volatile(event) => {
+                let event: Value = serde_json::from_slice(&event.json).unwrap();
+                let last = self.last_seq.entry(event["key"].as_u64().unwrap()).or_insert(0);
+                assert_eq!(event["seq"].as_u64(), Some(*last + 1));
+                *last += 1;
+            }
             Outgoing::Text(json) => {
                 let frame: Value = serde_json::from_slice(&json).unwrap();
-                if frame["frame"] == "event" {
-                    let last = self.last_seq.entry(frame["key"].as_u64().unwrap()).or_insert(0);
-                    assert_eq!(frame["seq"].as_u64(), Some(*last + 1));
-                    *last += 1;
-                } else if let Some(id) = frame["id"].as_u64()
+                if let Some(id) = frame["id"].as_u64()
                     && !(frame["frame"] == "error" && self.accepted.contains(&id))
                 {
                     if frame["frame"] == "accepted" {

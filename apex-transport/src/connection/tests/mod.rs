@@ -2,6 +2,7 @@ mod course;
 mod following;
 
 use super::*;
+use crate::protocol::event_frame;
 use apex_core::auth::Way;
 use apex_core::clock::SystemClock;
 use apex_core::error::Kind;
@@ -49,6 +50,9 @@ fn frames(connection: &mut Connection) -> Vec<Value> {
     std::iter::from_fn(|| connection.next_outgoing())
         .map(|out| match out {
             Outgoing::Text(json) => serde_json::from_slice(&json).unwrap(),
+            Outgoing::Recorded(event) | Outgoing::Volatile(event) => {
+                serde_json::from_slice(&event_frame(&event.json)).unwrap()
+            }
             Outgoing::Ping => json!("ping"),
             Outgoing::Close(code, reason) => json!({"close": code.code(), "reason": reason}),
         })

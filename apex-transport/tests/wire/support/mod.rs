@@ -1,6 +1,7 @@
 //! A service over stores in memory and a scripted runner, on a loopback port.
 
 pub(crate) mod http;
+pub(crate) mod listener;
 pub(crate) mod proxy;
 pub(crate) mod runner;
 pub(crate) mod socket;
