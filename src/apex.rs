@@ -119,11 +119,12 @@ impl Apex {
                 }
                 Event::RunFailed { error, .. } => {
                     let kind = Kind::ALL.iter().find(|kind| kind.row().code == error.code).copied();
-                    return Err(Error::new(
-                        kind.unwrap_or(Kind::Internal),
-                        "apex.ask",
-                        error.message,
-                    ));
+                    let failed =
+                        Error::new(kind.unwrap_or(Kind::Internal), "apex.ask", error.message);
+                    return Err(match error.correlation {
+                        Some(id) => failed.with_correlation(id),
+                        None => failed,
+                    });
                 }
                 _ => {}
             }
@@ -196,6 +197,7 @@ impl Apex {
     /// Takes no more work, gives the runs under way until `deadline` to end, and saves the rest where they are.
     /// Says whether all of them ended or were saved.
     pub async fn drain(&self, deadline: Duration) -> bool {
+        self.observer.health().drain();
         self.engine.drain(deadline).await
     }
 }

@@ -7,7 +7,7 @@ use apex_core::clock::{Clock, SystemClock};
 use apex_core::config::Environment;
 use apex_core::error::{AlertSink, Result};
 use apex_core::file::FileLimits;
-use apex_core::health::{Health, HealthConfig, Observer};
+use apex_core::health::{BreakerSource, CertificateSource, Health, HealthConfig, Observer, Probe};
 use apex_core::run::{Live, RunLimits, Runner};
 use apex_core::store::{Stores, memory};
 #[cfg(feature = "tls")]
@@ -34,6 +34,9 @@ pub struct Builder {
     transport: TransportConfig,
     health: HealthConfig,
     alerts: Option<Arc<dyn AlertSink>>,
+    probes: Vec<Arc<dyn Probe>>,
+    breakers: Vec<Arc<dyn BreakerSource>>,
+    certificates: Vec<Arc<dyn CertificateSource>>,
     #[cfg(feature = "tls")]
     tls: Option<TlsFiles>,
 }
@@ -156,6 +159,27 @@ impl Builder {
         self
     }
 
+    /// Watches a dependency of the host's own.
+    #[must_use]
+    pub fn probe(mut self, probe: Arc<dyn Probe>) -> Self {
+        self.probes.push(probe);
+        self
+    }
+
+    /// Watches breakers: those of a chain of models, or of the host's own calls.
+    #[must_use]
+    pub fn breakers(mut self, source: Arc<dyn BreakerSource>) -> Self {
+        self.breakers.push(source);
+        self
+    }
+
+    /// Watches the certificates of a TLS endpoint besides the own listener's.
+    #[must_use]
+    pub fn certificates(mut self, source: Arc<dyn CertificateSource>) -> Self {
+        self.certificates.push(source);
+        self
+    }
+
     /// Serves with TLS by this certificate and key, which are looked at again while [`Apex::serve`] serves.
     #[cfg(feature = "tls")]
     #[must_use]
@@ -217,6 +241,9 @@ impl Builder {
         let resources = Resources::new(&self.health, &transport, &self.engine, disk);
         let health = Health::new(Arc::clone(&clock), self.health).with_stores(&stores);
         let health = resources.all().into_iter().fold(health, Health::with_resource);
+        let health = self.probes.into_iter().fold(health, Health::with_probe);
+        let health = self.breakers.into_iter().fold(health, Health::with_breaker);
+        let health = self.certificates.into_iter().fold(health, Health::with_certificate);
         let sink = self.alerts.unwrap_or_else(|| Arc::new(()));
         let observer = Observer::new(health, Arc::clone(&clock), sink);
         let engine = Engine::new(

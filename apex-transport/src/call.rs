@@ -14,7 +14,7 @@ pub(crate) async fn in_time<T>(
     call: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     match tokio::time::timeout(longest, AssertUnwindSafe(call).catch_unwind()).await {
-        Ok(Ok(answer)) => answer,
+        Ok(Ok(answer)) => answer.map_err(correlation::tie),
         Ok(Err(_)) => Err(panicked()),
         Err(_) => Err(too_late()),
     }
@@ -31,7 +31,7 @@ pub(crate) async fn to_the_end<T: Send + 'static>(
         None => Box::pin(call),
     };
     match tokio::time::timeout(longest, tokio::spawn(call)).await {
-        Ok(Ok(answer)) => answer,
+        Ok(Ok(answer)) => answer.map_err(correlation::tie),
         Ok(Err(_)) => Err(panicked()),
         Err(_) => Err(too_late()),
     }

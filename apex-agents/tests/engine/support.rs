@@ -31,7 +31,6 @@ impl Clock for RuntimeClock {
 pub(crate) struct Node {
     pub stores: Stores,
     pub clock: Arc<dyn Clock>,
-    pub observer: Observer,
     pub engine: Arc<Engine>,
 }
 
@@ -51,12 +50,12 @@ impl Node {
         options: EngineOptions,
     ) -> Self {
         let observer = Observer::quiet(Arc::clone(&clock));
-        let (live, for_engine) = (Live::default(), observer.clone());
+        let live = Live::default();
         let engine =
-            Engine::new(stores.clone(), live, Arc::clone(&clock), registry, for_engine, options)
+            Engine::new(stores.clone(), live, Arc::clone(&clock), registry, observer, options)
                 .unwrap();
         engine.launch();
-        Self { stores, clock, observer, engine }
+        Self { stores, clock, engine }
     }
 
     pub(crate) fn user(&self) -> Principal {

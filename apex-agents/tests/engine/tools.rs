@@ -96,11 +96,11 @@ async fn progress_is_shown_to_those_who_watch_and_never_recorded() {
         live.clone(),
         Arc::clone(&clock),
         registry,
-        observer.clone(),
+        observer,
         options,
     )
     .unwrap();
-    let node = Node { stores, clock, observer, engine };
+    let node = Node { stores, clock, engine };
     let user = node.user();
     let run = node.ask(&user, "go").await.run;
     let log = Arc::clone(&node.stores.runs);

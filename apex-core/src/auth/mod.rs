@@ -11,7 +11,9 @@ mod token;
 mod user;
 
 pub use audit::{AuditAction, AuditEvent, AuditQuery, AuditStore};
-pub use service::{Auth, AuthConfig, Credential, Entry, Login, Presented, Ticket, Way};
+pub use service::{
+    Auth, AuthConfig, Credential, DEVELOPMENT_OPERATOR, Entry, Login, Presented, Ticket, Way,
+};
 pub use session::{
     REVOCATIONS_KEPT, RefreshHash, Revocation, Rotated, Rotation, SessionRecord, SessionStore,
 };

@@ -4,7 +4,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::{Environment, Secret};
 use crate::error::{Error, Kind, Result};
 use crate::id::{SessionId, UserId};
-use crate::principal::{Principal, Scopes};
+use crate::principal::{Principal, Scope, Scopes};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -12,6 +12,9 @@ use std::time::Duration;
 
 /// The audience of tickets that open a WebSocket.
 const DEFAULT_AUDIENCE: &str = "ws";
+
+/// The name under which the development login makes an operator.
+pub const DEVELOPMENT_OPERATOR: &str = "operator";
 
 /// The longest name of the development login.
 const MAX_NAME: usize = 64;
@@ -166,7 +169,8 @@ impl Auth {
         self.config.environment
     }
 
-    /// Lets anyone in under any name: for a developer's machine, and refused elsewhere as if it did not exist.
+    /// Lets anyone in under any name: for a developer's machine, and refused elsewhere as if it did not exist. The
+    /// name [`DEVELOPMENT_OPERATOR`] gets the rights of an operator.
     ///
     /// # Errors
     /// `not_found` outside development; `bad_request` for a name that is empty, longer than 64 characters or has
@@ -188,7 +192,10 @@ impl Auth {
         let now = self.clock.now();
         let new = User {
             user: UserId::new(&*self.clock),
-            scopes: Scopes::USER,
+            scopes: match name {
+                DEVELOPMENT_OPERATOR => Scopes::USER.with(Scope::Admin),
+                _ => Scopes::USER,
+            },
             created_at: now,
             standing: Standing::Active,
         };

@@ -1,7 +1,7 @@
 //! When a failure needs a person, and how often that person is told: an outage is one alert, not one a request.
 
 use super::groups::{Sketch, dependency};
-use super::{Error, Fingerprint, Group, Kind, Severity};
+use super::{Error, Fingerprint, Group, Kind, Severity, correlation};
 use crate::clock::Timestamp;
 use crate::id::{CorrelationId, UserId};
 use serde::Serialize;
@@ -75,6 +75,8 @@ pub struct Alert {
     pub first: Timestamp,
     /// Which alert of this incident it is, from 1.
     pub number: u32,
+    /// When it was raised.
+    pub at: Timestamp,
     /// Leads to the log.
     pub correlation: Option<CorrelationId>,
 }
@@ -91,6 +93,8 @@ pub struct Notice {
     pub message: String,
     /// Which notice about this it is since it was well, from 1.
     pub number: u32,
+    /// When it was raised.
+    pub at: Timestamp,
 }
 
 /// The host's callback: a pager, a ticket, a chat. Called on the thread of the failing request, so it only hands on.
@@ -177,7 +181,8 @@ impl Escalation {
             users,
             first: group.first,
             number,
-            correlation: error.correlation(),
+            at: group.last,
+            correlation: error.correlation().or_else(correlation::current),
         })
     }
 
@@ -256,7 +261,7 @@ impl Incident {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::SystemClock;
+    use crate::clock::{Clock as _, SystemClock};
     use crate::error::ErrorLog;
     use parking_lot::Mutex;
     use std::sync::Arc;
@@ -362,6 +367,12 @@ mod tests {
         log.record(&Error::internal("x", "defect"), None);
         assert_eq!(log.groups().len(), 1);
         let (subject, message) = ("disk:utilization".to_owned(), "full".to_owned());
-        log.notice(&Notice { subject, severity: Severity::Error, message, number: 1 });
+        log.notice(&Notice {
+            subject,
+            severity: Severity::Error,
+            message,
+            number: 1,
+            at: SystemClock.now(),
+        });
     }
 }

@@ -14,7 +14,7 @@ mod groups;
 pub use catalogue::{Class, Impact, Kind, Retry, Row, Severity, page, schema};
 pub use driver::{Consequence, Failure, Phase, REDIS, Repeat, SQLITE, SQLSTATE};
 pub use escalation::{Alert, AlertSink, EscalationPolicy, Notice, Reason};
-pub use groups::{ErrorLog, Fingerprint, Group};
+pub use groups::{ErrorLog, Fingerprint, Group, Told};
 
 use crate::id::CorrelationId;
 use serde::{Deserialize, Serialize};

@@ -1,9 +1,10 @@
-use super::status::{Line, Status};
+use super::status::{Line, Status, members};
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, Kind, Result};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde::Serialize;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
@@ -183,6 +184,7 @@ impl CertificateStatus {
             value: days.into(),
             unit: "days",
             output: self.problem.clone(),
+            more: members(json!({ "notAfter": self.not_after })),
         }
     }
 }

@@ -6,6 +6,7 @@
 mod certificate;
 mod config;
 pub mod degraded;
+mod file;
 pub mod forecast;
 mod level;
 pub mod metric;
@@ -19,9 +20,10 @@ mod watch;
 
 pub use certificate::{CertificateFile, CertificateSource, CertificateStatus, Validity};
 pub use config::HealthConfig;
+pub use file::FileProbe;
 pub use level::{LevelStatus, RunResult, Urgency};
 pub use observer::Observer;
 pub use probe::Probe;
 pub use resource::{Eta, Outlook, Resource};
 pub use status::{HealthDocument, Line, Status};
-pub use watch::{Health, HealthReport};
+pub use watch::{BreakerSource, Health, HealthReport};

@@ -2,6 +2,7 @@
 
 use super::status::Status;
 use super::watch::HealthReport;
+use crate::clock::Timestamp;
 use crate::error::{EscalationPolicy, Notice, Severity};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -37,7 +38,7 @@ impl Told {
         standing.retain(|subject, told| {
             told.until > now || concerns.iter().any(|concern| concern.subject == *subject)
         });
-        let told = |concern| self.tell(&mut standing, concern, now);
+        let told = |concern| self.tell(&mut standing, concern, report.time, now);
         concerns.into_iter().filter_map(told).collect()
     }
 
@@ -45,6 +46,7 @@ impl Told {
         &self,
         standing: &mut BTreeMap<String, Standing>,
         concern: Concern,
+        at: Timestamp,
         now: Instant,
     ) -> Option<Notice> {
         let Concern { subject, severity, message } = concern;
@@ -58,7 +60,7 @@ impl Told {
             Some(_) => return None,
         };
         standing.insert(subject.clone(), Standing { severity, number, quiet, until: now + quiet });
-        Some(Notice { subject, severity, message, number })
+        Some(Notice { subject, severity, message, number, at })
     }
 }
 

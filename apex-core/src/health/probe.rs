@@ -4,6 +4,7 @@ use crate::resilience::Deadline;
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use parking_lot::Mutex;
+use serde_json::Map;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -72,6 +73,7 @@ impl Watched {
             value: u64::try_from(took.as_millis()).unwrap_or(u64::MAX).into(),
             unit: "ms",
             output: result.err().map(|error| format!("{}: {error}", error.code())),
+            more: Map::new(),
         }
     }
 

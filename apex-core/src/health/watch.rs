@@ -4,12 +4,13 @@ use super::level::{LevelStatus, Levels, RunResult};
 use super::notice::Told;
 use super::probe::{Probe, Watched};
 use super::resource::{Outlook, Resource};
-use super::status::{HealthDocument, Line, Status};
+use super::status::{HealthDocument, Line, Status, members};
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, EscalationPolicy, Notice};
 use crate::resilience::{Breaker, BreakerState, BreakerStatus};
 use futures_util::future::join_all;
 use serde::Serialize;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -27,7 +28,7 @@ pub struct Health {
     certificates_every: Duration,
     probe_within: Duration,
     probes: Vec<Watched>,
-    breakers: Vec<Arc<Breaker>>,
+    breakers: Vec<Arc<dyn BreakerSource>>,
     resources: Vec<Arc<Resource>>,
     certificates: Certificates,
     levels: Levels,
@@ -36,6 +37,18 @@ pub struct Health {
     draining: AtomicBool,
     /// One look at a time; who comes meanwhile gets its result.
     latest: Mutex<Latest>,
+}
+
+/// Whatever protects its calls by breakers.
+pub trait BreakerSource: fmt::Debug + Send + Sync {
+    /// How they are doing.
+    fn breakers(&self) -> Vec<BreakerStatus>;
+}
+
+impl BreakerSource for Breaker {
+    fn breakers(&self) -> Vec<BreakerStatus> {
+        vec![self.status()]
+    }
 }
 
 #[derive(Debug, Default)]
@@ -94,9 +107,9 @@ impl Health {
         self
     }
 
-    /// Watches a breaker.
+    /// Watches a breaker, or whatever has several.
     #[must_use]
-    pub fn with_breaker(mut self, breaker: Arc<Breaker>) -> Self {
+    pub fn with_breaker(mut self, breaker: Arc<dyn BreakerSource>) -> Self {
         self.breakers.push(breaker);
         self
     }
@@ -186,7 +199,7 @@ impl Health {
             status: Status::Pass,
             time,
             draining,
-            breakers: self.breakers.iter().map(|breaker| breaker.status()).collect(),
+            breakers: self.breakers.iter().flat_map(|source| source.breakers()).collect(),
             levels: self.levels.status(),
             resources: self.resources.iter().map(|resource| resource.outlook()).collect(),
             certificates,
@@ -223,6 +236,7 @@ impl HealthReport {
                 value: true.into(),
                 unit: "",
                 output: Some("this node is shutting down".to_owned()),
+                more: serde_json::Map::new(),
             });
         }
         lines
@@ -238,5 +252,10 @@ fn breaker_line(breaker: &BreakerStatus) -> Line {
         value: serde_json::json!(breaker.state),
         unit: "state",
         output: open.then(|| format!("{} of {} calls were bad", breaker.bad, breaker.calls)),
+        more: members(serde_json::json!({
+            "calls": breaker.calls,
+            "bad": breaker.bad,
+            "peers": breaker.peers,
+        })),
     }
 }

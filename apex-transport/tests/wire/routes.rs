@@ -345,7 +345,10 @@ async fn health_tells_everybody_whether_and_operators_what() {
     let mut wire = Wire::start().await;
     for path in ["/health/live", "/health/ready"] {
         let answer = wire.get(path, &[]).await;
-        assert_eq!((answer.status, answer.json()), (200, json!({"status": "pass", "version": "1"})));
+        assert_eq!(
+            (answer.status, answer.json()),
+            (200, json!({"status": "pass", "version": "1"}))
+        );
         assert_eq!(answer.header("content-type"), Some("application/health+json"));
     }
     let head = wire.ask("HEAD", "/health/live", &[], b"").await;

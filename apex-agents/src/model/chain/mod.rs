@@ -14,6 +14,7 @@ use super::metering::Meter;
 use super::request::ModelRequest;
 use super::stream::Written;
 use apex_core::error::{Error, ErrorReport, Kind, Result};
+use apex_core::health::BreakerSource;
 use apex_core::money::{Usage, Usd};
 use apex_core::principal::Principal;
 use apex_core::resilience::{BreakerOptions, BreakerStatus};
@@ -176,6 +177,12 @@ impl Chain {
     pub fn breakers(&self) -> Vec<BreakerStatus> {
         let links = self.inner.links.iter();
         links.map(|link| link.breaker.status()).collect()
+    }
+}
+
+impl BreakerSource for Chain {
+    fn breakers(&self) -> Vec<BreakerStatus> {
+        Chain::breakers(self)
     }
 }
 
