@@ -7,7 +7,9 @@ use apex_core::clock::{Clock, SystemClock};
 use apex_core::config::Environment;
 use apex_core::error::{AlertSink, Result};
 use apex_core::file::FileLimits;
-use apex_core::health::{BreakerSource, CertificateSource, Health, HealthConfig, Observer, Probe};
+use apex_core::health::{
+    BreakerSource, CertificateSource, FileProbe, Health, HealthConfig, Observer, Probe,
+};
 use apex_core::run::{Live, RunLimits, Runner};
 use apex_core::store::{Stores, memory};
 #[cfg(feature = "tls")]
@@ -211,7 +213,7 @@ impl Builder {
                 self.catalogue.map_or_else(|| Catalogue::embedded().map(Arc::new), Ok)?;
             agents::team(catalogue, self.analysis).with(self.registry)
         };
-        let disk = self.database.clone();
+        let disk = self.database.clone().filter(|_| self.stores.is_none());
         let stores = match (self.stores, self.database) {
             (Some(stores), _) => stores,
             #[cfg(feature = "sqlite")]
@@ -238,11 +240,18 @@ impl Builder {
             self.auth,
         );
         let live = Live::default();
+        let database_file = disk.clone();
         let resources = Resources::new(&self.health, &transport, &self.engine, disk);
         let health = Health::new(Arc::clone(&clock), self.health).with_stores(&stores);
         let health = resources.all().into_iter().fold(health, Health::with_resource);
+        let health = match database_file {
+            Some(path) => health.with_probe(Arc::new(FileProbe::new("database_file", path))),
+            None => health,
+        };
         let health = self.probes.into_iter().fold(health, Health::with_probe);
-        let health = self.breakers.into_iter().fold(health, Health::with_breaker);
+        let models =
+            self.engine.models.clone().map(|chain| Arc::new(chain) as Arc<dyn BreakerSource>);
+        let health = models.into_iter().chain(self.breakers).fold(health, Health::with_breaker);
         let health = self.certificates.into_iter().fold(health, Health::with_certificate);
         let sink = self.alerts.unwrap_or_else(|| Arc::new(()));
         let observer = Observer::new(health, Arc::clone(&clock), sink);

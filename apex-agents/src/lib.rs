@@ -14,6 +14,7 @@ mod engine;
 mod failure;
 pub mod model;
 mod plan;
+mod prompt;
 mod registry;
 mod stored;
 mod supervisor;
@@ -21,7 +22,7 @@ mod text;
 mod tool;
 
 pub use agent::{Agent, AgentFn, AgentOutput, Request, Then, agent_fn};
-pub use context::Context;
+pub use context::{Context, Model, ModelAnswer};
 pub use engine::{Engine, EngineOptions};
 pub use plan::{Plan, PlanStep};
 pub use registry::Registry;

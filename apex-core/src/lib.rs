@@ -6,6 +6,8 @@
 pub mod auth;
 pub mod clock;
 pub mod config;
+#[cfg(feature = "postgres")]
+pub mod database;
 pub mod error;
 pub mod event;
 pub mod file;

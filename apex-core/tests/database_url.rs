@@ -7,7 +7,7 @@
     reason = "helpers of tests may fail like tests"
 )]
 
-use apex_core::config::{DatabaseHost, DatabaseKind, DatabaseUrl, Secret, TlsMode};
+use apex_core::config::{DatabaseHost, DatabaseKind, DatabaseUrl, RedisTopology, Secret, TlsMode};
 use proptest::prelude::*;
 
 fn url(text: &str) -> DatabaseUrl {
@@ -48,11 +48,32 @@ fn each_database_is_read() {
 }
 
 #[test]
+fn redis_servers_belong_together_in_three_ways() {
+    assert_eq!(url("redis://a,b/0").topology(), &RedisTopology::Servers);
+    let sentinels = url("redis://:x@a,b:7/3?sentinel=my%20primary");
+    assert_eq!(sentinels.topology(), &RedisTopology::Sentinel("my primary".into()));
+    let port = |n: usize| match &sentinels.hosts()[n] {
+        DatabaseHost::Tcp { port, .. } => *port,
+        DatabaseHost::Unix(_) => 0,
+    };
+    assert_eq!((port(0), port(1)), (26379, 7));
+    assert_eq!(sentinels.to_string(), "redis://:***@a:26379,b:7/3?sentinel=my%20primary");
+    let cluster = url("rediss://a,b?cluster=true");
+    assert_eq!(cluster.topology(), &RedisTopology::Cluster);
+    assert_eq!(cluster.to_string(), "rediss://a:6379,b:6379/?cluster=true");
+}
+
+#[test]
 fn bad_addresses_are_refused_without_being_repeated() {
     for text in [
         "",
         "postgres",
         "mysql://h/d",
+        "redis://h/0?sentinel=",
+        "redis://h/1?cluster=true",
+        "redis://h/0?cluster=yes",
+        "redis://h/0?cluster=true&sentinel=a",
+        "postgres://h/d?cluster=true",
         "postgres:h/d",
         "postgres://",
         "postgres:///d",

@@ -1,9 +1,11 @@
 //! The agents of Apex, each in a file of its own, and the tools that they call.
 //!
 //! Figures come from [`crate::cost`] alone: an agent decides what is computed, in which order it is told and in
-//! which words.
+//! which words. Triage, the supervisor and the reporter ask a model where there is one; without, or where its answer
+//! is of no use, they go by rules and say so.
 
 mod actions;
+pub(crate) mod asking;
 mod data_helper;
 mod optimizer;
 mod question;

@@ -107,6 +107,12 @@ pub(super) fn topic(text: &str) -> Topic {
 }
 
 impl Topic {
+    /// The topic that a model named, if it named just one.
+    pub(super) fn named_in(answer: &str) -> Option<Self> {
+        let word = answer.trim().trim_matches(|c: char| !c.is_alphabetic()).to_lowercase();
+        serde_json::from_value(word.into()).ok()
+    }
+
     /// As a part of a sentence.
     pub(super) fn named(self) -> &'static str {
         match self {

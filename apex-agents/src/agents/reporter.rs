@@ -1,17 +1,24 @@
 //! The reporter: writes the report, and the answer to the question.
 
 use super::actions::Actions;
+use super::asking::{self, Asked};
 use super::data_helper::Data;
 use super::question::Topic;
 use super::triage::Triage;
 use super::usage::{Analysed, Recomputed, Written};
+use super::wording;
 use crate::agent::{Agent, agent_fn};
 use crate::context::Context;
+use crate::model::Message;
+use crate::prompt;
 use apex_core::error::Result;
 use apex_core::event::{RunResult, RunStatus};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
+
+/// How often a model may word the answer.
+const ATTEMPTS: usize = 2;
 
 /// How many of the plan's steps the answer tells; the report has all.
 const NEXT: usize = 3;
@@ -22,11 +29,13 @@ pub(super) fn agent() -> impl Agent {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 struct Input {
+    text: String,
     triage: Triage,
     data_helper: Data,
     optimizer: Analysed,
     validation: Recomputed,
-    actions: Actions,
+    /// Absent where the plan went without.
+    actions: Option<Actions>,
 }
 
 async fn run(input: Input, run: Context) -> Result<RunResult> {
@@ -40,8 +49,13 @@ async fn run(input: Input, run: Context) -> Result<RunResult> {
         run.degraded("A forecast was asked for; this team tells what was spent, not what will be.")
             .await?;
     }
-    let next: Vec<String> =
-        input.actions.actions.into_iter().map(|action| action.what).take(NEXT).collect();
+    let next: Vec<String> = input
+        .actions
+        .into_iter()
+        .flat_map(|planned| planned.actions)
+        .map(|action| action.what)
+        .take(NEXT)
+        .collect();
     let arguments = json!({
         "report": input.optimizer.report.artifact,
         "asked": asked,
@@ -50,9 +64,69 @@ async fn run(input: Input, run: Context) -> Result<RunResult> {
         "next": next,
     });
     let written: Written = run.call("write_report", arguments).await?;
+    let lead = match word(&input.text, &written, &run).await? {
+        Some(worded) => format!("{worded}\n\n"),
+        None => written.lead,
+    };
     Ok(RunResult {
         status: RunStatus::Answered,
-        text: written.answer,
+        text: lead + &written.rest,
         artifacts: written.artifacts,
     })
+}
+
+/// The beginning of the answer in a model's words, which has had one chance to put right what was wrong with them;
+/// `None` where there is no model, or none that keeps to the computed figures.
+async fn word(question: &str, written: &Written, run: &Context) -> Result<Option<String>> {
+    let placeholders: Vec<_> = written
+        .figures
+        .iter()
+        .map(|figure| {
+            let placeholder = format!("{{{{{}}}}}", figure.name);
+            json!({ "placeholder": placeholder, "means": figure.means, "required": figure.required })
+        })
+        .collect();
+    let plain = plain(written);
+    let data =
+        json!({ "question": question, "placeholders": placeholders, "plain_wording": plain });
+    let mut request = asking::request(prompt::REPORTER, &data);
+    let mut faults = Vec::new();
+    for _ in 0..ATTEMPTS {
+        match asking::ask(run, request.clone()).await? {
+            Asked::NoModel => return Ok(None),
+            Asked::Failed(why) => {
+                run.degraded(format!("The answer was worded by rules, not by a model: {why}."))
+                    .await?;
+                return Ok(None);
+            }
+            Asked::Answer(answer) => match wording::worded(&answer.text(), &written.figures) {
+                Ok(worded) => return Ok(Some(worded)),
+                Err(found) => {
+                    run.think(format!(
+                        "I do not take the model's wording: it does not keep to the computed figures. {}",
+                        found.join(" ")
+                    ))
+                    .await?;
+                    let again =
+                        format!("This cannot be used:\n- {}\nWord it again.", found.join("\n- "));
+                    request.messages.extend([answer.into_message(), Message::user(again)]);
+                    faults = found;
+                }
+            },
+        }
+    }
+    run.degraded(format!(
+        "The answer was worded by rules: a model's wording was refused {ATTEMPTS} times. {}",
+        faults.join(" ")
+    ))
+    .await?;
+    Ok(None)
+}
+
+/// A wording by placeholders, from which a model can set out.
+fn plain(written: &Written) -> String {
+    let required = written.figures.iter().filter(|figure| figure.required);
+    let sentences: Vec<String> =
+        required.map(|figure| format!("There is {{{{{}}}}}.", figure.name)).collect();
+    sentences.join(" ")
 }

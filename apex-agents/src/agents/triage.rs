@@ -1,11 +1,13 @@
 //! Triage: what is asked, and does the data suffice for it?
 
+use super::asking::{self, Asked};
 use super::question::{Topic, topic};
 use super::usage::EarlierFiles;
 use super::wording;
 use crate::agent::{Agent, AgentOutput, Request, Then, agent_fn};
 use crate::context::Context;
 use crate::cost::Inspection;
+use crate::prompt;
 use apex_core::error::Result;
 use apex_core::event::{RunResult, RunStatus};
 use apex_core::id::FileId;
@@ -61,7 +63,7 @@ pub(super) fn agent() -> impl Agent {
 }
 
 async fn run(request: Request, run: Context) -> Result<Triage> {
-    let asked = topic(&request.text);
+    let asked = read(&request, &run).await?;
     if asked == Topic::Other && request.files.is_empty() {
         run.think("This is not about what models cost; I say what this team can do.").await?;
         return Ok(Triage {
@@ -86,6 +88,22 @@ async fn run(request: Request, run: Context) -> Result<Triage> {
     let data = sufficiency(&looked);
     run.think(judged(data, &looked)).await?;
     Ok(Triage { asked, data, files: looked, answer: None })
+}
+
+/// What the question is about: read by a model, or by rules.
+async fn read(request: &Request, run: &Context) -> Result<Topic> {
+    let by_rules = topic(&request.text);
+    let question = asking::request(prompt::TRIAGE, &json!({ "question": request.text }));
+    let why = match asking::ask(run, question).await? {
+        Asked::NoModel => return Ok(by_rules),
+        Asked::Answer(answer) => match Topic::named_in(&answer.text()) {
+            Some(topic) => return Ok(topic),
+            None => "its answer named no topic".to_owned(),
+        },
+        Asked::Failed(why) => why,
+    };
+    run.degraded(format!("The question was read by rules, not by a model: {why}.")).await?;
+    Ok(by_rules)
 }
 
 fn sufficiency(files: &[LookedAt]) -> Sufficiency {

@@ -2,7 +2,7 @@
 //! and hands back to the machine what came of them.
 
 use super::lease::Writer;
-use super::machine::{Effect, Ending, Facts, Input, Machine, State, load, save};
+use super::machine::{Effect, Ending, Facts, Input, Lost, Machine, State, load, save};
 use super::outcome;
 use super::shared::Shared;
 use super::work::{self, Ended};
@@ -207,6 +207,10 @@ impl Driver {
             Ask::Call { tool, arguments } => self.shared.dispatcher.shown(tool, arguments),
             _ => Value::Null,
         };
+        // What it has shown by now came before.
+        while let Ok(shown) = self.shown.1.try_recv() {
+            self.show(shown);
+        }
         self.asking = Some(asked.reply);
         self.take_in(Input::Asked { step: asked.step, ask: asked.ask, shown }).await
     }
@@ -274,6 +278,7 @@ impl Driver {
                     let waiting = self.calls.remove(&call).and_then(|call| call.answer);
                     let _ = waiting.map(|waiting| waiting.send(answer));
                 }
+                Effect::RecordLost(lost) => self.record_lost(lost),
                 Effect::Tell(text) => self.say(Role::Assistant, text).await?,
                 Effect::Leave => self.left = true,
             }
@@ -305,6 +310,7 @@ impl Driver {
             handed,
             asks: self.asks.0.clone(),
             progress: progress.clone(),
+            shown: self.shown.0.clone(),
             cancelled: cancelled.clone(),
         };
         let task = within(of_message(self.claimed.request), task.run());
@@ -353,12 +359,18 @@ impl Driver {
 
     fn show(&self, shown: Shown) {
         if self.agents.contains_key(&shown.step) {
-            self.writer.show(Event::Progress {
-                step: shown.step,
-                done: shown.done,
-                total: shown.total,
-                unit: shown.unit.to_owned(),
-            });
+            self.writer.show(shown.event);
+        }
+    }
+
+    /// Puts the questions to models on record that a lost node had under way.
+    fn record_lost(&self, lost: Vec<Lost>) {
+        let Some(chain) = &self.shared.options.models else {
+            return;
+        };
+        let run = self.claimed.lease.run;
+        for lost in lost {
+            chain.meter().sink().record(&self.claimed.principal, lost.attempt(run, self.now()));
         }
     }
 

@@ -1,3 +1,4 @@
+use crate::model::Chain;
 use crate::tool::{Redact, SecretNames};
 use apex_core::error::{Error, Kind, Result};
 use apex_core::run::RunLimits;
@@ -23,6 +24,8 @@ pub struct EngineOptions {
     pub attempts: u32,
     /// Takes secrets out of what is shown of tool calls.
     pub redact: Arc<dyn Redact>,
+    /// The models that agents may ask; without any they do what can be done by rules, and say so.
+    pub models: Option<Chain>,
 }
 
 impl Default for EngineOptions {
@@ -35,6 +38,7 @@ impl Default for EngineOptions {
             tool_timeout: Duration::from_secs(60),
             attempts: RunLimits::default().attempts,
             redact: Arc::new(SecretNames),
+            models: None,
         }
     }
 }

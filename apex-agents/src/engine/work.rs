@@ -4,7 +4,7 @@ use crate::agent::{Request, Then};
 use crate::context::{Asked, Context, Inner};
 use crate::failure::Failure;
 use crate::stored::Stored;
-use crate::tool::{Dispatched, Progress};
+use crate::tool::{Dispatched, Progress, Shown};
 use apex_core::error::Kind;
 use apex_core::id::{CallId, StepId};
 use apex_core::principal::Principal;
@@ -48,6 +48,7 @@ pub(super) struct AgentTask {
     pub(super) handed: Vec<(String, Stored)>,
     pub(super) asks: mpsc::Sender<Asked>,
     pub(super) progress: Progress,
+    pub(super) shown: mpsc::Sender<Shown>,
     pub(super) cancelled: CancellationToken,
 }
 
@@ -110,6 +111,8 @@ impl AgentTask {
             artifacts: Arc::clone(&self.shared.stores.artifacts),
             asks: self.asks,
             progress: self.progress,
+            chain: self.shared.options.models.clone(),
+            shown: self.shown,
             cancelled: self.cancelled,
         })
     }

@@ -3,6 +3,7 @@
 use super::limits::RateLimits;
 use super::request::{Message, Part, Role, ToolCall};
 use crate::cost::price::Tokens;
+use serde::{Deserialize, Serialize};
 
 /// A whole answer.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -27,13 +28,7 @@ impl ModelResponse {
     /// All text, without thoughts.
     #[must_use]
     pub fn text(&self) -> String {
-        self.parts
-            .iter()
-            .filter_map(|part| match part {
-                Part::Text(text) => Some(text.as_str()),
-                _ => None,
-            })
-            .collect()
+        text_of(&self.parts)
     }
 
     /// The calls that the model wants made.
@@ -51,8 +46,19 @@ impl ModelResponse {
     }
 }
 
+pub(crate) fn text_of(parts: &[Part]) -> String {
+    parts
+        .iter()
+        .filter_map(|part| match part {
+            Part::Text(text) => Some(text.as_str()),
+            _ => None,
+        })
+        .collect()
+}
+
 /// Why a model stopped.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Finish {
     /// It was done.
     #[default]

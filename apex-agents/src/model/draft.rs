@@ -78,7 +78,7 @@ impl Draft {
     /// Ends the thoughts with what the provider wants to see again.
     pub(crate) fn sign(&mut self, format: &'static str, value: String) -> Result<()> {
         self.grow(value.len())?;
-        let signature = Some(Signature { format, value });
+        let signature = Some(Signature { format: format.into(), value });
         match self.parts.last_mut() {
             Some(Part::Reasoning(reasoning)) if reasoning.signature.is_none() => {
                 reasoning.signature = signature;

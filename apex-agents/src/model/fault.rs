@@ -94,7 +94,7 @@ impl FaultReason {
     }
 
     /// What is wrong and what to do, without the provider's words.
-    const fn advice(self) -> &'static str {
+    pub(crate) const fn told(self) -> &'static str {
         match self {
             Self::Key => "the provider refuses the key: check that it is whole, active and allowed",
             Self::Quota => "the provider account's quota or credit is spent: raise it there",
@@ -153,7 +153,7 @@ impl ModelFault {
 
     /// The error, with some words on what happened.
     pub(crate) fn error(self, words: &str, retry_after: Option<Duration>) -> Error {
-        let advice = self.reason.advice();
+        let advice = self.reason.told();
         let words = words.trim();
         let message = if words.is_empty() {
             advice.to_owned()

@@ -62,14 +62,34 @@ impl RateLimits {
     }
 }
 
-/// How long the provider wants to be left alone: `retry-after-ms`, or `retry-after` in seconds.
+/// How long the provider wants to be left alone: `retry-after-ms`, or `retry-after` in seconds or as the date of an
+/// HTTP header (RFC 9110, section 10.2.3).
 #[cfg(any(feature = "anthropic", feature = "gemini", feature = "openai"))]
-pub(crate) fn retry_after<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Option<Duration> {
+pub(crate) fn retry_after<'a>(
+    header: impl Fn(&str) -> Option<&'a str>,
+    now: Timestamp,
+) -> Option<Duration> {
     let number = |name: &str| header(name)?.trim().parse::<f64>().ok();
     number("retry-after-ms")
         .map(|millis| millis / 1e3)
         .or_else(|| number("retry-after"))
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .map(Duration::try_from_secs_f64)
+        .map_or_else(|| http_date(header("retry-after")?).map(|at| at.since(now)), Result::ok)
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`, the one form of a date that may be sent.
+#[cfg(any(feature = "anthropic", feature = "gemini", feature = "openai"))]
+fn http_date(text: &str) -> Option<Timestamp> {
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    let (_, date) = text.trim().split_once(", ")?;
+    let mut fields = date.split(' ');
+    let (day, month, year) = (fields.next()?, fields.next()?, fields.next()?);
+    let (time, zone) = (fields.next()?, fields.next()?);
+    let month = MONTHS.find(month).filter(|at| month.len() == 3 && at.is_multiple_of(3))? / 3 + 1;
+    if zone != "GMT" {
+        return None;
+    }
+    format!("{year}-{month:02}-{day}T{time}Z").parse().ok()
 }
 
 fn limit(
@@ -170,11 +190,22 @@ mod tests {
             "retry-after" => Some("2"),
             _ => None,
         };
-        assert_eq!(retry_after(headers), Some(Duration::from_millis(1_500)));
-        assert_eq!(
-            retry_after(|name| (name == "retry-after").then_some("2")),
-            Some(Duration::from_secs(2))
-        );
-        assert_eq!(retry_after(|_| Some("-1")), None);
+        let now = "2026-11-23T00:00:00Z".parse().unwrap();
+        assert_eq!(retry_after(headers, now), Some(Duration::from_millis(1_500)));
+        for (text, seconds) in [
+            ("2", Some(2)),
+            ("0", Some(0)),
+            ("-1", None),
+            ("soon", None),
+            ("Mon, 23 Nov 2026 00:01:30 GMT", Some(90)),
+            // It has passed by our clock.
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(0)),
+            ("Mon, 23 Nov 2026 00:01:30 CET", None),
+            ("Mon, 23 anF 2026 00:01:30 GMT", None),
+            ("Mon, 33 Nov 2026 00:01:30 GMT", None),
+        ] {
+            let wait = retry_after(|name| (name == "retry-after").then_some(text), now);
+            assert_eq!(wait, seconds.map(Duration::from_secs), "{text}");
+        }
     }
 }

@@ -5,48 +5,38 @@ use super::fault::FaultReason;
 use crate::cost::Catalogue;
 use crate::cost::price::Route;
 use apex_core::clock::{Clock, Timestamp};
+use apex_core::id::{AttemptId, RunId, StepId};
 use apex_core::money::Usage;
 use apex_core::principal::Principal;
-use apex_core::usage::{UsageRecord, UsageStatus};
+use apex_core::usage::{Attempt, AttemptOutcome, UsageRecorder};
+use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How an attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AttemptOutcome {
-    /// With the whole answer.
-    Answered,
-    /// Before anything was shown.
-    Failed(FaultReason),
-    /// In the middle of an answer, which was taken back; what was written is billed.
-    Retracted(FaultReason),
-    /// Nobody waited for the end; what was written is billed.
-    Abandoned,
-}
-
-/// One attempt.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attempt {
-    /// Whose it is, which model was asked, what it used and cost. The cost is `None` where it is not known.
-    pub record: UsageRecord,
-    /// Which attempt at the same answer it is, from 1.
-    pub number: u32,
-    /// How it ended.
-    pub outcome: AttemptOutcome,
-    /// How long it took.
-    pub took: Duration,
-    /// Whether the counts are what the provider had said by the time it broke off, or contradict each other.
-    pub estimated: bool,
-}
-
-/// Where attempts are recorded. It is called in the middle of things, also while an answer is dropped: it must
-/// neither wait nor fail.
+/// Where attempts are recorded.
+#[async_trait]
 pub trait UsageSink: fmt::Debug + Send + Sync {
-    /// Takes an attempt that has ended.
-    fn record(&self, attempt: Attempt);
+    /// Takes an attempt of a user's that has ended. It is called in the middle of things, also while an answer is
+    /// dropped: it must neither wait nor fail.
+    fn record(&self, principal: &Principal, attempt: Attempt);
+
+    /// Waits until what was taken is on record, at most as long as said.
+    async fn settle(&self, _within: Duration) {}
+}
+
+/// Into a store.
+#[async_trait]
+impl UsageSink for UsageRecorder {
+    fn record(&self, principal: &Principal, attempt: Attempt) {
+        self.record(principal, attempt);
+    }
+
+    async fn settle(&self, within: Duration) {
+        let _ = self.settle(within).await;
+    }
 }
 
 /// Keeps the latest attempts in memory.
@@ -71,12 +61,26 @@ impl MemoryUsage {
 }
 
 impl UsageSink for MemoryUsage {
-    fn record(&self, attempt: Attempt) {
+    fn record(&self, _principal: &Principal, attempt: Attempt) {
         let mut attempts = self.attempts.lock();
         attempts.push_back(attempt);
         while attempts.len() > self.most {
             attempts.pop_front();
         }
+    }
+}
+
+/// In whose name a model is asked, and at whose cost.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    pub(crate) principal: Principal,
+    pub(crate) run: Option<RunId>,
+    pub(crate) step: Option<StepId>,
+}
+
+impl From<&Principal> for Asker {
+    fn from(principal: &Principal) -> Self {
+        Self { principal: principal.clone(), run: None, step: None }
     }
 }
 
@@ -115,50 +119,58 @@ impl Meter {
         }
     }
 
+    /// Where it records.
+    pub(crate) fn sink(&self) -> &dyn UsageSink {
+        &*self.sink
+    }
+
     /// An attempt that begins now.
-    pub(crate) fn begin(
-        &self,
-        principal: &Principal,
-        provider: &str,
-        model: &str,
-        number: u32,
-    ) -> Metered {
+    pub(crate) fn begin(&self, asker: &Asker, provider: &str, model: &str, number: u32) -> Metered {
         let at = self.clock.now();
         Metered {
             meter: self.clone(),
-            began: at,
+            principal: asker.principal.clone(),
             attempt: Some(Attempt {
-                record: UsageRecord {
-                    at: Some(at),
-                    user: Some(principal.user().to_string()),
-                    session: principal.session().map(|session| session.to_string()),
-                    provider: Some(provider.to_owned()),
-                    model: model.to_owned(),
-                    // Until it is known what was used.
-                    tokens: Usage { cost_usd: None, ..Usage::NONE },
-                    ..UsageRecord::default()
-                },
+                attempt: AttemptId::new(&*self.clock),
+                run: asker.run,
+                step: asker.step,
                 number,
+                at,
+                took_ms: 0,
+                provider: provider.to_owned(),
+                model: model.to_owned(),
                 outcome: AttemptOutcome::Abandoned,
-                took: Duration::ZERO,
+                reason: None,
+                request: None,
+                service_tier: None,
+                cache_write_tokens: 0,
+                usage: UNKNOWN,
                 estimated: true,
             }),
         }
     }
 }
 
+/// The use of an attempt of which nobody said what it used.
+pub(crate) const UNKNOWN: Usage = Usage { cost_usd: None, ..Usage::NONE };
+
 /// An attempt under way; recorded when it ends, however that is.
 #[derive(Debug)]
 pub(crate) struct Metered {
     meter: Meter,
-    began: Timestamp,
+    principal: Principal,
     attempt: Option<Attempt>,
 }
 
 impl Metered {
+    /// Which attempt it is.
+    pub(crate) fn number(&self) -> u32 {
+        self.attempt.as_ref().map_or(0, |attempt| attempt.number)
+    }
+
     /// Ends it with a whole answer; what that used and cost.
     pub(crate) fn answered(mut self, request: Option<&str>, usage: Option<&ModelUsage>) -> Usage {
-        self.end(AttemptOutcome::Answered, UsageStatus::Ok, request, usage)
+        self.end(AttemptOutcome::Answered, None, request, usage)
     }
 
     /// Ends it with a fault; what was used by then.
@@ -169,8 +181,7 @@ impl Metered {
         request: Option<&str>,
         usage: Option<&ModelUsage>,
     ) -> Usage {
-        let outcome =
-            if shown { AttemptOutcome::Retracted(reason) } else { AttemptOutcome::Failed(reason) };
+        let outcome = if shown { AttemptOutcome::Retracted } else { AttemptOutcome::Failed };
         // A refusal costs nothing; an answer that broke off was paid for, nobody knows how much.
         let paid = shown
             || matches!(
@@ -179,47 +190,48 @@ impl Metered {
             );
         let nothing = ModelUsage::default();
         let usage = usage.or((!paid).then_some(&nothing));
-        self.end(outcome, UsageStatus::Error, request, usage)
+        self.end(outcome, Some(reason), request, usage)
     }
 
     fn end(
         &mut self,
         outcome: AttemptOutcome,
-        status: UsageStatus,
+        reason: Option<FaultReason>,
         request: Option<&str>,
         usage: Option<&ModelUsage>,
     ) -> Usage {
-        let Some(mut attempt) = self.attempt.take() else {
+        let Some(attempt) = &mut self.attempt else {
             return Usage::NONE;
         };
         attempt.outcome = outcome;
-        attempt.record.status = status;
-        attempt.record.request = request.map(str::to_owned);
+        attempt.reason = reason.map(|reason| reason.word().to_owned());
+        attempt.request = request.map(str::to_owned);
         if let Some(usage) = usage {
-            let record = &mut attempt.record;
-            let provider = record.provider.as_deref().unwrap_or_default();
-            record.tokens = if *usage == ModelUsage::default() {
+            attempt.usage = if *usage == ModelUsage::default() {
                 Usage::NONE
             } else {
-                self.meter.price(provider, &record.model, self.began, usage)
+                self.meter.price(&attempt.provider, &attempt.model, attempt.at, usage)
             };
-            record.cache_write_tokens = usage.tokens.cache_write;
-            record.service_tier.clone_from(&usage.tier);
-            let broke_off = matches!(outcome, AttemptOutcome::Retracted(_));
-            attempt.estimated = usage.estimated || broke_off;
+            attempt.cache_write_tokens = usage.tokens.cache_write;
+            attempt.service_tier.clone_from(&usage.tier);
+            attempt.estimated = usage.estimated || outcome == AttemptOutcome::Retracted;
         }
-        let used = attempt.record.tokens;
-        attempt.took = self.meter.clock.now().since(self.began);
-        self.meter.sink.record(attempt);
+        let used = attempt.usage;
+        self.record();
         used
+    }
+
+    fn record(&mut self) {
+        if let Some(mut attempt) = self.attempt.take() {
+            let took = self.meter.clock.now().since(attempt.at);
+            attempt.took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+            self.meter.sink.record(&self.principal, attempt);
+        }
     }
 }
 
 impl Drop for Metered {
     fn drop(&mut self) {
-        if let Some(mut attempt) = self.attempt.take() {
-            attempt.took = self.meter.clock.now().since(self.began);
-            self.meter.sink.record(attempt);
-        }
+        self.record();
     }
 }

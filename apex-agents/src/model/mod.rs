@@ -31,6 +31,7 @@ mod refusal;
 #[cfg(any(feature = "anthropic", feature = "gemini", feature = "openai"))]
 mod sse;
 
+pub(crate) use answer::text_of;
 pub use answer::{Finish, ModelEvent, ModelResponse, ModelUsage};
 pub use chain::{Abilities, Chain, ChainAnswer, ChainEvent, ChainLink, ChainOptions, ChainStream};
 pub use fault::{FaultReason, ModelFault};
@@ -39,7 +40,8 @@ pub use format::{Format, StreamDecoder};
 #[cfg(any(feature = "anthropic", feature = "gemini", feature = "openai"))]
 pub use http::{HttpOptions, HttpProvider};
 pub use limits::{RateLimit, RateLimits};
-pub use metering::{Attempt, AttemptOutcome, MemoryUsage, Meter, UsageSink};
+pub(crate) use metering::UNKNOWN;
+pub use metering::{Asker, MemoryUsage, Meter, UsageSink};
 pub use offline::Offline;
 pub use request::{
     CacheHint, Effort, Image, Message, ModelRequest, OutputSchema, Part, Reasoning, Role,

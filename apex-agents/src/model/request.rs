@@ -2,10 +2,13 @@
 
 use apex_core::error::{Error, Kind, Result};
 use bytes::Bytes;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use std::borrow::Cow;
 
 /// A request to a model.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct ModelRequest {
     /// The instructions above the conversation.
     pub system: Option<String>,
@@ -28,6 +31,16 @@ pub struct ModelRequest {
 }
 
 impl ModelRequest {
+    /// By which it is known again: a hexadecimal digest of all that it says.
+    pub(crate) fn digest(&self) -> Result<String> {
+        let json = serde_json::to_vec(self).map_err(|error| {
+            Error::new(Kind::BadArguments, "model.request", "the request cannot be encoded")
+                .with_source(error)
+        })?;
+        let digest = Sha256::digest(json);
+        Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
     /// A request with one message of the user's.
     #[must_use]
     pub fn user(text: impl Into<String>) -> Self {
@@ -36,7 +49,8 @@ impl ModelRequest {
 }
 
 /// Who says a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     /// The one who asks; results of tools come from here too.
     User,
@@ -45,7 +59,7 @@ pub enum Role {
 }
 
 /// A message of a conversation.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Message {
     /// Who says it.
     pub role: Role,
@@ -68,36 +82,46 @@ impl Message {
 }
 
 /// A piece of a message.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Part {
     /// Text.
     Text(String),
     /// A picture, from the user only.
+    #[serde(skip_deserializing)]
     Image(Image),
     /// What the model thought before it answered.
     Reasoning(Reasoning),
     /// A call that the model wants made.
     ToolCall(ToolCall),
     /// What a call gave.
+    #[serde(skip_deserializing)]
     ToolResult(ToolResult),
 }
 
 /// A picture.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Image {
     /// By its bytes.
     Inline {
         /// Such as `image/png`.
         media_type: String,
         /// The file.
+        #[serde(serialize_with = "digest")]
         data: Bytes,
     },
     /// By an address that the provider fetches.
     Url(String),
 }
 
+/// A picture as it stands in a request's digest.
+fn digest<S: Serializer>(data: &Bytes, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{:x?}", Sha256::digest(data).as_slice()))
+}
+
 /// A model's thoughts, as far as the provider shows them.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Reasoning {
     /// The visible part; empty where the provider keeps it to itself.
     pub text: String,
@@ -106,10 +130,10 @@ pub struct Reasoning {
 }
 
 /// A provider's own token for something that it said. Only that provider is shown it again.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signature {
     /// The wire format that it belongs to.
-    pub format: &'static str,
+    pub format: Cow<'static, str>,
     /// The token.
     pub value: String,
 }
@@ -125,7 +149,7 @@ impl Signature {
 }
 
 /// A call that a model wants made.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ToolCall {
     /// By which its result is known again.
     pub id: String,
@@ -155,7 +179,7 @@ impl ToolCall {
 }
 
 /// What a call gave.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ToolResult {
     /// The call's id.
     pub call: String,
@@ -168,7 +192,7 @@ pub struct ToolResult {
 }
 
 /// A tool as a model sees it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ToolSpec {
     /// Its name.
     pub name: String,
@@ -179,7 +203,8 @@ pub struct ToolSpec {
 }
 
 /// Whether a model must call a tool.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ToolChoice {
     /// As it likes.
     #[default]
@@ -193,7 +218,7 @@ pub enum ToolChoice {
 }
 
 /// The form of an answer.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct OutputSchema {
     /// A name for it, of `a-z`, `0-9`, `_` and `-`.
     pub name: String,
@@ -202,7 +227,8 @@ pub struct OutputSchema {
 }
 
 /// How hard a model should think.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Effort {
     /// A little.
     Low,
@@ -235,7 +261,7 @@ impl Effort {
 
 /// How a provider's prompt cache is used. OpenAI and Gemini cache by themselves; Anthropic caches what is marked, and
 /// bills the writing.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct CacheHint {
     /// What requests with the same beginning have in common (OpenAI routes them to the same cache by it).
     pub key: Option<String>,

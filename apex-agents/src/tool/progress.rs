@@ -1,3 +1,4 @@
+use apex_core::event::Event;
 use apex_core::id::StepId;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -8,13 +9,11 @@ use tokio::time::Instant;
 /// At most ten a second from one source.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How far a step's work is.
+/// Something volatile that a step shows.
 #[derive(Debug, Clone)]
 pub(crate) struct Shown {
     pub(crate) step: StepId,
-    pub(crate) done: u64,
-    pub(crate) total: Option<u64>,
-    pub(crate) unit: &'static str,
+    pub(crate) event: Event,
 }
 
 /// Where work says how far it is. Nobody waits for it: what comes too often, or while nobody takes it, is dropped.
@@ -40,7 +39,9 @@ impl Progress {
             }
             *last = Some(now);
         }
-        let _ = self.sender.try_send(Shown { step: self.step, done, total, unit });
+        let step = self.step;
+        let event = Event::Progress { step, done, total, unit: unit.to_owned() };
+        let _ = self.sender.try_send(Shown { step, event });
     }
 }
 
@@ -58,7 +59,8 @@ mod tests {
         }
         let mut seen = Vec::new();
         while let Ok(shown) = told.try_recv() {
-            seen.push(shown.done);
+            let Event::Progress { done, .. } = shown.event else { panic!("{shown:?}") };
+            seen.push(done);
         }
         assert_eq!(seen.len(), 11, "{seen:?}");
         assert_eq!(seen.last(), Some(&1_000));

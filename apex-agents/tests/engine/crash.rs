@@ -310,7 +310,7 @@ fn a_checkpoint_of_another_version_is_refused_and_what_is_open_is_closed() {
             Event::AgentThinking { step, agent: agent.clone(), note: "n".into() },
             Event::ToolExecuting { step, agent, call, tool: "t".into(), arguments: Value::Null },
         ];
-        let checkpoint = Checkpoint { version: 2, state: "{}".into() };
+        let checkpoint = Checkpoint { version: 3, state: "{}".into() };
         emitter.append(events, Some(checkpoint), None).await.unwrap();
 
         let node = world.node(&world.stores);
@@ -328,7 +328,7 @@ fn a_checkpoint_of_another_version_is_refused_and_what_is_open_is_closed() {
             panic!("{:?}", events.last());
         };
         assert_eq!(error.code, "bad_checkpoint");
-        assert!(error.message.contains("format 2"), "{error:?}");
+        assert!(error.message.contains("format 3"), "{error:?}");
         assert!(node.answer(&user, accepted).await.contains("bad_checkpoint"));
     });
 }

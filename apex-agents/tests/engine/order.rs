@@ -53,6 +53,7 @@ fn step_fault(
             steps.entry(*step).or_default().ended = true;
             was_open && !calls.values().any(|of| of == step)
         }
+        Event::AnswerRetracted { step, .. } => is_open(steps, step),
         Event::RunResumed { .. } => steps.values().all(|step| step.ended),
         event if event.is_terminal() => steps.values().all(|step| step.ended),
         _ => true,

@@ -18,18 +18,23 @@ use futures_util::{StreamExt, stream};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-fn team() -> Registry {
+pub(crate) fn team() -> Registry {
     agents::team(Arc::new(Catalogue::embedded().unwrap()), AnalysisOptions::default())
 }
 
-async fn bring(node: &Node, user: &Principal, name: &str, content: impl Into<Bytes>) -> FileId {
+pub(crate) async fn bring(
+    node: &Node,
+    user: &Principal,
+    name: &str,
+    content: impl Into<Bytes>,
+) -> FileId {
     let file = FileId::new(&*node.clock);
     let body = stream::iter([Ok(content.into())]).boxed();
     node.stores.files.put(user, file, name, body).await.unwrap();
     file
 }
 
-async fn ask(
+pub(crate) async fn ask(
     node: &Node,
     user: &Principal,
     text: &str,
@@ -43,14 +48,14 @@ async fn ask(
     (accepted, events)
 }
 
-fn result(events: &[Envelope]) -> &RunResult {
+pub(crate) fn result(events: &[Envelope]) -> &RunResult {
     match &events.last().unwrap().event {
         Event::RunCompleted { result, .. } => result,
         other => panic!("{other:?}"),
     }
 }
 
-fn agents_of(events: &[Envelope]) -> Vec<&str> {
+pub(crate) fn agents_of(events: &[Envelope]) -> Vec<&str> {
     let started = events.iter().filter_map(|envelope| match &envelope.event {
         Event::AgentStarted { agent, .. } => Some(agent.as_str()),
         _ => None,

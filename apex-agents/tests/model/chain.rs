@@ -3,9 +3,9 @@
 use crate::server::{Server, Step, chat_answer, chat_text, quick, response, stream, stream_head};
 use apex_agents::cost::Catalogue;
 use apex_agents::model::{
-    Abilities, AttemptOutcome, Chain, ChainEvent, ChainLink, ChainOptions, FaultReason, Format,
-    HttpOptions, HttpProvider, Image, MemoryUsage, Message, Meter, ModelEvent, ModelProvider,
-    ModelRequest, Offline, Part, Role,
+    Abilities, Chain, ChainEvent, ChainLink, ChainOptions, FaultReason, Format, HttpOptions,
+    HttpProvider, Image, MemoryUsage, Message, Meter, ModelEvent, ModelProvider, ModelRequest,
+    Offline, Part, Role,
 };
 use apex_core::clock::SystemClock;
 use apex_core::config::Secret;
@@ -14,6 +14,7 @@ use apex_core::id::UserId;
 use apex_core::money::Usd;
 use apex_core::principal::{Principal, Scopes};
 use apex_core::resilience::BreakerOptions;
+use apex_core::usage::AttemptOutcome;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -69,8 +70,9 @@ impl Setup {
         self.servers.iter().map(|server| server.requests().len()).collect()
     }
 
-    fn outcomes(&self) -> Vec<AttemptOutcome> {
-        self.usage.attempts().iter().map(|attempt| attempt.outcome).collect()
+    fn outcomes(&self) -> Vec<(AttemptOutcome, Option<String>)> {
+        let attempts = self.usage.attempts().into_iter();
+        attempts.map(|attempt| (attempt.outcome, attempt.reason)).collect()
     }
 }
 
@@ -87,14 +89,13 @@ async fn passing_trouble_is_tried_again_and_then_passed_over() {
     let setup = setup([refuses("500 Oops", "", ""), good("second")], fast()).await;
     assert_eq!(setup.ask().await.unwrap(), "second");
     assert_eq!(setup.asked(), [2, 1]);
-    let failed = AttemptOutcome::Failed(FaultReason::Failed);
-    assert_eq!(setup.outcomes(), [failed, failed, AttemptOutcome::Answered]);
+    let failed = || (AttemptOutcome::Failed, Some("failed".to_owned()));
+    assert_eq!(setup.outcomes(), [failed(), failed(), (AttemptOutcome::Answered, None)]);
     let attempts = setup.usage.attempts();
     // A refusal costs nothing; gpt-4o costs $2.50 and $10 a million.
-    assert_eq!(attempts[0].record.tokens.cost_usd, Some(Usd::ZERO));
-    assert_eq!(attempts[2].record.tokens.cost_usd, Some("0.0035".parse().unwrap()));
-    assert_eq!(attempts[2].record.request.as_deref(), Some("req_7"));
-    assert!(attempts[2].record.user.is_some());
+    assert_eq!(attempts[0].usage.cost_usd, Some(Usd::ZERO));
+    assert_eq!(attempts[2].usage.cost_usd, Some("0.0035".parse().unwrap()));
+    assert_eq!(attempts[2].request.as_deref(), Some("req_7"));
 }
 
 #[tokio::test]
@@ -132,6 +133,9 @@ async fn an_answer_that_breaks_is_taken_back_before_the_next_begins() {
                 assert_eq!(usage.cost_usd, None, "nobody said what the half cost");
                 format!("retracted {attempt}")
             }
+            other @ (ChainEvent::Failed { .. } | ChainEvent::Dropped { .. }) => {
+                format!("{other:?}")
+            }
             ChainEvent::Done(answer) => {
                 assert_eq!(answer.total.cost_usd, None);
                 assert_eq!(answer.usage.cost_usd, Some("0.0035".parse().unwrap()));
@@ -140,10 +144,10 @@ async fn an_answer_that_breaks_is_taken_back_before_the_next_begins() {
         });
     }
     assert_eq!(told, ["begun 1", "half ", "retracted 1", "begun 2", "whole", "done 2"]);
-    assert_eq!(setup.usage.attempts()[0].record.request.as_deref(), Some("req_7"));
+    assert_eq!(setup.usage.attempts()[0].request.as_deref(), Some("req_7"));
     assert_eq!(
         setup.outcomes(),
-        [AttemptOutcome::Retracted(FaultReason::Broken), AttemptOutcome::Answered]
+        [(AttemptOutcome::Retracted, Some("broken".to_owned())), (AttemptOutcome::Answered, None)]
     );
     assert!(setup.usage.attempts()[0].estimated);
 }
@@ -163,8 +167,8 @@ async fn what_a_broken_answer_had_used_is_billed() {
     assert_eq!(error.kind(), Kind::Unavailable);
     let attempts = usage.attempts();
     // $3 and $15 a million.
-    assert_eq!(attempts[0].record.tokens.cost_usd, Some("0.003015".parse().unwrap()));
-    assert_eq!(attempts[1].outcome, AttemptOutcome::Failed(FaultReason::Offline));
+    assert_eq!(attempts[0].usage.cost_usd, Some("0.003015".parse().unwrap()));
+    assert_eq!(attempts[1].reason.as_deref(), Some(FaultReason::Offline.word()));
 }
 
 #[tokio::test]
@@ -273,8 +277,53 @@ async fn an_answer_that_nobody_waits_for_is_recorded_as_abandoned() {
     let attempts = setup.usage.attempts();
     assert_eq!(attempts.len(), 1);
     assert_eq!(attempts[0].outcome, AttemptOutcome::Abandoned);
-    assert_eq!(attempts[0].record.tokens.cost_usd, None);
+    assert_eq!(attempts[0].usage.cost_usd, None);
     tokio::time::timeout(Duration::from_secs(5), setup.servers[0].closed.recv()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_slow_model_is_hedged_and_the_slower_one_is_dropped_and_billed() {
+    let slow = || vec![vec![Step::Wait(Duration::from_secs(3)), stream_head(), Step::Close]];
+    let hedge = Some(Duration::from_millis(50));
+    let options = ChainOptions { hedge, sticky: Duration::ZERO, ..fast() };
+    let mut setup = setup([slow(), good("second")], options.clone()).await;
+    let began = Instant::now();
+    assert_eq!(setup.ask().await.unwrap(), "second");
+    assert!(began.elapsed() < Duration::from_secs(2));
+    assert_eq!(setup.asked(), [1, 1]);
+    assert_eq!(
+        setup.outcomes(),
+        [(AttemptOutcome::Abandoned, None), (AttemptOutcome::Answered, None)]
+    );
+    assert_eq!(setup.usage.attempts()[0].usage.cost_usd, None);
+    tokio::time::timeout(Duration::from_secs(5), setup.servers[0].closed.recv()).await.unwrap();
+    // One that is quick enough is not hedged; one that fails leaves the other to answer.
+    let quick = self::setup([good("first"), good("second")], options.clone()).await;
+    assert_eq!(quick.ask().await.unwrap(), "first");
+    assert_eq!(quick.asked(), [1, 0]);
+    let late = vec![vec![Step::Wait(Duration::from_millis(150)), Step::Close]];
+    let answers = vec![
+        vec![Step::Wait(Duration::from_millis(400))]
+            .into_iter()
+            .chain(stream(&chat_answer("second")))
+            .collect(),
+    ];
+    let fails = self::setup([late, answers], options.clone()).await;
+    assert_eq!(fails.ask().await.unwrap(), "second");
+    assert_eq!(fails.asked(), [1, 1]);
+    let both = ChainOptions { ceiling: Some(Usd::ZERO), ..options };
+    let (meter, _) = meter();
+    let link = ChainLink::new(Arc::new(Offline), "none");
+    assert_eq!(Chain::new([link], both, meter).unwrap_err().kind(), Kind::Config);
+}
+
+#[tokio::test]
+async fn retries_are_a_share_of_the_calls() {
+    let options =
+        ChainOptions { retry_share: 0.0, retries_per_second: 0, sticky: Duration::ZERO, ..fast() };
+    let setup = setup([refuses("500 Oops", "", ""), good("second")], options).await;
+    assert_eq!(setup.ask().await.unwrap(), "second");
+    assert_eq!(setup.asked(), [1, 1], "none are allowed");
 }
 
 #[tokio::test]

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 
 /// A request with one of everything.
 fn everything(format: &'static str) -> ModelRequest {
-    let signature = |value: &str| Some(Signature { format, value: value.to_owned() });
+    let signature = |value: &str| {
+        Some(Signature { format: std::borrow::Cow::Borrowed(format), value: value.to_owned() })
+    };
     let schema = json!({"type": "object", "properties": {"city": {"type": "string"}}});
     let picture =
         Image::Inline { media_type: "image/png".to_owned(), data: Bytes::from_static(b"png") };

@@ -22,7 +22,9 @@ mod strength;
 
 pub use cache::Cache;
 pub use checks::Checks;
-pub use database_url::{BadDatabaseUrl, DatabaseHost, DatabaseKind, DatabaseUrl, TlsMode};
+pub use database_url::{
+    BadDatabaseUrl, DatabaseHost, DatabaseKind, DatabaseUrl, RedisTopology, TlsMode,
+};
 pub use duration::HumanDuration;
 pub use environment::Environment;
 pub use loaded::{Listed, Loaded};

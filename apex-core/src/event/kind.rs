@@ -69,6 +69,21 @@ pub struct RunResult {
     pub artifacts: Vec<Payload>,
 }
 
+/// What a step used of one model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ModelUse {
+    /// The provider.
+    pub provider: String,
+    /// The model, as it was asked for.
+    pub model: String,
+    /// How often it was asked.
+    pub attempts: u32,
+    /// How often its answer was the one.
+    pub answers: u32,
+    /// What that used and cost, answers that broke off included.
+    pub usage: Usage,
+}
+
 /// A value kept outside the event because of its size.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Payload {
@@ -159,8 +174,8 @@ pub enum Event {
         output: Value,
         /// What it used of models.
         usage: Usage,
-        /// The models that answered.
-        models: Vec<String>,
+        /// The models that it asked, in the order in which they were asked first.
+        models: Vec<ModelUse>,
     },
     /// The run goes on after its node was lost.
     RunResumed {

@@ -5,4 +5,6 @@ mod envelope;
 mod kind;
 
 pub use envelope::{Envelope, MAX_ENVELOPE, PROTOCOL_VERSION, Recorded};
-pub use kind::{AgentOutcome, Decision, Event, Payload, RunResult, RunStatus, ToolOutcome};
+pub use kind::{
+    AgentOutcome, Decision, Event, ModelUse, Payload, RunResult, RunStatus, ToolOutcome,
+};

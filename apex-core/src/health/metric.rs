@@ -54,6 +54,7 @@ metrics_table! {
     Gauge "apex_breaker_state" Count "dependency" "0 closed or off, 1 half open, 2 open.";
     Counter "apex_breaker_transitions_total" Count "dependency" "Changes of a breaker's state.";
     Counter "apex_endpoints_put_aside_total" Count "dependency" "Endpoints that were put aside.";
+    Counter "apex_usage_lost_total" Count "" "Attempts at a model's answer that could not be recorded; each is in the log. Should stay 0.";
     Gauge "apex_health_status" Count "" "This node: 0 pass, 1 warn, 2 fail (not ready).";
     Gauge "apex_health_dependency" Count "dependency" "A dependency: 0 pass, 1 warn, 2 fail.";
     Histogram "apex_health_probe_seconds" Seconds "dependency" "How long a dependency took to answer a probe.";

@@ -40,12 +40,13 @@ impl Budget {
     }
 
     /// Counts a call that was made for the first time.
-    pub(super) fn deposit(&self) {
+    pub fn deposit(&self) {
         self.0.deposit();
     }
 
     /// Takes a retry out, if there is one left.
-    pub(super) fn withdraw(&self) -> bool {
+    #[must_use]
+    pub fn withdraw(&self) -> bool {
         self.0.withdraw()
     }
 }

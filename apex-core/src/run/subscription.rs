@@ -139,10 +139,15 @@ impl Subscription {
             return Ok(reset);
         }
         loop {
+            // What was shown before comes before what is recorded now; what was recorded since makes it old news.
+            self.take_shown();
             if self.held.as_ref().is_some_and(|held| held.seq <= self.cursor)
                 && let Some(held) = self.held.take()
             {
-                return Ok(Delivery::Live(held));
+                if held.seq == self.cursor {
+                    return Ok(Delivery::Live(held));
+                }
+                continue;
             }
             if self.behind
                 && let Some(delivery) = self.read().await?
@@ -150,6 +155,17 @@ impl Subscription {
                 return Ok(delivery);
             }
             self.wait().await;
+        }
+    }
+
+    /// Takes the next volatile event that is there already.
+    fn take_shown(&mut self) {
+        if self.held.is_none()
+            && let Some(live) = &mut self.live
+            && let Ok(event) = live.try_recv()
+        {
+            self.behind |= event.seq > self.cursor;
+            self.held = Some(event);
         }
     }
 
@@ -192,7 +208,7 @@ impl Subscription {
             shown = watch => match shown {
                 Ok(event) => {
                     // An event that was shown after something recorded waits until that has been read.
-                    self.behind = event.seq > self.cursor;
+                    self.behind |= event.seq > self.cursor;
                     self.held = Some(event);
                 }
                 Err(broadcast::error::RecvError::Lagged(_)) => {}

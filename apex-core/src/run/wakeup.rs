@@ -57,6 +57,13 @@ impl LocalWakeup {
     pub fn topics(&self) -> usize {
         self.topics.lock().len()
     }
+
+    /// Wakes everyone: when it is not known what was missed.
+    pub fn wake_all(&self) {
+        for sender in self.topics.lock().values() {
+            sender.send_modify(|n| *n = n.wrapping_add(1));
+        }
+    }
 }
 
 impl Wakeup for LocalWakeup {

@@ -20,6 +20,7 @@ mod inbox;
 mod isolation;
 mod lease;
 mod limit;
+pub mod loss;
 mod model;
 mod random;
 mod run_log;

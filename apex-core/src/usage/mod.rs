@@ -3,10 +3,12 @@
 
 mod attempt;
 mod query;
+mod recorder;
 
 pub use attempt::{Attempt, AttemptOutcome};
 pub(crate) use query::Summing;
 pub use query::{GroupBy, Total, UsageQuery};
+pub use recorder::UsageRecorder;
 
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};

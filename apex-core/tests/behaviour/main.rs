@@ -22,9 +22,19 @@ fn main() {
     if let Some(path) = std::env::var_os(crash::CHILD) {
         crash::child(path.as_ref());
     }
-    let backends: [Arc<dyn Backend>; 2] =
-        [Arc::new(backend::Memory), Arc::new(backend::Sqlite::default())];
-    let mut trials: Vec<Trial> = backends.iter().flat_map(trials_of).collect();
+    let mut backends: Vec<Arc<dyn Backend>> =
+        vec![Arc::new(backend::Memory), Arc::new(backend::Sqlite::default())];
+    for name in ["postgres", "postgres18"] {
+        if let Some(server) = backend::Postgres::shared(name) {
+            backends.push(Arc::new(server));
+        }
+    }
+    let mut trials: Vec<Trial> =
+        backends.iter().flat_map(|backend| trials_of(backend, None)).collect();
+    for redis in backend::Redis::all() {
+        trials.extend(trials_of(&redis, Some(&backend::Redis::SEAMS)));
+        backends.push(redis);
+    }
     trials.extend(database::trials());
     trials.extend(crash::trials());
     let arguments = Arguments::from_args();
@@ -37,9 +47,11 @@ fn main() {
     conclusion.exit();
 }
 
-fn trials_of(backend: &Arc<dyn Backend>) -> Vec<Trial> {
+/// The cases of a backend, of the seams that it has or of all.
+fn trials_of(backend: &Arc<dyn Backend>, seams: Option<&[&str]>) -> Vec<Trial> {
     suite()
         .into_iter()
+        .filter(|case| seams.is_none_or(|seams| seams.contains(&case.seam)))
         .map(|case| {
             let backend = Arc::clone(backend);
             let name = format!("{}::{}::{}", backend.name(), case.seam, case.name);

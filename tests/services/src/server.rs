@@ -29,7 +29,27 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn name(self) -> &'static str {
+    /// The first of its programs that is not installed. PostgreSQL is looked for where it is started.
+    #[must_use]
+    pub fn missing(self) -> Option<&'static str> {
+        let programs: &[&str] = match self {
+            Self::Postgres => &[],
+            Self::Redis => &["redis-server"],
+            Self::Sentinel => &["redis-server", "redis-sentinel"],
+            Self::Cluster => &["redis-server", "redis-cli"],
+            Self::Nginx => &["nginx"],
+            Self::Haproxy => &["haproxy"],
+        };
+        let paths = std::env::var_os("PATH").unwrap_or_default();
+        let folders: Vec<PathBuf> =
+            std::env::split_paths(&paths).chain(["/usr/sbin".into()]).collect();
+        let is_there = |name: &str| folders.iter().any(|folder| folder.join(name).is_file());
+        programs.iter().copied().find(|name| !is_there(name))
+    }
+
+    /// Its name, as in `APEX_TEST_EXPECT`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",
             Self::Redis => "redis",

@@ -1,6 +1,6 @@
 use crate::agents::actions::Actions;
 use crate::agents::question::Topic;
-use crate::agents::wording;
+use crate::agents::wording::{self, Figure};
 use crate::cost::Report;
 use crate::tool::{Tool, ToolContext, tool_fn};
 use apex_core::error::{Error, Result};
@@ -32,7 +32,12 @@ pub(in crate::agents) fn plan_actions() -> impl Tool {
 /// A written report.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(in crate::agents) struct Written {
-    pub(in crate::agents) answer: String,
+    /// The beginning of the answer, by rules.
+    pub(in crate::agents) lead: String,
+    /// The figures that the beginning can hold.
+    pub(in crate::agents) figures: Vec<Figure>,
+    /// The rest of the answer.
+    pub(in crate::agents) rest: String,
     pub(in crate::agents) artifacts: Vec<Payload>,
 }
 
@@ -57,10 +62,10 @@ pub(in crate::agents) fn write_report() -> impl Tool {
         "Writes a computed report as JSON, Markdown and HTML, and answers the question from it.",
         |order: Order, call: ToolContext| async move {
             let report = call.artifact(order.report).await?;
-            let (answer, forms) = call
+            let (lead, figures, rest, forms) = call
                 .blocking(move |_| {
                     let report = load(&report)?;
-                    let answer = wording::answer(
+                    let rest = wording::rest(
                         &report,
                         order.asked,
                         &order.limits,
@@ -72,7 +77,8 @@ pub(in crate::agents) fn write_report() -> impl Tool {
                         ("report.md", "text/markdown; charset=utf-8", report.to_markdown()),
                         ("report.html", "text/html; charset=utf-8", report.to_html()),
                     ];
-                    Ok((answer, forms))
+                    let figures = wording::figures(&report, order.asked);
+                    Ok((wording::lead(&report), figures, rest, forms))
                 })
                 .await?;
             let mut artifacts = Vec::with_capacity(forms.len());
@@ -80,7 +86,7 @@ pub(in crate::agents) fn write_report() -> impl Tool {
                 artifacts.push(call.put_artifact(name, media_type, content).await?);
             }
             call.summarise("report.json, report.md and report.html are written");
-            Ok(Written { answer, artifacts })
+            Ok(Written { lead, figures, rest, artifacts })
         },
     )
 }

@@ -2,8 +2,9 @@ use super::State;
 use apex_core::error::{Error, Kind, Result};
 use apex_core::run::Checkpoint;
 
-/// The version of the format that this engine writes, and the only one that it reads.
-pub(crate) const VERSION: u32 = 1;
+/// The version of the format that this engine writes. It reads the ones before as well: version 2 adds the questions
+/// to models and what they cost.
+pub(crate) const VERSION: u32 = 2;
 
 /// A state as it is saved.
 pub(crate) fn save(state: &State) -> Result<Checkpoint> {
@@ -18,12 +19,12 @@ pub(crate) fn save(state: &State) -> Result<Checkpoint> {
 /// A version that this engine does not know is refused: to guess what it means could repeat what was done.
 pub(crate) fn load(checkpoint: &Checkpoint) -> Result<State> {
     let version = checkpoint.version;
-    if version != VERSION {
+    if !(1..=VERSION).contains(&version) {
         return Err(Error::new(
             Kind::BadCheckpoint,
             "checkpoint.load",
             format!(
-                "the run's state was saved in format {version}; this node reads format {VERSION}: ask again"
+                "the run's state was saved in format {version}; this node reads up to format {VERSION}: ask again"
             ),
         ));
     }
@@ -40,14 +41,16 @@ pub(crate) fn load(checkpoint: &Checkpoint) -> Result<State> {
 #[cfg(test)]
 mod tests {
     use super::super::journal::{Entry, Journal};
-    use super::super::state::{Ending, OpenCall, OpenStep, Part, Status};
+    use super::super::state::{Ending, OpenCall, OpenQuestion, OpenStep, Part, Status};
     use super::*;
+    use crate::context::Came;
     use crate::failure::Failure;
     use crate::plan::PlanStep;
     use crate::stored::Stored;
     use apex_core::clock::Timestamp;
-    use apex_core::event::{Payload, RunResult, RunStatus};
+    use apex_core::event::{ModelUse, Payload, RunResult, RunStatus};
     use apex_core::id::{ArtifactId, CallId, StepId, UserId};
+    use apex_core::money::{Usage, Usd};
     use serde_json::{Value, json};
 
     /// A state in which everything that can be in one is.
@@ -75,11 +78,31 @@ mod tests {
             let call = Entry::Call { tool, digest, result };
             journal.ask(place + 2, call);
         }
+        let model = |came| Entry::Model { digest: "11".repeat(32), came };
+        for (place, came) in [
+            None,
+            Some(Came::Nothing),
+            Some(Came::Answer(Stored::Inline(json!({"parts": []})))),
+            Some(Came::Failed(Failure::new(Kind::Unavailable, "m"))),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            journal.ask(place + 6, model(came));
+        }
+        let usage = Usage { input_tokens: 7, cost_usd: Some(Usd::from_units(5)), ..Usage::NONE };
+        let (provider, name) = ("openai".to_owned(), "gpt-5".to_owned());
         let open = OpenStep {
             step: StepId(3),
             started_at: at,
             notes: 2,
-            place: 6,
+            place: 10,
+            questions: vec![OpenQuestion {
+                place: 6,
+                asked_at: at,
+                asking: vec![(provider.clone(), name.clone())],
+            }],
+            models: vec![ModelUse { provider, model: name, attempts: 2, answers: 1, usage }],
             calls: vec![OpenCall { call: CallId(4), tool: "add".into(), started_at: at, place: 2 }],
         };
         let part = |agent: &str, status| Part {
@@ -88,7 +111,8 @@ mod tests {
         };
         let mut state = State::new("entry");
         state.began_at = Some(at);
-        (state.steps_made, state.calls_made) = (3, 4);
+        (state.steps_made, state.calls_made, state.questions) = (3, 4, 4);
+        state.usage = usage;
         state.parts.extend([
             part("done", Status::Done(Stored::Artifact(payload.clone()))),
             part("missing", Status::Missing),
@@ -123,10 +147,17 @@ mod tests {
 
     /// Runs that were saved by an earlier build have to go on: what changes this file needs a new version.
     #[test]
-    fn the_format_of_version_1_stays() {
-        let kept: Value = serde_json::from_str(include_str!("checkpoint-1.json")).unwrap();
+    fn the_format_of_version_2_stays() {
+        let kept: Value = serde_json::from_str(include_str!("checkpoint-2.json")).unwrap();
         let saved: Value = serde_json::from_slice(&save(&full()).unwrap().state).unwrap();
         assert_eq!(saved, kept, "{saved}");
+    }
+
+    #[test]
+    fn version_1_is_read() {
+        let kept = include_bytes!("checkpoint-1.json");
+        let state = load(&Checkpoint { version: 1, state: kept.as_slice().into() }).unwrap();
+        assert_eq!((state.usage, state.questions, state.parts.len()), (Usage::NONE, 0, 4));
     }
 
     #[test]
@@ -135,7 +166,7 @@ mod tests {
         checkpoint.version = VERSION + 1;
         let error = load(&checkpoint).unwrap_err();
         assert_eq!(error.kind(), Kind::BadCheckpoint);
-        assert!(error.message().contains("format 2"), "{error}");
+        assert!(error.message().contains("format 3"), "{error}");
         let damaged = Checkpoint { version: VERSION, state: checkpoint.state.slice(1..) };
         assert_eq!(load(&damaged).unwrap_err().kind(), Kind::BadCheckpoint);
     }

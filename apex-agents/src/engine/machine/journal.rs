@@ -1,3 +1,4 @@
+use crate::context::Came;
 use crate::failure::Failure;
 use crate::stored::Stored;
 use apex_core::clock::Timestamp;
@@ -20,6 +21,12 @@ pub(crate) enum Entry {
     },
     Now(Timestamp),
     Random(u64),
+    /// A question to a model, by the digest of the request.
+    Model {
+        digest: String,
+        /// What came of it; `None` while it is under way, or when its node was lost under way.
+        came: Option<Came>,
+    },
 }
 
 /// What the journal knows of an effect that an agent asks for.
@@ -59,14 +66,27 @@ impl Journal {
             *result = Some(came);
         }
     }
+
+    /// Enters what came of a question to a model.
+    pub(crate) fn answer(&mut self, place: usize, what: Came) {
+        if let Some(Entry::Model { came, .. }) = self.0.get_mut(place) {
+            *came = Some(what);
+        }
+    }
 }
 
 impl Entry {
+    /// A new question to a model.
+    pub(crate) fn model(digest: String) -> Self {
+        Self::Model { digest, came: None }
+    }
+
     fn is_like(&self, asked: &Self) -> bool {
         match (self, asked) {
             (Self::Call { tool, digest, .. }, Self::Call { tool: t, digest: d, .. }) => {
                 tool == t && digest == d
             }
+            (Self::Model { digest, .. }, Self::Model { digest: d, .. }) => digest == d,
             (Self::Now(_), Self::Now(_)) | (Self::Random(_), Self::Random(_)) => true,
             _ => false,
         }
@@ -77,6 +97,9 @@ impl Entry {
             Self::Call { tool, digest, .. } => {
                 let digest = digest.get(..8).unwrap_or(digest);
                 format!("a call of {tool} (arguments {digest})")
+            }
+            Self::Model { digest, .. } => {
+                format!("a question to a model ({})", digest.get(..8).unwrap_or(digest))
             }
             Self::Now(_) => "a look at the clock".to_owned(),
             Self::Random(_) => "a random number".to_owned(),

@@ -3,10 +3,12 @@
 
 mod checkpoint;
 mod journal;
+mod question;
 mod state;
 mod step;
 
 pub(crate) use checkpoint::{load, save};
+pub(crate) use question::Lost;
 pub(crate) use state::{Ending, State};
 
 use crate::agent::{Request, Then};
@@ -18,7 +20,6 @@ use apex_core::clock::Timestamp;
 use apex_core::error::Kind;
 use apex_core::event::{AgentOutcome, Event, ToolOutcome};
 use apex_core::id::{CallId, RunId, StepId, UserId};
-use apex_core::money::Usage;
 use apex_core::run::RunState;
 use journal::Journal;
 use serde_json::{Value, json};
@@ -92,6 +93,8 @@ pub(crate) enum Effect {
     Answer(Result<Reply, Failure>),
     /// Answer the ask that began this call.
     AnswerCall(CallId, Result<Reply, Failure>),
+    /// Put these questions to models on record as lost with their node.
+    RecordLost(Vec<Lost>),
     /// Add the run's answer to its conversation.
     Tell(String),
     /// Nothing more will come: the terminal event is recorded, or the run is handed over.
@@ -103,12 +106,14 @@ pub(crate) enum Effect {
 struct Out {
     events: Vec<Event>,
     effects: Vec<Effect>,
+    /// Whether the state is to be saved also without an event.
+    save: bool,
 }
 
 impl Out {
     fn done(self) -> Vec<Effect> {
         let mut effects = self.effects;
-        if !self.events.is_empty() {
+        if self.save || !self.events.is_empty() {
             let record = Effect::Record { events: self.events, transition: None };
             effects.insert(0, record);
         }
@@ -148,6 +153,7 @@ impl Machine {
     /// Ends a run that is not to be worked on again: what is left open by its last attempt is closed first.
     pub(crate) fn abandon(&mut self, ending: Ending, now: Timestamp) -> Vec<Effect> {
         let mut out = Out::default();
+        self.record_lost(&mut out);
         self.interrupt(now, &mut out);
         let ending = self.state.ending.take().unwrap_or(ending);
         self.end(ending, now, &mut out);
@@ -178,6 +184,7 @@ impl Machine {
             return;
         }
         self.state.began_at.get_or_insert(now);
+        self.record_lost(out);
         self.interrupt(now, out);
         out.events.push(Event::RunResumed {
             attempt: self.attempt,
@@ -235,8 +242,7 @@ impl Machine {
         };
         self.state.steps_made += 1;
         let step = StepId(self.state.steps_made);
-        part.status =
-            Status::Open(OpenStep { step, started_at: now, notes: 0, place: 0, calls: Vec::new() });
+        part.status = Status::Open(OpenStep::new(step, now));
         let agent = part.plan.agent.clone();
         out.events.push(Event::AgentStarted {
             step,
@@ -410,7 +416,7 @@ impl Machine {
 
     fn terminal(&self, ending: &Ending, now: Timestamp) -> Event {
         let elapsed_ms = millis(self.facts.started_at, now);
-        let usage = Usage::NONE;
+        let usage = self.state.usage;
         match ending {
             Ending::Completed(result) => Event::RunCompleted {
                 elapsed_ms,

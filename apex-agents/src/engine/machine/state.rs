@@ -4,8 +4,9 @@ use crate::plan::PlanStep;
 use crate::stored::Stored;
 use crate::text::clip;
 use apex_core::clock::Timestamp;
-use apex_core::event::RunResult;
+use apex_core::event::{ModelUse, RunResult};
 use apex_core::id::{CallId, StepId, UserId};
+use apex_core::money::Usage;
 use serde::{Deserialize, Serialize};
 
 /// The longest answer, in bytes, and its longest list of artifacts: together with the notes on what was degraded
@@ -25,6 +26,12 @@ pub(crate) struct State {
     /// The plan and how far it is; the first part is the agent that the run begins with.
     pub(crate) parts: Vec<Part>,
     pub(crate) degraded: Vec<String>,
+    /// What its steps used of models, lost attempts included.
+    #[serde(default = "none")]
+    pub(crate) usage: Usage,
+    /// How many questions it put to models.
+    #[serde(default)]
+    pub(crate) questions: u32,
     /// The step that was under way when its node was lost or let go of the run.
     pub(crate) interrupted: Option<StepId>,
     /// How it ends, once that is certain. From here on nothing else can come of it.
@@ -59,6 +66,12 @@ pub(crate) struct OpenStep {
     /// The place in the journal of the next effect that its agent asks for.
     pub(crate) place: usize,
     pub(crate) calls: Vec<OpenCall>,
+    /// The questions to models that are under way.
+    #[serde(default)]
+    pub(crate) questions: Vec<OpenQuestion>,
+    /// What the step used of which model.
+    #[serde(default)]
+    pub(crate) models: Vec<ModelUse>,
 }
 
 /// A call under way.
@@ -71,6 +84,16 @@ pub(crate) struct OpenCall {
     pub(crate) place: usize,
 }
 
+/// A question to a model under way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct OpenQuestion {
+    /// Its place in the journal.
+    pub(crate) place: usize,
+    pub(crate) asked_at: Timestamp,
+    /// The models that are being asked, by provider and name.
+    pub(crate) asking: Vec<(String, String)>,
+}
+
 /// How a run ends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -78,6 +101,11 @@ pub(crate) enum Ending {
     Completed(RunResult),
     Failed(Failure),
     Cancelled(UserId),
+}
+
+/// The use of a run that was saved before there was any.
+fn none() -> Usage {
+    Usage::NONE
 }
 
 impl State {
@@ -89,6 +117,8 @@ impl State {
             calls_made: 0,
             parts: vec![Part::new(PlanStep::new(entry))],
             degraded: Vec::new(),
+            usage: Usage::NONE,
+            questions: 0,
             interrupted: None,
             ending: None,
         }
@@ -107,6 +137,20 @@ impl State {
         self.parts
             .iter()
             .position(|part| matches!(&part.status, Status::Open(open) if open.step == step))
+    }
+}
+
+impl OpenStep {
+    pub(crate) fn new(step: StepId, started_at: Timestamp) -> Self {
+        Self {
+            step,
+            started_at,
+            notes: 0,
+            place: 0,
+            calls: Vec::new(),
+            questions: Vec::new(),
+            models: Vec::new(),
+        }
     }
 }
 

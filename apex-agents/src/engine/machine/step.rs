@@ -42,6 +42,8 @@ impl Machine {
             }
             Ask::Now(at) => self.journaled(index, Entry::Now(at)),
             Ask::Random(number) => self.journaled(index, Entry::Random(number)),
+            Ask::Model { digest, there } => self.question(index, digest, there, now, out),
+            Ask::Told { place, what } => self.told(index, place, what, out),
             Ask::Call { tool, arguments } => self.call(index, tool, arguments, shown, now, out),
         };
         match answer {
@@ -72,7 +74,7 @@ impl Machine {
     }
 
     /// Answers from the journal, or enters the effect there. What is new is answered with what was offered.
-    fn journaled(&mut self, index: usize, asked: Entry) -> Asking {
+    pub(super) fn journaled(&mut self, index: usize, asked: Entry) -> Asking {
         let Some((agent, open)) = self.open(index) else {
             return Ok(None);
         };
@@ -97,7 +99,8 @@ impl Machine {
             Entry::Call { result: Some(Err(failure)), .. } => {
                 return Err(Refusal::Call(failure.clone()));
             }
-            Entry::Call { result: None, .. } => None,
+            Entry::Model { came: Some(came), .. } => Some(Reply::Came(came.clone())),
+            Entry::Call { result: None, .. } | Entry::Model { came: None, .. } => None,
         })
     }
 
@@ -180,6 +183,7 @@ impl Machine {
         out: &mut Out,
     ) {
         self.ensure_thought(index, out);
+        self.give_up_questions(index);
         let Some((agent, open)) = self.open(index) else {
             return;
         };
@@ -206,8 +210,8 @@ impl Machine {
             outcome,
             elapsed_ms: millis(open.started_at, now),
             output,
-            usage: Usage::NONE,
-            models: Vec::new(),
+            usage: open.models.iter().fold(Usage::NONE, |sum, model| sum.plus(model.usage)),
+            models: std::mem::take(&mut open.models),
         });
     }
 
@@ -234,16 +238,16 @@ impl Machine {
 }
 
 /// What comes of an ask: an answer, none yet, or a refusal.
-type Asking = Result<Option<Reply>, Refusal>;
+pub(super) type Asking = Result<Option<Reply>, Refusal>;
 
-enum Refusal {
+pub(super) enum Refusal {
     /// The agent is told, and goes on.
     Call(Failure),
     /// The step ends.
     Step(Failure),
 }
 
-fn flood(agent: &str, most: impl std::fmt::Display, what: &str) -> Refusal {
+pub(super) fn flood(agent: &str, most: impl std::fmt::Display, what: &str) -> Refusal {
     Refusal::Step(Failure::new(
         Kind::AgentFailed,
         format!("{agent} asked for more than {most} {what}, and was stopped"),

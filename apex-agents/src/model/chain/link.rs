@@ -1,6 +1,7 @@
+use super::ChainOptions;
 use crate::model::ModelProvider;
 use crate::model::request::{ModelRequest, Part};
-use apex_core::resilience::{Breaker, BreakerOptions};
+use apex_core::resilience::{Breaker, Budget};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,17 +64,19 @@ pub(super) struct Link {
     pub(super) provider: Arc<dyn ModelProvider>,
     pub(super) model: String,
     pub(super) breaker: Breaker,
+    pub(super) retries: Budget,
     abilities: Abilities,
     limited: Mutex<Option<Instant>>,
 }
 
 impl Link {
-    pub(super) fn new(link: ChainLink, breaker: &BreakerOptions) -> Self {
+    pub(super) fn new(link: ChainLink, options: &ChainOptions) -> Self {
         let dependency = format!("{}:{}", link.provider.name(), link.model);
         Self {
             provider: link.provider,
             model: link.model,
-            breaker: Breaker::new(dependency, breaker.clone()),
+            breaker: Breaker::new(dependency, options.breaker.clone()),
+            retries: Budget::new(options.retry_share, options.retries_per_second),
             abilities: link.abilities,
             limited: Mutex::default(),
         }

@@ -3,6 +3,7 @@
 //! What a reader has seen of an answer that broke off is taken back by an event before the next model's answer
 //! begins, so that nobody ever sees half of each; and each attempt is recorded with what it used.
 
+mod attempt;
 mod link;
 mod run;
 
@@ -10,13 +11,12 @@ pub use link::{Abilities, ChainLink};
 
 use super::answer::{ModelEvent, ModelResponse};
 use super::fault::{FaultReason, ModelFault};
-use super::metering::Meter;
+use super::metering::{Asker, Meter};
 use super::request::ModelRequest;
 use super::stream::Written;
 use apex_core::error::{Error, ErrorReport, Kind, Result};
 use apex_core::health::BreakerSource;
 use apex_core::money::{Usage, Usd};
-use apex_core::principal::Principal;
 use apex_core::resilience::{BreakerOptions, BreakerStatus};
 use link::Link;
 use parking_lot::Mutex;
@@ -31,6 +31,15 @@ pub struct ChainOptions {
     pub tries: u32,
     /// The wait before the second try; it doubles, and is shortened at random by up to a quarter.
     pub backoff: Duration,
+    /// Which share of the calls to one model may be repeated, from 0 to 1, over ten seconds: in an outage, retries
+    /// stop helping and start to be the load.
+    pub retry_share: f64,
+    /// How many may be repeated a second beyond that, for quiet times.
+    pub retries_per_second: u32,
+    /// After how long without a first sign of an answer the next model is asked as well; whichever shows something
+    /// first gives the answer, the other one is dropped, and billed. `None` never does. Not with a `ceiling`: nobody
+    /// knows what the first will cost.
+    pub hedge: Option<Duration>,
     /// The longest wait for one model; one that asks for more is passed over, even where it is the last.
     pub patience: Duration,
     /// How long a model that stood in stays the first to be asked.
@@ -48,6 +57,9 @@ impl Default for ChainOptions {
         Self {
             tries: 2,
             backoff: Duration::from_millis(500),
+            retry_share: 0.2,
+            retries_per_second: 1,
+            hedge: None,
             patience: Duration::from_secs(8),
             sticky: Duration::from_secs(60),
             ceiling: None,
@@ -76,6 +88,20 @@ pub enum ChainEvent {
     },
     /// A piece of its answer; never [`ModelEvent::Done`].
     Piece(ModelEvent),
+    /// An attempt ended before anything of it was shown.
+    Failed {
+        /// The attempt.
+        attempt: u32,
+        /// What went wrong.
+        error: ErrorReport,
+        /// What it used; without a cost where that is not known.
+        usage: Usage,
+    },
+    /// An attempt was not waited for, because another one was faster. Nobody knows what it cost.
+    Dropped {
+        /// The attempt.
+        attempt: u32,
+    },
     /// The pieces of this attempt do not count: the answer broke off. They are billed all the same.
     Retracted {
         /// The attempt.
@@ -125,14 +151,13 @@ impl Chain {
     /// A chain.
     ///
     /// # Errors
-    /// `config_invalid` without a link or a try.
+    /// `config_invalid` without a link or a try, and with both a ceiling and hedging.
     pub fn new(
         links: impl IntoIterator<Item = ChainLink>,
         options: ChainOptions,
         meter: Meter,
     ) -> Result<Self> {
-        let links: Vec<_> =
-            links.into_iter().map(|link| Link::new(link, &options.breaker)).collect();
+        let links: Vec<_> = links.into_iter().map(|link| Link::new(link, &options)).collect();
         if links.is_empty() || options.tries == 0 {
             return Err(Error::new(
                 Kind::Config,
@@ -140,16 +165,22 @@ impl Chain {
                 "a chain needs a model and a try: add a link, or the offline provider",
             ));
         }
+        if options.ceiling.is_some() && options.hedge.is_some() {
+            return Err(Error::new(
+                Kind::Config,
+                "model.chain",
+                "a ceiling and hedging exclude each other: two attempts at once cost nobody knows how much",
+            ));
+        }
         Ok(Self { inner: Arc::new(Inner { links, options, meter, standing_in: Mutex::default() }) })
     }
 
     /// Asks for an answer, in whose name and at whose cost.
     #[must_use]
-    pub fn stream(&self, principal: &Principal, request: Arc<ModelRequest>) -> ChainStream {
-        let inner = Arc::clone(&self.inner);
-        let principal = principal.clone();
+    pub fn stream(&self, asker: impl Into<Asker>, request: Arc<ModelRequest>) -> ChainStream {
+        let (inner, asker) = (Arc::clone(&self.inner), asker.into());
         ChainStream(Written::new(|writer| async move {
-            run::run(&inner, &principal, &request, &writer).await
+            run::run(&inner, &asker, &request, &writer).await
         }))
     }
 
@@ -159,10 +190,10 @@ impl Chain {
     /// The last model's, when none answered.
     pub async fn complete(
         &self,
-        principal: &Principal,
+        asker: impl Into<Asker>,
         request: Arc<ModelRequest>,
     ) -> Result<ChainAnswer> {
-        let mut stream = self.stream(principal, request);
+        let mut stream = self.stream(asker, request);
         let mut answer = None;
         while let Some(event) = stream.next().await {
             if let ChainEvent::Done(done) = event? {
@@ -170,6 +201,11 @@ impl Chain {
             }
         }
         answer.ok_or_else(|| ModelFault::new("chain", FaultReason::Broken).error("", None))
+    }
+
+    /// What prices and records the attempts.
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.inner.meter
     }
 
     /// The breakers, in the links' order.

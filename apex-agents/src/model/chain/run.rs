@@ -1,24 +1,26 @@
 use super::link::Link;
-use super::{ChainAnswer, ChainEvent, Inner};
-use crate::model::answer::{ModelEvent, ModelResponse};
+use super::{ChainEvent, Inner};
 use crate::model::fault::{FaultReason, ModelFault};
+use crate::model::metering::Asker;
 use crate::model::request::ModelRequest;
 use crate::model::stream::{ModelStream, Writer};
 use apex_core::error::{Error, Kind, Result};
 use apex_core::money::Usage;
-use apex_core::principal::Principal;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// One request's way along the chain.
-struct Way<'a> {
-    inner: &'a Inner,
-    principal: &'a Principal,
-    request: &'a ModelRequest,
-    writer: &'a Writer<ChainEvent>,
-    attempts: u32,
-    total: Usage,
+pub(super) struct Way<'a> {
+    pub(super) inner: &'a Inner,
+    pub(super) asker: &'a Asker,
+    pub(super) request: &'a ModelRequest,
+    pub(super) writer: &'a Writer<ChainEvent>,
+    pub(super) attempts: u32,
+    pub(super) total: Usage,
 }
+
+/// A link and its place in the chain.
+pub(super) type Placed<'a> = (usize, &'a Link);
 
 /// What follows a failed attempt.
 enum Next {
@@ -32,18 +34,18 @@ enum Next {
 
 pub(super) async fn run(
     inner: &Inner,
-    principal: &Principal,
+    asker: &Asker,
     request: &ModelRequest,
     writer: &Writer<ChainEvent>,
 ) -> Result<()> {
-    let mut way = Way { inner, principal, request, writer, attempts: 0, total: Usage::NONE };
+    let mut way = Way { inner, asker, request, writer, attempts: 0, total: Usage::NONE };
     let mut last = None;
-    for (index, link) in inner.order() {
-        if !link.can(request) {
-            continue;
-        }
-        match way.ask(link).await {
-            Ok(mut stream) => {
+    let able: Vec<Placed<'_>> = inner.order().filter(|(_, link)| link.can(request)).collect();
+    for (at, placed) in able.iter().enumerate() {
+        let others = able.get(at + 1..).unwrap_or_default();
+        let link = placed.1;
+        match way.ask(*placed, others).await {
+            Ok((index, mut stream)) => {
                 inner.answered_by(index);
                 // To its end, so that the connection serves the next request.
                 while stream.next().await.is_some() {}
@@ -92,9 +94,15 @@ impl Inner {
     }
 }
 
-impl Way<'_> {
-    /// Asks one model, more than once if that may help. After its answer was handed over, the rest of its stream.
-    async fn ask(&mut self, link: &Link) -> Result<ModelStream, (Error, Next)> {
+impl<'a> Way<'a> {
+    /// Asks one model, more than once if that may help, and one of the others beside it where it is slow. After an
+    /// answer was handed over: whose it was, and the rest of its stream.
+    async fn ask(
+        &mut self,
+        placed: Placed<'a>,
+        others: &[Placed<'a>],
+    ) -> Result<(usize, ModelStream), (Error, Next)> {
+        let link = placed.1;
         let options = &self.inner.options;
         let mut tried = 0;
         loop {
@@ -118,10 +126,11 @@ impl Way<'_> {
             }
             let permit = link.breaker.admit().map_err(|error| (error, Next::Other))?;
             tried += 1;
-            let attempt = self.attempt(link).await;
-            permit.done(&attempt);
-            let error = match attempt {
-                Ok(stream) => return Ok(stream),
+            if tried == 1 {
+                link.retries.deposit();
+            }
+            let error = match self.attempt(placed, permit, others).await {
+                Ok(answered) => return Ok(answered),
                 Err(error) => error,
             };
             match self.next(link, &error, tried) {
@@ -135,11 +144,6 @@ impl Way<'_> {
         let options = &self.inner.options;
         // A provider of a host's own may say nothing about what its error means.
         let reason = reason(error);
-        if reason == FaultReason::RateLimited
-            && let Some(wait) = error.retry_after()
-        {
-            link.limit(wait);
-        }
         if options.last_words.contains(&reason) {
             return Next::End;
         }
@@ -150,81 +154,13 @@ impl Way<'_> {
         let backoff = options.backoff.saturating_mul(doubled);
         let backoff = backoff.mul_f64(fastrand::f64().mul_add(-0.25, 1.0));
         let wait = error.retry_after().unwrap_or_default().max(backoff);
-        if wait > options.patience { Next::Other } else { Next::Again(wait) }
-    }
-
-    /// Asks once; hands the answer over, and takes back what was shown of one that broke off.
-    async fn attempt(&mut self, link: &Link) -> Result<ModelStream> {
-        self.attempts += 1;
-        let (provider, model) = (link.provider.name(), link.model.as_str());
-        let begun = ChainEvent::Begun {
-            attempt: self.attempts,
-            provider: provider.to_owned(),
-            model: model.to_owned(),
-        };
-        self.writer.send(begun).await;
-        let meter = &self.inner.meter;
-        let metered = meter.begin(self.principal, provider, model, self.attempts);
-        let mut shown = false;
-        match self.follow(link, &mut shown).await {
-            Ok((response, stream)) => {
-                if let Some(wait) = response.limits.exhausted_for() {
-                    link.limit(wait);
-                }
-                let id = response.request.as_deref().or(response.id.as_deref());
-                let usage = metered.answered(id, response.usage.as_ref());
-                self.total = self.total.plus(usage);
-                let answer = ChainAnswer {
-                    response,
-                    attempt: self.attempts,
-                    provider: provider.to_owned(),
-                    model: model.to_owned(),
-                    usage,
-                    total: self.total,
-                };
-                self.writer.send(ChainEvent::Done(Box::new(answer))).await;
-                Ok(stream)
-            }
-            Err(error) => {
-                let fault = ModelFault::of(&error);
-                let named = error.context().find(|(key, _)| *key == "request");
-                let request = fault.and_then(|fault| fault.request.as_deref());
-                let request = request.or(named.map(|(_, id)| id));
-                let used = fault.and_then(|fault| fault.usage.as_ref());
-                let usage = metered.failed(reason(&error), shown, request, used);
-                self.total = self.total.plus(usage);
-                if shown {
-                    let retracted = ChainEvent::Retracted {
-                        attempt: self.attempts,
-                        error: error.report(),
-                        usage,
-                    };
-                    self.writer.send(retracted).await;
-                }
-                Err(error)
-            }
+        if wait > options.patience || !link.retries.withdraw() {
+            return Next::Other;
         }
-    }
-
-    async fn follow(&self, link: &Link, shown: &mut bool) -> Result<(ModelResponse, ModelStream)> {
-        let mut stream = link.provider.stream(&link.model, self.request).await?;
-        loop {
-            match stream.next().await {
-                Some(Ok(ModelEvent::Done(response))) => return Ok((*response, stream)),
-                Some(Ok(piece)) => {
-                    *shown = true;
-                    self.writer.send(ChainEvent::Piece(piece)).await;
-                }
-                Some(Err(error)) => return Err(error),
-                None => {
-                    let fault = ModelFault::new(link.provider.name(), FaultReason::Broken);
-                    return Err(fault.error("it ended without an end", None));
-                }
-            }
-        }
+        Next::Again(wait)
     }
 }
 
-fn reason(error: &Error) -> FaultReason {
+pub(super) fn reason(error: &Error) -> FaultReason {
     ModelFault::of(error).map_or(FaultReason::Failed, |fault| fault.reason)
 }

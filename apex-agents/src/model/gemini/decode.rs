@@ -178,7 +178,9 @@ fn take(candidate: Candidate, draft: &mut Draft) -> Result<()> {
                 id: call.id.unwrap_or_default(),
                 name: call.name.unwrap_or_default(),
                 arguments: call.args.map(|args| args.to_string()).unwrap_or_default(),
-                signature: part.thought_signature.map(|value| Signature { format: FORMAT, value }),
+                signature: part
+                    .thought_signature
+                    .map(|value| Signature { format: FORMAT.into(), value }),
             })?;
             continue;
         }

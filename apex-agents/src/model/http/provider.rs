@@ -361,7 +361,7 @@ impl Inner {
     async fn refusal(&self, answer: Answer, deadline: Instant) -> Error {
         let status = answer.response.status();
         let header = |name: &str| answer.response.headers().get(name)?.to_str().ok();
-        let wait = retry_after(header).or_else(|| answer.limits.exhausted_for());
+        let wait = retry_after(header, self.clock.now()).or_else(|| answer.limits.exhausted_for());
         if status.is_redirection() {
             return ModelFault {
                 status: Some(status.as_u16()),

@@ -5,6 +5,8 @@
 //! | SQLite | `sqlite:PATH`, `sqlite::memory:` |
 //! | PostgreSQL | `postgres://USER:PASSWORD@HOST:5432,HOST2:5432/DATABASE?sslmode=verify-full&sslrootcert=PATH`; a Unix socket by `postgres://USER@/DATABASE?host=/var/run/postgresql` |
 //! | Redis | `redis://…HOST:6379/0`, with TLS `rediss://`; a Unix socket by `redis:///0?host=/run/redis.sock` |
+//! | Redis Sentinel | `redis://…SENTINEL:26379,SENTINEL2:26379/0?sentinel=NAME`, by the name of the primary |
+//! | Redis Cluster | `redis://…HOST:6379,HOST2:6379/0?cluster=true`, some of its nodes |
 //! | ClickHouse | `clickhouse://…HOST:8443/DATABASE?sslmode=verify-full` |
 
 mod parse;
@@ -53,6 +55,18 @@ impl DatabaseKind {
             (Self::ClickHouse, TlsMode::VerifyFull) => 8443,
         }
     }
+}
+
+/// How several Redis servers belong together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub enum RedisTopology {
+    /// The hosts are servers, of which one takes writes.
+    #[default]
+    Servers,
+    /// The hosts are sentinels, which know the server that takes writes by this name.
+    Sentinel(String),
+    /// The hosts are some nodes of a cluster, which know the others.
+    Cluster,
 }
 
 /// How a connection is protected. There is nothing between: a mode that encrypts without knowing to whom, or falls
@@ -105,6 +119,7 @@ pub struct DatabaseUrl {
     tls: TlsMode,
     root_certificate: Option<PathBuf>,
     application: Option<String>,
+    topology: RedisTopology,
 }
 
 /// Why a text is not the address of a database; it does not repeat the text.
@@ -145,6 +160,7 @@ impl DatabaseUrl {
             tls: TlsMode::Off,
             root_certificate: None,
             application: None,
+            topology: RedisTopology::default(),
         }
     }
 
@@ -195,6 +211,13 @@ impl DatabaseUrl {
         self
     }
 
+    /// Says how several Redis servers belong together.
+    #[must_use]
+    pub fn with_topology(mut self, topology: RedisTopology) -> Self {
+        self.topology = topology;
+        self
+    }
+
     /// Which database.
     #[must_use]
     pub fn kind(&self) -> DatabaseKind {
@@ -235,6 +258,18 @@ impl DatabaseUrl {
     #[must_use]
     pub fn root_certificate(&self) -> Option<&Path> {
         self.root_certificate.as_deref()
+    }
+
+    /// How several Redis servers belong together.
+    #[must_use]
+    pub fn topology(&self) -> &RedisTopology {
+        &self.topology
+    }
+
+    /// What the connections are called in the server's views.
+    #[must_use]
+    pub fn application(&self) -> Option<&str> {
+        self.application.as_deref()
     }
 
     /// Whether any server is on another machine.
@@ -316,6 +351,11 @@ impl DatabaseUrl {
         }
         if let Some(name) = &self.application {
             parameters.push(format!("application_name={}", encode(name)));
+        }
+        match &self.topology {
+            RedisTopology::Servers => {}
+            RedisTopology::Sentinel(name) => parameters.push(format!("sentinel={}", encode(name))),
+            RedisTopology::Cluster => parameters.push("cluster=true".to_owned()),
         }
         if !parameters.is_empty() {
             text += "?";

@@ -1,11 +1,16 @@
 //! Reading an address.
 
 use super::text::{decode, host_and_port};
-use super::{BadDatabaseUrl, DatabaseHost, DatabaseKind, DatabaseUrl, MAX_HOSTS, TlsMode, bad};
+use super::{
+    BadDatabaseUrl, DatabaseHost, DatabaseKind, DatabaseUrl, MAX_HOSTS, RedisTopology, TlsMode, bad,
+};
 use crate::config::Secret;
 use crate::config::report::nearest;
 use std::path::PathBuf;
 use std::str::FromStr;
+
+/// Where a sentinel listens when nothing is said.
+const SENTINEL_PORT: u16 = 26379;
 
 impl FromStr for DatabaseUrl {
     type Err = BadDatabaseUrl;
@@ -38,6 +43,7 @@ impl FromStr for DatabaseUrl {
         url.address(hosts, &parameters, by_scheme)?;
         url.root_certificate = parameters.root_certificate;
         url.application = parameters.application;
+        url.topology = parameters.topology;
         url.check_database()?;
         Ok(url)
     }
@@ -87,7 +93,10 @@ impl DatabaseUrl {
             .any(|(host, _)| !DatabaseHost::Tcp { host: host.clone(), port: 1 }.is_local());
         let default = if remote { TlsMode::VerifyFull } else { TlsMode::Off };
         self.tls = parameters.tls.or(by_scheme).unwrap_or(default);
-        let port = self.kind.port(self.tls);
+        let port = match parameters.topology {
+            RedisTopology::Sentinel(_) => SENTINEL_PORT,
+            _ => self.kind.port(self.tls),
+        };
         let tcp = named
             .into_iter()
             .map(|(host, own)| DatabaseHost::Tcp { host, port: own.unwrap_or(port) });
@@ -109,6 +118,12 @@ impl DatabaseUrl {
             {
                 bad("a Redis database is a number")
             }
+            DatabaseKind::Redis
+                if self.topology == RedisTopology::Cluster
+                    && !matches!(self.database.as_str(), "" | "0") =>
+            {
+                bad("a Redis Cluster has the database 0 only")
+            }
             _ if self.database.contains(['/', '\0']) => {
                 bad("the name of the database contains / or NUL")
             }
@@ -124,6 +139,7 @@ struct Parameters {
     tls: Option<TlsMode>,
     root_certificate: Option<PathBuf>,
     application: Option<String>,
+    topology: RedisTopology,
 }
 
 impl Parameters {
@@ -149,8 +165,26 @@ impl Parameters {
                 "application_name" if kind == DatabaseKind::Postgres => {
                     parameters.application = Some(value)
                 }
+                "sentinel" | "cluster" if kind == DatabaseKind::Redis => {
+                    if parameters.topology != RedisTopology::Servers {
+                        return bad("the servers are sentinels or a cluster, said once");
+                    }
+                    parameters.topology = match (name, value.as_str()) {
+                        ("sentinel", "") => return bad("sentinel names the primary, and is empty"),
+                        ("sentinel", name) => RedisTopology::Sentinel(name.to_owned()),
+                        (_, "true") => RedisTopology::Cluster,
+                        _ => return bad("cluster is true, or left out"),
+                    };
+                }
                 _ => {
-                    let known = ["host", "sslmode", "sslrootcert", "application_name"];
+                    let known = [
+                        "host",
+                        "sslmode",
+                        "sslrootcert",
+                        "application_name",
+                        "sentinel",
+                        "cluster",
+                    ];
                     let hint = nearest(name, known).map(|near| format!("; did you mean {near}?"));
                     return bad(format!(
                         "there is a parameter that is not known here{}",

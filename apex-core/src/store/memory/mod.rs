@@ -31,7 +31,12 @@ pub struct MemoryOptions {
 /// Empty stores.
 #[must_use]
 pub fn open(options: MemoryOptions, clock: Arc<dyn Clock>) -> Stores {
-    let wakeup: Arc<dyn Wakeup> = Arc::new(LocalWakeup::default());
+    open_with(options, clock, Arc::new(LocalWakeup::default()))
+}
+
+/// Empty stores that wake by `wakeup`.
+#[must_use]
+pub fn open_with(options: MemoryOptions, clock: Arc<dyn Clock>, wakeup: Arc<dyn Wakeup>) -> Stores {
     Stores {
         node: NodeId::new(&*clock),
         runs: Arc::new(run_log::MemoryRunLog::new(

@@ -98,8 +98,19 @@ impl Synchronous {
 /// of a newer version or cannot be written; `config_invalid` when it belongs to another environment; `unavailable`
 /// when another process holds it for too long.
 pub fn open(options: &SqliteOptions, clock: Arc<dyn Clock>) -> Result<Stores> {
+    open_with(options, clock, Arc::new(LocalWakeup::default()))
+}
+
+/// Opens the stores in a file, as [`open`] does, and wakes by `wakeup`.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with(
+    options: &SqliteOptions,
+    clock: Arc<dyn Clock>,
+    wakeup: Arc<dyn Wakeup>,
+) -> Result<Stores> {
     let node = NodeId::new(&*clock);
-    let wakeup: Arc<dyn Wakeup> = Arc::new(LocalWakeup::default());
     let folder = options.files_folder.clone().unwrap_or_else(|| beside(&options.path, "files"));
     let blobs = Arc::new(Blobs::new(folder, Arc::clone(&clock)));
     let database = Database::open(options, &blobs, node, &*clock, Arc::clone(&wakeup))?;

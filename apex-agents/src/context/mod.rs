@@ -1,13 +1,19 @@
+mod model;
+
+pub use model::{Model, ModelAnswer};
+
 use crate::failure::Failure;
+use crate::model::Chain;
 use crate::stored::Stored;
-use crate::tool::Progress;
+use crate::tool::{Progress, Shown};
 use apex_core::clock::{Clock, Timestamp};
 use apex_core::error::{Error, Kind, Result};
 use apex_core::file::ArtifactStore;
 use apex_core::id::{RunId, StepId, ThreadId};
+use apex_core::money::Usage;
 use apex_core::principal::Principal;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
@@ -33,6 +39,9 @@ pub(crate) struct Inner {
     pub(crate) artifacts: Arc<dyn ArtifactStore>,
     pub(crate) asks: mpsc::Sender<Asked>,
     pub(crate) progress: Progress,
+    /// The models, where there are any.
+    pub(crate) chain: Option<Chain>,
+    pub(crate) shown: mpsc::Sender<Shown>,
     pub(crate) cancelled: CancellationToken,
 }
 
@@ -49,6 +58,46 @@ pub(crate) enum Ask {
     Now(Timestamp),
     /// A random number, with the one to give if the journal has none.
     Random(u64),
+    /// A question to a model, by the digest of the request; and whether there is a model.
+    Model {
+        digest: String,
+        there: bool,
+    },
+    /// Tells how the question in this place of the journal goes.
+    Told {
+        place: usize,
+        what: Telling,
+    },
+}
+
+/// How a question to a model goes.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Telling {
+    /// A model is asked.
+    Begun { provider: String, model: String },
+    /// An attempt has ended; `answered` says whether with the answer, `retracted` why what was shown of it does not
+    /// hold.
+    Ended {
+        provider: String,
+        model: String,
+        answered: bool,
+        usage: Usage,
+        retracted: Option<String>,
+    },
+    /// This came of it, and nothing more will.
+    Came(Came),
+}
+
+/// What comes of a question to a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Came {
+    /// A [`ModelAnswer`].
+    Answer(Stored),
+    /// Nothing: there is no model.
+    Nothing,
+    /// No model answered.
+    Failed(Failure),
 }
 
 /// The answer to an [`Ask`].
@@ -58,6 +107,9 @@ pub(crate) enum Reply {
     Result(Stored),
     Time(Timestamp),
     Number(u64),
+    /// The question in this place of the journal is to be asked.
+    Go(usize),
+    Came(Came),
 }
 
 /// An [`Ask`] on its way.
@@ -167,6 +219,12 @@ impl Context {
             Reply::Number(number) => Ok(number),
             _ => Err(mismatch()),
         }
+    }
+
+    /// The models that a step may ask.
+    #[must_use]
+    pub fn model(&self) -> Model<'_> {
+        Model(self)
     }
 
     /// Says how far the step is, in a unit such as `files`; shown at most ten times a second, never recorded.

@@ -1,4 +1,11 @@
-//! Answers in words, by rules: every figure in them is taken from a computed report.
+//! Answers in words: every figure in them is taken from a computed report. They are worded by rules; their beginning
+//! may be worded by a model, which gets placeholders for the figures and whose text is [checked](check).
+
+mod check;
+mod figure;
+
+pub(super) use check::worded;
+pub(super) use figure::Figure;
 
 use super::question::Topic;
 use crate::cost::Report;
@@ -23,14 +30,8 @@ pub(super) fn what_we_do() -> &'static str {
      Every figure is computed from your records and checked a second time; nothing is guessed."
 }
 
-/// The answer to a question.
-pub(super) fn answer(
-    report: &Report,
-    asked: Topic,
-    limits: &[String],
-    figures_checked: u64,
-    next: &[String],
-) -> String {
+/// The beginning of the answer to a question: what must be said first, and what was spent.
+pub(super) fn lead(report: &Report) -> String {
     let mut text = String::new();
     let critical = report.findings.iter().filter(|finding| finding.severity == Severity::Critical);
     for (finding, lead) in critical.zip(once("First of all").chain(repeat("And"))) {
@@ -38,6 +39,23 @@ pub(super) fn answer(
         let _ = write!(text, "**{lead}: {title}.** {evidence}\n\n");
     }
     let _ = write!(text, "{}\n\n", spent(report));
+    text
+}
+
+/// The figures that the beginning of an answer can hold.
+pub(super) fn figures(report: &Report, asked: Topic) -> Vec<Figure> {
+    figure::of(report, asked)
+}
+
+/// The rest of the answer.
+pub(super) fn rest(
+    report: &Report,
+    asked: Topic,
+    limits: &[String],
+    figures_checked: u64,
+    next: &[String],
+) -> String {
+    let mut text = String::new();
     match asked {
         Topic::Savings | Topic::Other => savings(report, &mut text),
         Topic::Overview => overview(report, &mut text),

@@ -1,0 +1,302 @@
+use super::{Ask, Came, Context, Reply, Telling, mismatch};
+use crate::failure::Failure;
+use crate::model::{
+    Asker, Chain, ChainEvent, FaultReason, Finish, Message, ModelEvent, ModelFault, ModelRequest,
+    Part, Role, ToolCall, text_of,
+};
+use crate::stored::Stored;
+use crate::tool::Shown;
+use apex_core::error::{Error, Kind, Result};
+use apex_core::event::Event;
+use apex_core::id::StepId;
+use apex_core::money::Usage;
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// How long an answer waits until what it cost is on record.
+const ON_RECORD: Duration = Duration::from_secs(2);
+
+/// The models that a step may ask, in the name of the run's owner.
+///
+/// A question is journaled: it is on record before it is asked, and an agent that is run again after a crash gets
+/// the answer that it got before, at no further cost. Which model is asked, and what it answered at which price,
+/// goes into the run's events by itself; each attempt into the usage of the run's owner. A step that ends closes
+/// the connection of its question.
+#[derive(Debug, Clone, Copy)]
+pub struct Model<'a>(pub(super) &'a Context);
+
+/// What a model answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelAnswer {
+    /// What it said, in order.
+    pub parts: Vec<Part>,
+    /// Why it stopped.
+    pub finish: Finish,
+    /// Its provider.
+    pub provider: String,
+    /// The model, as it was asked for.
+    pub model: String,
+}
+
+impl ModelAnswer {
+    /// All text, without thoughts.
+    #[must_use]
+    pub fn text(&self) -> String {
+        text_of(&self.parts)
+    }
+
+    /// The calls that the model wants made.
+    pub fn tool_calls(&self) -> impl Iterator<Item = &ToolCall> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::ToolCall(call) => Some(call),
+            _ => None,
+        })
+    }
+
+    /// The answer as a message, for the next request.
+    #[must_use]
+    pub fn into_message(self) -> Message {
+        Message { role: Role::Assistant, parts: self.parts }
+    }
+}
+
+impl Model<'_> {
+    /// Asks for an answer. Nothing of it is shown to the user.
+    ///
+    /// # Errors
+    /// What the last model says, when none answered; `unavailable` where there is no model; `cancelled` when the
+    /// step has ended.
+    pub async fn ask(&self, request: ModelRequest) -> Result<ModelAnswer> {
+        self.asked(request, false).await?.ok_or_else(offline)
+    }
+
+    /// Asks for an answer, and shows the user its text and visible thoughts as they come. What was shown of one that
+    /// broke off is taken back before another one begins.
+    ///
+    /// # Errors
+    /// As [`Model::ask`].
+    pub async fn stream(&self, request: ModelRequest) -> Result<ModelAnswer> {
+        self.asked(request, true).await?.ok_or_else(offline)
+    }
+
+    /// As [`Model::ask`]; `None` where there is no model.
+    pub(crate) async fn try_ask(&self, request: ModelRequest) -> Result<Option<ModelAnswer>> {
+        self.asked(request, false).await
+    }
+
+    async fn asked(&self, request: ModelRequest, show: bool) -> Result<Option<ModelAnswer>> {
+        let Self(context) = self;
+        let chain = context.inner.chain.clone();
+        let ask = Ask::Model { digest: request.digest()?, there: chain.is_some() };
+        let came = match (context.ask(ask).await?, chain) {
+            (Reply::Came(came), _) => came,
+            (Reply::Go(place), Some(chain)) => {
+                let question = Question::new(context, place, show);
+                let came = question.put(&chain, request).await?;
+                // So that what an answer cost is on record before anything is built on it.
+                chain.meter().sink().settle(ON_RECORD).await;
+                let what = Telling::Came(came.clone());
+                context.ask(Ask::Told { place, what }).await?;
+                came
+            }
+            _ => return Err(mismatch()),
+        };
+        match came {
+            Came::Nothing => Ok(None),
+            Came::Failed(failure) => Err(failure.into_error("model.ask")),
+            Came::Answer(stored) => {
+                let inner = &context.inner;
+                let value = stored.load(&*inner.artifacts, &inner.principal).await?;
+                serde_json::from_value(value).map(Some).map_err(|error| {
+                    Error::internal("model.ask", "a kept answer is damaged").with_source(error)
+                })
+            }
+        }
+    }
+}
+
+fn offline() -> Error {
+    ModelFault::new("offline", FaultReason::Offline).error("", None)
+}
+
+/// One question on its way.
+struct Question<'a> {
+    context: &'a Context,
+    place: usize,
+    show: bool,
+    deltas: Deltas,
+    thoughts: String,
+    /// The models by attempt.
+    asked: FxHashMap<u32, (String, String)>,
+    /// Why the first model that there is gave no answer.
+    failed: Option<Failure>,
+}
+
+impl<'a> Question<'a> {
+    fn new(context: &'a Context, place: usize, show: bool) -> Self {
+        let inner = &context.inner;
+        Self {
+            context,
+            place,
+            show,
+            deltas: Deltas::new(inner.step, inner.shown.clone()),
+            thoughts: String::new(),
+            asked: FxHashMap::default(),
+            failed: None,
+        }
+    }
+
+    async fn put(mut self, chain: &Chain, request: ModelRequest) -> Result<Came> {
+        let inner = &self.context.inner;
+        let asker = Asker {
+            principal: inner.principal.clone(),
+            run: Some(inner.run),
+            step: Some(inner.step),
+        };
+        let mut stream = chain.stream(asker, Arc::new(request));
+        loop {
+            match stream.next().await {
+                Some(Ok(ChainEvent::Done(answer))) => {
+                    self.deltas.end();
+                    self.think().await?;
+                    let answer = *answer;
+                    let (provider, model) = (answer.provider, answer.model);
+                    self.tell(answer.attempt, true, answer.usage, None).await?;
+                    let parts = answer.response.parts;
+                    let answer =
+                        ModelAnswer { parts, finish: answer.response.finish, provider, model };
+                    return self.keep(answer).await.map(Came::Answer);
+                }
+                Some(Ok(event)) => self.take(event).await?,
+                Some(Err(error)) => return Ok(self.gave_up(error)),
+                None => return Ok(self.gave_up(offline())),
+            }
+        }
+    }
+
+    async fn take(&mut self, event: ChainEvent) -> Result<()> {
+        match event {
+            ChainEvent::Begun { attempt, provider, model } => {
+                self.asked.insert(attempt, (provider.clone(), model.clone()));
+                self.say(Telling::Begun { provider, model }).await
+            }
+            ChainEvent::Piece(ModelEvent::Text(text)) => {
+                self.think().await?;
+                if self.show {
+                    self.deltas.show(&text);
+                }
+                Ok(())
+            }
+            ChainEvent::Piece(ModelEvent::Reasoning(text)) => {
+                self.thoughts.push_str(&text);
+                Ok(())
+            }
+            ChainEvent::Piece(ModelEvent::ToolCall(_) | ModelEvent::Done(_))
+            | ChainEvent::Done(_) => Ok(()),
+            ChainEvent::Failed { attempt, error, usage } => {
+                if error.message != FaultReason::Offline.told() {
+                    self.failed
+                        .get_or_insert_with(|| Failure::new(Kind::Unavailable, &error.message));
+                }
+                self.tell(attempt, false, usage, None).await
+            }
+            ChainEvent::Dropped { attempt } => {
+                self.tell(attempt, false, crate::model::UNKNOWN, None).await
+            }
+            ChainEvent::Retracted { attempt, error, usage } => {
+                self.thoughts.clear();
+                self.failed.get_or_insert_with(|| Failure::new(Kind::Unavailable, &error.message));
+                let shown = self.deltas.take_back();
+                self.tell(attempt, false, usage, shown.then_some(error.message)).await
+            }
+        }
+    }
+
+    /// Shows the visible thoughts so far as one.
+    async fn think(&mut self) -> Result<()> {
+        let thoughts = std::mem::take(&mut self.thoughts);
+        if !self.show || thoughts.trim().is_empty() {
+            return Ok(());
+        }
+        self.context.think(thoughts).await
+    }
+
+    /// Tells how an attempt ended.
+    async fn tell(
+        &mut self,
+        attempt: u32,
+        answered: bool,
+        usage: Usage,
+        retracted: Option<String>,
+    ) -> Result<()> {
+        let (provider, model) = self.asked.remove(&attempt).unwrap_or_default();
+        self.say(Telling::Ended { provider, model, answered, usage, retracted }).await
+    }
+
+    async fn say(&self, what: Telling) -> Result<()> {
+        self.context.ask(Ask::Told { place: self.place, what }).await.map(drop)
+    }
+
+    fn gave_up(self, error: Error) -> Came {
+        let none = ModelFault::of(&error).is_some_and(|f| f.reason == FaultReason::Offline);
+        match self.failed {
+            Some(failure) if none => Came::Failed(failure),
+            None if none => Came::Nothing,
+            _ => Came::Failed(error.into()),
+        }
+    }
+
+    async fn keep(&self, answer: ModelAnswer) -> Result<Stored> {
+        let inner = &self.context.inner;
+        let value = serde_json::to_value(answer).map_err(|error| {
+            Error::internal("model.ask", "an answer could not be encoded").with_source(error)
+        })?;
+        let name = format!("{}-model-{}.json", inner.step, self.place);
+        Stored::keep(&*inner.artifacts, &inner.principal, inner.run, &name, value).await
+    }
+}
+
+/// Shows a text as it comes. Nobody waits for it: pieces that nobody takes are merged with the next ones.
+struct Deltas {
+    step: StepId,
+    sender: mpsc::Sender<Shown>,
+    offset: u64,
+    pending: String,
+}
+
+impl Deltas {
+    fn new(step: StepId, sender: mpsc::Sender<Shown>) -> Self {
+        Self { step, sender, offset: 0, pending: String::new() }
+    }
+
+    fn show(&mut self, text: &str) {
+        self.pending.push_str(text);
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        let Ok(place) = self.sender.try_reserve() else {
+            return;
+        };
+        let text = std::mem::take(&mut self.pending);
+        let offset = self.offset;
+        self.offset += text.len() as u64;
+        place
+            .send(Shown { step: self.step, event: Event::Delta { step: self.step, offset, text } });
+    }
+
+    fn end(&mut self) {
+        if !self.pending.is_empty() {
+            self.flush();
+        }
+    }
+
+    /// Begins anew; says whether anything was shown before.
+    fn take_back(&mut self) -> bool {
+        self.pending.clear();
+        std::mem::take(&mut self.offset) > 0
+    }
+}

@@ -1,0 +1,127 @@
+//! Whether a store keeps its word when things break: what writers were told, held against what is there.
+
+use crate::error::{Outcome, Result};
+use std::collections::{BTreeMap, HashMap};
+
+/// What a writer was told of one write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// Nothing: it, or its process, ended before the answer.
+    Nothing,
+    Applied,
+    NotApplied,
+    Unknown,
+}
+
+/// The writes of a test, each by a key of its own. A writer says what it intends, sends it, and says what it was told.
+#[derive(Debug, Default)]
+pub struct Writes(BTreeMap<String, Told>);
+
+/// What a check has counted.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Tally {
+    /// Writes that were acknowledged, and are there.
+    pub applied: u64,
+    /// Writes that were refused, and are not there.
+    pub not_applied: u64,
+    /// Writes of which nobody knew, and that are there.
+    pub unknown_there: u64,
+    /// Writes of which nobody knew, and that are not there.
+    pub unknown_absent: u64,
+}
+
+impl Tally {
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            applied: self.applied + other.applied,
+            not_applied: self.not_applied + other.not_applied,
+            unknown_there: self.unknown_there + other.unknown_there,
+            unknown_absent: self.unknown_absent + other.unknown_absent,
+        }
+    }
+}
+
+impl Writes {
+    /// A write is about to be sent.
+    pub fn intend(&mut self, key: &str) {
+        self.0.insert(key.to_owned(), Told::Nothing);
+    }
+
+    /// What its writer was told.
+    pub fn told<T>(&mut self, key: &str, answer: &Result<T>) {
+        let told = match answer.as_ref().map_err(|error| error.outcome()) {
+            Ok(_) | Err(Outcome::Applied) => Told::Applied,
+            Err(Outcome::NotApplied) => Told::NotApplied,
+            Err(Outcome::Unknown) => Told::Unknown,
+        };
+        self.0.insert(key.to_owned(), told);
+    }
+
+    /// Whether it is one of these.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        self.0.contains_key(key)
+    }
+
+    /// The writes of which nobody knows whether they took effect.
+    #[must_use]
+    pub fn undecided(&self) -> Vec<String> {
+        let open = |told: &Told| matches!(told, Told::Nothing | Told::Unknown);
+        self.0.iter().filter(|(_, told)| open(told)).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Holds them against how often each is there.
+    ///
+    /// # Errors
+    /// Every broken promise: an acknowledged write that is not there exactly once, a refused one that is, one of
+    /// which nobody knows that is there twice, and one that nobody sent.
+    pub fn check(&self, there: &HashMap<String, u64>) -> Result<Tally, Vec<String>> {
+        let (mut tally, mut broken) = (Tally::default(), Vec::new());
+        for (key, told) in &self.0 {
+            let times = there.get(key).copied().unwrap_or(0);
+            match (told, times) {
+                (Told::Applied, 1) => tally.applied += 1,
+                (Told::NotApplied, 0) => tally.not_applied += 1,
+                (Told::Unknown | Told::Nothing, 0) => tally.unknown_absent += 1,
+                (Told::Unknown | Told::Nothing, 1) => tally.unknown_there += 1,
+                _ => broken.push(format!("{key}: told {told:?}, is there {times} times")),
+            }
+        }
+        let strange = there.keys().filter(|key| !self.0.contains_key(*key));
+        broken.extend(strange.map(|key| format!("{key}: is there and was never sent")));
+        if broken.is_empty() { Ok(tally) } else { Err(broken) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn each_broken_promise_is_found() {
+        let error = |outcome| Err::<(), _>(Error::internal("test", "x").with_outcome(outcome));
+        let mut writes = Writes::default();
+        writes.intend("nothing");
+        writes.told("applied", &Ok(()));
+        writes.told("not applied", &error(Outcome::NotApplied));
+        writes.told("unknown", &error(Outcome::Unknown));
+        assert_eq!(writes.undecided(), ["nothing", "unknown"]);
+        let there = |counts: &[(&str, u64)]| {
+            counts.iter().map(|(key, times)| ((*key).to_owned(), *times)).collect()
+        };
+        let kept = writes.check(&there(&[("applied", 1), ("nothing", 1)])).unwrap();
+        assert_eq!(kept, Tally { applied: 1, not_applied: 1, unknown_there: 1, unknown_absent: 1 });
+        for broken in [
+            there(&[]),
+            there(&[("applied", 2)]),
+            there(&[("applied", 1), ("not applied", 1)]),
+            there(&[("applied", 1), ("unknown", 2)]),
+            there(&[("applied", 1), ("stranger", 1)]),
+        ] {
+            assert_eq!(writes.check(&broken).unwrap_err().len(), 1);
+        }
+    }
+}
