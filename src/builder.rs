@@ -2,7 +2,7 @@ use crate::Apex;
 use crate::resources::Resources;
 use apex_agents::cost::{AnalysisOptions, Catalogue};
 use apex_agents::{Agent, Engine, EngineOptions, Registry, Tool, agents};
-use apex_core::auth::{Auth, AuthConfig};
+use apex_core::auth::{Auth, AuthConfig, AuthParts};
 use apex_core::clock::{Clock, SystemClock};
 use apex_core::config::Environment;
 use apex_core::error::{AlertSink, Result};
@@ -12,9 +12,9 @@ use apex_core::health::{
 };
 use apex_core::run::{Live, RunLimits, Runner};
 use apex_core::store::{Stores, memory};
+use apex_transport::{Chain, Transport, TransportConfig, TransportService};
 #[cfg(feature = "tls")]
 use apex_transport::{Tls, TlsFiles};
-use apex_transport::{Transport, TransportConfig, TransportService};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -32,6 +32,8 @@ pub struct Builder {
     runs: RunLimits,
     files: FileLimits,
     auth: AuthConfig,
+    auth_parts: AuthParts,
+    chain: Chain,
     engine: EngineOptions,
     transport: TransportConfig,
     health: HealthConfig,
@@ -130,6 +132,20 @@ impl Builder {
     #[must_use]
     pub fn auth(mut self, config: AuthConfig) -> Self {
         self.auth = config;
+        self
+    }
+
+    /// Adds to logins what only a host can bring: keys for signed tokens, other issuers, services, and whom to alert.
+    #[must_use]
+    pub fn auth_parts(mut self, parts: AuthParts) -> Self {
+        self.auth_parts = parts;
+        self
+    }
+
+    /// Says by which ways clients come in; [`Chain::default`] has those of the protocol, to take from and add to.
+    #[must_use]
+    pub fn chain(mut self, chain: Chain) -> Self {
+        self.chain = chain;
         self
     }
 
@@ -232,13 +248,7 @@ impl Builder {
                 Arc::clone(&clock),
             ),
         };
-        let auth = Auth::new(
-            Arc::clone(&stores.tickets),
-            Arc::clone(&stores.sessions),
-            Arc::clone(&stores.users),
-            Arc::clone(&clock),
-            self.auth,
-        );
+        let auth = Auth::new(stores.auth(), self.auth_parts, Arc::clone(&clock), self.auth);
         let live = Live::default();
         let database_file = disk.clone();
         let resources = Resources::new(&self.health, &transport, &self.engine, disk);
@@ -270,6 +280,7 @@ impl Builder {
             live: live.clone(),
             clock: Arc::clone(&clock),
             observer: observer.clone(),
+            chain: self.chain,
             config: transport,
         })?;
         engine.launch();

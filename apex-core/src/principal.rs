@@ -37,6 +37,17 @@ impl Scope {
     const fn bit(self) -> u8 {
         1 << self as u8
     }
+
+    /// Its name, as on the wire and in stores.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Read => "read",
+            Self::Cancel => "cancel",
+            Self::Admin => "admin",
+        }
+    }
 }
 
 /// A set of [`Scope`]s; a list of names on the wire and in stores.
@@ -65,6 +76,19 @@ impl Scopes {
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
+    }
+
+    /// The names with spaces between them, as tokens carry them.
+    #[must_use]
+    pub fn to_names(self) -> String {
+        self.iter().map(Scope::as_str).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The scopes among names with spaces between them; other names are passed over.
+    #[must_use]
+    pub fn from_names(names: &str) -> Self {
+        let known = |name: &str| Scope::ALL.into_iter().find(|scope| scope.as_str() == name);
+        names.split(' ').filter_map(known).collect()
     }
 
     /// Each scope in the set.
@@ -186,5 +210,8 @@ mod tests {
         let json = serde_json::to_string(&Scopes::USER).unwrap();
         assert_eq!(json, r#"["run","read","cancel"]"#);
         assert_eq!(serde_json::from_str::<Scopes>(&json).unwrap(), Scopes::USER);
+        assert_eq!(Scopes::USER.to_names(), "run read cancel");
+        assert_eq!(Scopes::from_names("cancel root run  read"), Scopes::USER);
+        assert_eq!(Scopes::from_names(""), Scopes::NONE);
     }
 }

@@ -13,6 +13,9 @@ pub struct TransportConfig {
     pub origins: Vec<String>,
     /// Where the routes begin, such as `/apex`; empty for the root.
     pub prefix: String,
+    /// Proxies between clients and this process that the host trusts to add the address that they saw to
+    /// `X-Forwarded-For`; at most 16. With 0, the address is that of the socket.
+    pub trusted_proxies: usize,
     /// One client's conversation.
     pub connection: ConnectionConfig,
     /// Everybody together.
@@ -103,6 +106,7 @@ impl Default for TransportConfig {
         Self {
             origins: Vec::new(),
             prefix: String::new(),
+            trusted_proxies: 0,
             connection: ConnectionConfig::default(),
             hub: HubConfig::default(),
             http: HttpConfig::default(),
@@ -170,6 +174,7 @@ impl TransportConfig {
     pub fn validate(&self) -> Result<()> {
         let mut faults = Faults::default();
         self.check_places(&mut faults);
+        faults.range("trusted_proxies", self.trusted_proxies, 0, 16);
         self.connection.check(&mut faults);
         self.hub.check(&mut faults);
         self.http.check(&mut faults);

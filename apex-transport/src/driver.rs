@@ -6,8 +6,9 @@ use crate::connection::{
     Action, Brought, Connection, Input, Moment, Opened, Outgoing, Stream, StreamKey,
 };
 use crate::gateway::Gateway;
+use crate::handshake::Caller;
 use crate::hub::{Notice, Seat};
-use apex_core::auth::{Entry, Presented, Way};
+use apex_core::auth::{Door, Entry, Way};
 use apex_core::error::{Result, correlation};
 use apex_core::id::CorrelationId;
 use apex_core::principal::Principal;
@@ -30,7 +31,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 pub(crate) struct Driver {
     gateway: Arc<Gateway>,
     connection: Connection,
-    origin: Option<String>,
+    caller: Caller,
     seat: Seat,
     opened: Instant,
     timer: Pin<Box<Sleep>>,
@@ -54,7 +55,7 @@ impl Driver {
     pub(crate) fn new(
         gateway: Arc<Gateway>,
         seat: Seat,
-        origin: Option<String>,
+        caller: Caller,
         entry: Option<Entry>,
     ) -> Self {
         let opened = Instant::now();
@@ -64,7 +65,7 @@ impl Driver {
         Self {
             gateway,
             connection,
-            origin,
+            caller,
             seat,
             opened,
             timer: Box::pin(tokio::time::sleep_until(opened)),
@@ -213,7 +214,7 @@ impl Driver {
         };
         let call: BoxFuture<'static, Input<'static>> = match action {
             Action::Authenticate(id, credential) => {
-                let presented = Presented { way: Way::Hello, origin: self.origin.clone() };
+                let presented = self.caller.presents(Way::Hello, Door::Connection);
                 Box::pin(async move {
                     Input::Entered(id, gateway.verify(&credential, &presented).await)
                 })

@@ -1,17 +1,26 @@
 use crate::call::in_time;
 use crate::config::TransportConfig;
-use crate::handshake::{Offer, Origins};
+use crate::handshake::{Chain, Offer, Origins};
 use crate::hub::Hub;
 use crate::protocol::Limits;
-use apex_core::auth::{Auth, Credential, Entry, Presented, Way};
+use apex_core::auth::{Auth, Credential, Entry, Presented, RevocationWatch, Way};
 use apex_core::clock::{Clock, Timestamp};
 use apex_core::error::{Error, Kind, Result};
 use apex_core::health::Observer;
 use apex_core::id::ConnectionId;
-use apex_core::run::{Live, Runner};
+use apex_core::run::{Live, Runner, Topic, Woken};
 use apex_core::store::Stores;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How often what was revoked is looked up where nobody tells.
+const LOOK: Duration = Duration::from_secs(20);
+
+/// How long such a look may take, and how long after one that failed there is another.
+const LOOK_WITHIN: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// What the transport is built on.
 #[derive(Debug, Clone)]
@@ -28,6 +37,8 @@ pub struct Transport {
     pub clock: Arc<dyn Clock>,
     /// How this node is doing, and where failures are counted.
     pub observer: Observer,
+    /// By which ways clients come in; the default are those of the protocol.
+    pub chain: Chain,
     /// How the transport behaves.
     pub config: TransportConfig,
 }
@@ -41,10 +52,20 @@ pub(crate) struct Gateway {
     pub(crate) live: Live,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) observer: Observer,
+    pub(crate) chain: Chain,
     pub(crate) config: TransportConfig,
     pub(crate) origins: Origins,
     pub(crate) limits: Limits,
     pub(crate) hub: Hub,
+    watching: AtomicBool,
+    /// Ends with the gateway what was begun for it.
+    ended: CancellationToken,
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.ended.cancel();
+    }
 }
 
 impl Gateway {
@@ -52,7 +73,7 @@ impl Gateway {
     /// `config_invalid`.
     pub(crate) fn new(transport: Transport) -> Result<Self> {
         transport.config.validate()?;
-        let Transport { stores, auth, runner, live, clock, observer, config } = transport;
+        let Transport { stores, auth, runner, live, clock, observer, chain, config } = transport;
         Ok(Self {
             stores,
             auth,
@@ -63,8 +84,23 @@ impl Gateway {
             origins: Origins::new(config.origins.clone()),
             limits: config.limits(),
             hub: Hub::new(config.hub),
+            chain,
             config,
+            watching: AtomicBool::new(false),
+            ended: CancellationToken::new(),
         })
+    }
+
+    /// Begins to close the connections of logins that are revoked, here or on another node. Called with every request,
+    /// since only then there is surely a runtime; it does so once.
+    pub(crate) fn watch_revocations(self: &Arc<Self>) {
+        if self.watching.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let woken = self.stores.wakeup.listen(Topic::Revocations);
+        let watching = watch(self.auth.revocations(), woken, self.hub.clone());
+        let ended = self.ended.clone();
+        tokio::spawn(async move { ended.run_until_cancelled(watching).await });
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -87,7 +123,7 @@ impl Gateway {
         verified
     }
 
-    /// Verifies what an upgrade request presents.
+    /// Verifies what a request presents.
     pub(crate) async fn verify_offer(&self, offer: Offer) -> Result<Option<Entry>> {
         let way = offer.way();
         let verified = within(self.config.http.auth_within, offer.verify(&self.auth)).await;
@@ -98,16 +134,28 @@ impl Gateway {
     }
 }
 
+/// Closes what is revoked: at once when told, and by a look from time to time for what was told to nobody.
+async fn watch(mut revocations: RevocationWatch, mut woken: Woken, hub: Hub) {
+    loop {
+        let pause = match in_time(LOOK_WITHIN, revocations.look()).await {
+            Ok(revoked) => {
+                for revocation in &revoked {
+                    hub.revoke(revocation);
+                }
+                LOOK
+            }
+            Err(error) => {
+                tracing::warn!(%error, "what was revoked lately could not be looked up");
+                LOOK_AGAIN
+            }
+        };
+        woken.wait(pause).await;
+    }
+}
+
 /// Counts an attempt to come in, by its way.
 fn count(way: Option<Way>, refused: Option<&Error>) {
-    let way = match way {
-        Some(Way::Bearer) => "bearer",
-        Some(Way::Subprotocol) => "subprotocol",
-        Some(Way::Query) => "query",
-        Some(Way::Cookie) => "cookie",
-        Some(Way::Hello) => "hello",
-        None => "malformed",
-    };
+    let way = way.map_or("malformed", Way::as_str);
     let outcome = refused.map_or("in", Error::code);
     metrics::counter!("apex_entries_total", "way" => way, "outcome" => outcome).increment(1);
 }

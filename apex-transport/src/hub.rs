@@ -3,6 +3,7 @@
 
 use crate::config::HubConfig;
 use crate::protocol::Draining;
+use apex_core::auth::Revocation;
 use apex_core::error::{Error, Kind, Result};
 use apex_core::id::{ConnectionId, SessionId, UserId};
 use apex_core::principal::Principal;
@@ -62,27 +63,35 @@ struct State {
     revoked: Revoked,
 }
 
-/// The logins that ended lately: an entry that was verified just before must not slip in just after.
+/// What was revoked lately: an entry that was verified just before must not slip in just after.
 #[derive(Debug, Default)]
 struct Revoked {
-    at: HashMap<SessionId, Instant>,
+    sessions: HashMap<SessionId, Instant>,
+    users: HashMap<UserId, Instant>,
     sweep_at: usize,
 }
 
 impl Revoked {
-    fn add(&mut self, session: SessionId) {
+    fn add(&mut self, revocation: &Revocation) {
         let now = Instant::now();
         // Swept whenever it has doubled: bounded by what ends within the time, at a constant cost for each.
-        if self.at.len() >= self.sweep_at {
-            self.at.retain(|_, at| now.duration_since(*at) < REMEMBERED);
-            self.sweep_at = 2 * self.at.len() + 64;
+        if self.sessions.len() + self.users.len() >= self.sweep_at {
+            self.sessions.retain(|_, at| now.duration_since(*at) < REMEMBERED);
+            self.users.retain(|_, at| now.duration_since(*at) < REMEMBERED);
+            self.sweep_at = 2 * (self.sessions.len() + self.users.len()) + 64;
         }
-        self.at.insert(session, now);
+        match revocation.session {
+            Some(session) => self.sessions.insert(session, now),
+            None => self.users.insert(revocation.user, now),
+        };
     }
 
-    fn contains(&self, session: SessionId) -> bool {
-        let at = self.at.get(&session);
-        at.is_some_and(|at| at.elapsed() < REMEMBERED)
+    /// Whether an entry whose verification began at that moment is worth nothing. A user whose logins have all ended
+    /// may log in again.
+    fn covers(&self, principal: &Principal, began: Instant) -> bool {
+        let session = principal.session().and_then(|session| self.sessions.get(&session));
+        session.is_some_and(|at| at.elapsed() < REMEMBERED)
+            || self.users.get(&principal.user()).is_some_and(|at| began <= *at)
     }
 }
 
@@ -90,6 +99,7 @@ impl Revoked {
 struct Taken {
     user: Option<UserId>,
     session: Option<SessionId>,
+    admitted: Instant,
     mailbox: Arc<Mailbox>,
 }
 
@@ -151,12 +161,17 @@ impl Hub {
         }
     }
 
-    /// Closes the connections that came by a login which has ended, and keeps out those that are about to.
-    pub fn revoke(&self, session: SessionId) {
+    /// Closes the connections that came by a login which has ended, or all of a user's, and keeps out those that are
+    /// about to come in by it.
+    pub fn revoke(&self, revocation: &Revocation) {
         let mut state = self.0.state.lock();
-        state.revoked.add(session);
+        state.revoked.add(revocation);
         for taken in state.seats.values() {
-            if taken.session == Some(session) {
+            let ended = match revocation.session {
+                Some(session) => taken.session == Some(session),
+                None => taken.user == Some(revocation.user),
+            };
+            if ended {
                 taken.mailbox.put(Notice::Revoked);
             }
         }
@@ -196,7 +211,12 @@ impl Hub {
             .with_retry_after(COME_BACK));
         }
         let mailbox = Arc::new(Mailbox::default());
-        let taken = Taken { user: None, session: None, mailbox: Arc::clone(&mailbox) };
+        let taken = Taken {
+            user: None,
+            session: None,
+            admitted: Instant::now(),
+            mailbox: Arc::clone(&mailbox),
+        };
         state.seats.insert(id, taken);
         state.unknown += 1;
         state.admitted += 1;
@@ -225,7 +245,12 @@ impl Seat {
     /// Says whose connection it is; again, by which login the same user goes on.
     pub(crate) fn identify(&self, principal: &Principal) -> Result<()> {
         let mut state = self.hub.0.state.lock();
-        if principal.session().is_some_and(|session| state.revoked.contains(session)) {
+        let began = match state.seats.get(&self.id) {
+            Some(taken) if taken.user.is_none() => taken.admitted,
+            // Who is in and was revoked has a notice already.
+            _ => Instant::now(),
+        };
+        if state.revoked.covers(principal, began) {
             return Err(Error::new(
                 Kind::Unauthenticated,
                 OPERATION,
@@ -291,7 +316,7 @@ fn release(users: &mut HashMap<UserId, usize>, user: UserId) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use apex_core::clock::SystemClock;
+    use apex_core::clock::{SystemClock, Timestamp};
     use apex_core::principal::Scopes;
     use std::task::Waker;
 
@@ -342,6 +367,24 @@ mod tests {
         drop(third);
         let left = hub.statistics();
         assert_eq!((left.connections, left.unknown, left.users), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_revocation_closes_what_came_by_it_and_what_is_about_to() {
+        let hub = hub();
+        let now = Timestamp::from_millis(0);
+        let ada = ada();
+        let (in_already, about_to) = (admit(&hub).unwrap(), admit(&hub).unwrap());
+        in_already.identify(&ada).unwrap();
+        let all = Revocation { at: now, user: ada.user(), session: None };
+        hub.revoke(&Revocation { session: Some(SessionId::new(&SystemClock)), ..all });
+        assert!(notice(&in_already).is_pending());
+        hub.revoke(&all);
+        assert_eq!(notice(&in_already), Poll::Ready(Notice::Revoked));
+        assert_eq!(about_to.identify(&ada).unwrap_err().kind(), Kind::Unauthenticated);
+        drop(in_already);
+        std::thread::sleep(Duration::from_millis(2));
+        admit(&hub).unwrap().identify(&ada).unwrap();
     }
 
     #[tokio::test]

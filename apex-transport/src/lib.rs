@@ -34,7 +34,7 @@ mod websocket;
 
 pub use config::{ConnectionConfig, HttpConfig, HubConfig, TransportConfig};
 pub use gateway::Transport;
-pub use handshake::SESSION_COOKIE;
+pub use handshake::{AuthMethod, Chain, Knock, PeerAddress, REFRESH_COOKIE, SESSION_COOKIE};
 pub use hub::{Hub, HubStatistics};
 pub use server::serve;
 #[cfg(feature = "tls")]

@@ -1,12 +1,16 @@
 //! The service on a listener of its own, for hosts that have no HTTP server.
 
+use crate::handshake::PeerAddress;
 use crate::service::TransportService;
 #[cfg(feature = "tls")]
 use crate::tls::{Look, Tls};
 use apex_core::error::{Error, Kind, Result};
+use http::{Extensions, Request};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -126,8 +130,10 @@ impl Server {
                 () = &mut shutdown => break,
                 accepted = accept(&listener, &room) => accepted,
             };
+            let peer = stream.peer_addr().ok().map(|address| PeerAddress(address.ip()));
             let prepared = prepare(stream);
-            let conversation = converse(http.clone(), service.clone(), prepared, closing.clone());
+            let (http, service) = (http.clone(), service.clone());
+            let conversation = converse(http, service, peer, prepared, closing.clone());
             let cut_off = cut_off.clone();
             connections.spawn(async move {
                 if cut_off.run_until_cancelled(conversation).await.is_none() {
@@ -157,6 +163,7 @@ impl Server {
 async fn converse<S>(
     http: http1::Builder,
     service: TransportService,
+    peer: Option<PeerAddress>,
     prepared: impl Future<Output = Option<S>>,
     closing: CancellationToken,
 ) where
@@ -165,9 +172,12 @@ async fn converse<S>(
     let Some(Some(stream)) = closing.run_until_cancelled(prepared).await else {
         return;
     };
-    let io = TokioIo::new(stream);
-    let mut connection =
-        pin!(http.serve_connection(io, TowerToHyperService::new(service)).with_upgrades());
+    let respond = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().extend(peer_of(peer));
+        let service = service.clone();
+        async move { Ok::<_, Infallible>(service.respond(request).await) }
+    });
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), respond).with_upgrades());
     let ended = tokio::select! {
         ended = &mut connection => ended,
         () = closing.cancelled() => {
@@ -178,6 +188,15 @@ async fn converse<S>(
     if let Err(error) = ended {
         tracing::debug!(%error, "an HTTP connection ended");
     }
+}
+
+/// What a request carries about the other end of its socket.
+fn peer_of(peer: Option<PeerAddress>) -> Extensions {
+    let mut extensions = Extensions::new();
+    if let Some(peer) = peer {
+        extensions.insert(peer);
+    }
+    extensions
 }
 
 /// The next socket, with its place; a full house leaves the next ones in the system's queue.

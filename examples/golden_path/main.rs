@@ -7,6 +7,7 @@ mod arguments;
 mod show;
 
 use arguments::{Arguments, USAGE};
+use netra_apex::core::auth::{Presented, Way};
 use netra_apex::core::clock::SystemClock;
 use netra_apex::core::config::Environment;
 use netra_apex::core::event::{Event, RunStatus};
@@ -147,7 +148,7 @@ async fn save_report(api: &Api, run: RunId, folder: &Path) -> Result<()> {
 
 /// Waits for runs that an earlier process on the same database left behind: Apex resumes them by itself.
 async fn finish_earlier_runs(apex: &Apex) -> Result<()> {
-    let owner = apex.auth().development_login(USER).await?.principal;
+    let owner = apex.auth().development_login(USER, &Presented::by(Way::Own)).await?.principal;
     let mut after = 0;
     loop {
         let inbox = apex.stores().runs.inbox(&owner, after, 1_000).await?;

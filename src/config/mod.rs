@@ -98,6 +98,7 @@ impl ApexConfig {
         apex_transport::TransportConfig {
             origins: self.server.origins.clone(),
             prefix: self.server.prefix.clone(),
+            trusted_proxies: self.server.trusted_proxies,
             connection: self.connections.connection(),
             hub: self.connections.hub(),
             http: self.server.http(),

@@ -22,6 +22,10 @@ pub struct ServerSection {
     pub certificate: Option<PathBuf>,
     /// Its private key, as PEM without a passphrase.
     pub private_key: Option<PathBuf>,
+    /// Proxies between clients and this process that add the address that they saw to `X-Forwarded-For`. With 0, a
+    /// client's address is that of the socket.
+    #[schemars(range(min = 0, max = 16))]
+    pub trusted_proxies: usize,
     /// The largest JSON body, in bytes.
     #[schemars(range(min = 1_024, max = 16_777_216))]
     pub body_bytes: usize,
@@ -70,6 +74,7 @@ impl Default for ServerSection {
             prefix: String::new(),
             certificate: None,
             private_key: None,
+            trusted_proxies: 0,
             body_bytes,
             body_idle,
             headers_within,

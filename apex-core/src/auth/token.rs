@@ -38,7 +38,22 @@ impl fmt::Debug for TokenHash {
 
 /// 32 bytes of the system's generator, base64url without padding.
 pub(super) fn random_token() -> Result<Secret<String>> {
-    let mut bytes = [0_u8; 32];
+    random::<32>()
+}
+
+/// 16 bytes: the part of a refresh token that names its family.
+pub(super) fn random_part() -> Result<Secret<String>> {
+    random::<16>()
+}
+
+/// The part of a refresh token that names its family; `None` for what is none.
+pub(super) fn family_of(refresh: &str) -> Option<&str> {
+    let (family, secret) = refresh.split_once('.')?;
+    (family.len() == 22 && secret.len() == 43).then_some(family)
+}
+
+fn random<const N: usize>() -> Result<Secret<String>> {
+    let mut bytes = [0_u8; N];
     getrandom::fill(&mut bytes).map_err(|error| {
         Error::internal("auth.random", "the system's random generator failed").with("cause", error)
     })?;

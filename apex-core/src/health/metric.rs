@@ -54,6 +54,10 @@ metrics_table! {
     Gauge "apex_breaker_state" Count "dependency" "0 closed or off, 1 half open, 2 open.";
     Counter "apex_breaker_transitions_total" Count "dependency" "Changes of a breaker's state.";
     Counter "apex_endpoints_put_aside_total" Count "dependency" "Endpoints that were put aside.";
+    Counter "apex_door_total" Count "action, way, outcome" "Logins, entries, tickets, renewals and what was refused of them.";
+    Counter "apex_audit_lost_total" Count "" "Entries of the record of the door that gave way because its store did not keep up. Should stay 0.";
+    Counter "apex_audit_failures_total" Count "" "Writes of that record that failed and are tried again.";
+    Counter "apex_jwks_failures_total" Count "" "Keys of other issuers that could not be fetched.";
     Counter "apex_usage_lost_total" Count "" "Attempts at a model's answer that could not be recorded; each is in the log. Should stay 0.";
     Gauge "apex_health_status" Count "" "This node: 0 pass, 1 warn, 2 fail (not ready).";
     Gauge "apex_health_dependency" Count "dependency" "A dependency: 0 pass, 1 warn, 2 fail.";

@@ -1,6 +1,6 @@
 //! The stores, each behind its own seam, so that tickets can sit in one place and threads in another.
 
-use crate::auth::{AuditStore, SessionStore, TicketStore, UserStore};
+use crate::auth::{AuditStore, AuthStores, SessionStore, TicketStore, UserStore};
 use crate::error::{Error, Kind};
 use crate::file::{ArtifactStore, FileStore};
 use crate::id::{NodeId, RunId};
@@ -45,6 +45,20 @@ pub struct Stores {
     pub limits: Arc<dyn LimitStore>,
     /// What runs asked of models.
     pub usage: Arc<dyn UsageStore>,
+}
+
+impl Stores {
+    /// The part of them that lets users in.
+    #[must_use]
+    pub fn auth(&self) -> AuthStores {
+        AuthStores {
+            tickets: Arc::clone(&self.tickets),
+            sessions: Arc::clone(&self.sessions),
+            users: Arc::clone(&self.users),
+            audit: Arc::clone(&self.audit),
+            limits: Arc::clone(&self.limits),
+        }
+    }
 }
 
 /// The most items that one answer holds, whatever was asked for.

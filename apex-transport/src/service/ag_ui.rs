@@ -47,8 +47,8 @@ pub(super) async fn run(call: &Call, body: RequestBody) -> Result<Response<Respo
     let position = Position { epoch: seen.map(|seen| seen.epoch).or(epoch), after: 0 };
     let clock = Arc::clone(&gateway.clock);
     let script = Script::new(input.thread_id, input.run_id, answered, seen, clock);
-    let origin = call.guarded.origin.clone();
-    let driver = Driver::new(Arc::clone(gateway), seat, origin, Some(entry));
+    let caller = call.guarded.caller.clone();
+    let driver = Driver::new(Arc::clone(gateway), seat, caller, Some(entry));
     Ok(answer(sse::follow(driver, run, position, script)))
 }
 

@@ -1,5 +1,7 @@
 use super::reply::{self, ResponseBody};
 use crate::gateway::Gateway;
+use crate::handshake::{Caller, PeerAddress, client_address};
+use apex_core::auth::{Door, Way};
 use apex_core::error::Result;
 use apex_core::id::{CorrelationId, UserId};
 use http::header::{
@@ -17,8 +19,8 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 #[derive(Debug, Clone)]
 pub(super) struct Guarded {
     pub(super) correlation: CorrelationId,
-    /// The page that the request comes from; it is on the allow list.
-    pub(super) origin: Option<String>,
+    /// Where the request comes from; its page is on the allow list.
+    pub(super) caller: Caller,
     /// The user who asks, once that is known.
     pub(super) user: Arc<OnceLock<UserId>>,
 }
@@ -32,8 +34,15 @@ impl Guarded {
         gateway: &Gateway,
         correlation: CorrelationId,
         headers: &HeaderMap,
+        peer: Option<PeerAddress>,
     ) -> Result<Self> {
-        Ok(Self { correlation, origin: gateway.origins.check(headers)?, user: Arc::default() })
+        let peer = peer.map(|peer| peer.0);
+        let address = client_address(headers, peer, gateway.config.trusted_proxies);
+        let nobody = Caller { origin: None, address, correlation: Some(correlation) };
+        let origin = gateway.origins.check(headers).inspect_err(|error| {
+            gateway.auth.note_refusal(error, &nobody.presents(Way::Own, Door::Request));
+        })?;
+        Ok(Self { correlation, caller: Caller { origin, ..nobody }, user: Arc::default() })
     }
 
     /// The answer to a page that asks whether it may send a request.
@@ -43,7 +52,7 @@ impl Guarded {
         headers: &HeaderMap,
     ) -> Option<Response<ResponseBody>> {
         if method != Method::OPTIONS
-            || self.origin.is_none()
+            || self.caller.origin.is_none()
             || !headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
         {
             return None;
@@ -69,7 +78,7 @@ impl Guarded {
             headers.insert(REQUEST_ID, id);
         }
         headers.append(VARY, HeaderValue::from_static("origin"));
-        if let Some(origin) = &self.origin
+        if let Some(origin) = &self.caller.origin
             && let Ok(origin) = HeaderValue::from_str(origin)
         {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);

@@ -3,11 +3,12 @@
 use super::Call;
 use super::body::RequestBody;
 use super::reply::{self, ResponseBody};
-use crate::handshake::SESSION_COOKIE;
+use crate::handshake::{REFRESH_COOKIE, SESSION_COOKIE, cookie};
+use apex_core::auth::{Login, Revocation, Way};
 use apex_core::clock::Timestamp;
-use apex_core::config::Environment;
+use apex_core::config::{Environment, Secret};
 use apex_core::error::{Error, Kind, Result};
-use apex_core::id::SessionId;
+use apex_core::id::{SessionId, UserId};
 use http::header::{HeaderValue, SET_COOKIE};
 use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -17,15 +18,29 @@ const OPERATION: &str = "service.login";
 /// The longest audience of a ticket.
 const MAX_AUDIENCE: usize = 64;
 
+/// The session cookie comes along when another site links here; the one that renews it never has to.
+const SESSION_SITE: &str = "Lax";
+const REFRESH_SITE: &str = "Strict";
+
 #[derive(Deserialize)]
 struct DevelopmentLogin {
     user: String,
 }
 
+#[derive(Default, Deserialize)]
+struct RefreshRequest {
+    refresh: Option<Secret<String>>,
+}
+
+/// A login as it is told to whoever holds its tokens; a page that holds them as cookies is told only when they end.
 #[derive(Serialize)]
-struct TokenBody<'a> {
-    token: &'a str,
+struct LoginBody<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'a str>,
     expires_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh: Option<&'a str>,
+    refresh_expires_at: Timestamp,
 }
 
 #[derive(Default, Deserialize)]
@@ -42,7 +57,9 @@ struct TicketBody<'a> {
 #[derive(Serialize)]
 struct SessionBody {
     session: SessionId,
+    method: String,
     created_at: Timestamp,
+    renewed_at: Timestamp,
     expires_at: Timestamp,
     current: bool,
 }
@@ -60,12 +77,38 @@ pub(super) async fn development(call: &Call, body: RequestBody) -> Result<Respon
         return Err(Error::not_found("auth.development_login", "route"));
     }
     let body: DevelopmentLogin = call.json(body).await?;
-    let login = gateway.auth.development_login(&body.user).await?;
-    let token = login.token.reveal();
-    let expires_at = login.expires_at;
-    let mut response = reply::json(StatusCode::OK, &TokenBody { token, expires_at });
-    let seconds = expires_at.since(gateway.now()).as_secs();
-    set_cookie(&mut response, token, seconds)?;
+    let login = gateway.auth.development_login(&body.user, &call.presents(Way::Own)).await?;
+    let mut response = reply::json(StatusCode::OK, &told(&login, true));
+    set_cookies(&mut response, &login, gateway.now())?;
+    Ok(response)
+}
+
+/// `POST /auth/refresh`: by the token in the body, or by its cookie; what comes back comes back the same way.
+pub(super) async fn refresh(call: &Call, body: RequestBody) -> Result<Response<ResponseBody>> {
+    let request: RefreshRequest = call.optional_json(body).await?.unwrap_or_default();
+    let (token, way) = match (request.refresh, cookie(&call.head.headers, REFRESH_COOKIE)?) {
+        (Some(token), _) => (token, Way::Bearer),
+        (None, Some(token)) => {
+            call.check_csrf()?;
+            (token, Way::Cookie)
+        }
+        (None, None) => {
+            return Err(Error::new(
+                Kind::Unauthenticated,
+                OPERATION,
+                "this needs the refresh token of a login, as `refresh` in the body or as its cookie",
+            ));
+        }
+    };
+    let presented = call.presents(way);
+    // To the end, also when the client hangs up: a token that was taken in is used.
+    let login = call
+        .change(move |gateway| async move { gateway.auth.refresh(&token, &presented).await })
+        .await?;
+    let mut response = reply::json(StatusCode::OK, &told(&login, way != Way::Cookie));
+    if way == Way::Cookie {
+        set_cookies(&mut response, &login, call.gateway.now())?;
+    }
     Ok(response)
 }
 
@@ -84,8 +127,8 @@ pub(super) async fn ticket(call: &Call, body: RequestBody) -> Result<Response<Re
             "`audience` must be 1 to 64 plain characters",
         ));
     }
-    let origin = call.guarded.origin.as_deref();
-    let issued = call.gateway.auth.issue_ticket(&entry, audience, origin).await?;
+    let presented = call.presents(entry.way);
+    let issued = call.gateway.auth.issue_ticket(&entry, audience, &presented).await?;
     let body = TicketBody { ticket: issued.ticket.reveal(), expires_at: issued.expires_at };
     Ok(reply::json(StatusCode::CREATED, &body))
 }
@@ -93,12 +136,11 @@ pub(super) async fn ticket(call: &Call, body: RequestBody) -> Result<Response<Re
 /// `POST /auth/logout`: ends the login and every connection that came by it.
 pub(super) async fn log_out(call: &Call) -> Result<Response<ResponseBody>> {
     let entry = call.entry().await?;
-    call.gateway.auth.log_out(&entry.principal).await?;
-    if let Some(session) = entry.principal.session() {
-        call.gateway.hub.revoke(session);
-    }
+    let presented = call.presents(entry.way);
+    call.gateway.auth.log_out(&entry.principal, &presented).await?;
+    call.close(entry.principal.user(), entry.principal.session());
     let mut response = reply::empty(StatusCode::NO_CONTENT);
-    set_cookie(&mut response, "", 0)?;
+    clear_cookies(&mut response)?;
     Ok(response)
 }
 
@@ -106,13 +148,15 @@ pub(super) async fn log_out(call: &Call) -> Result<Response<ResponseBody>> {
 pub(super) async fn sessions(call: &Call) -> Result<Response<ResponseBody>> {
     let entry = call.entry().await?;
     let current = entry.principal.session();
-    let sessions = call.gateway.stores.sessions.list(&entry.principal).await?;
+    let sessions = call.gateway.auth.sessions(&entry.principal).await?;
     let items = sessions
         .into_iter()
         .map(|session| SessionBody {
             session: session.session,
+            method: session.method,
             created_at: session.created_at,
-            expires_at: session.expires_at,
+            renewed_at: session.renewed_at,
+            expires_at: session.lapses_at,
             current: Some(session.session) == current,
         })
         .collect();
@@ -123,36 +167,69 @@ pub(super) async fn sessions(call: &Call) -> Result<Response<ResponseBody>> {
 pub(super) async fn end_session(call: &Call, id: &str) -> Result<Response<ResponseBody>> {
     let entry = call.entry().await?;
     let session = id.parse().map_err(|_| Error::not_found(OPERATION, "session"))?;
-    let sessions = &call.gateway.stores.sessions;
-    sessions.end(&entry.principal, session, call.gateway.now()).await?;
-    call.gateway.hub.revoke(session);
+    let presented = call.presents(entry.way);
+    call.gateway.auth.end_session(&entry.principal, session, &presented).await?;
+    call.close(entry.principal.user(), Some(session));
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 
 /// `DELETE /auth/sessions`: all of the user's.
 pub(super) async fn end_sessions(call: &Call) -> Result<Response<ResponseBody>> {
     let entry = call.entry().await?;
-    let sessions = &call.gateway.stores.sessions;
-    for record in sessions.list(&entry.principal).await? {
-        match sessions.end(&entry.principal, record.session, call.gateway.now()).await {
-            // Someone else may be ending them too.
-            Err(error) if error.kind() == Kind::NotFound => {}
-            ended => ended?,
-        }
-        call.gateway.hub.revoke(record.session);
-    }
+    let user = entry.principal.user();
+    call.gateway.auth.end_all_sessions(user).await?;
+    call.close(user, None);
     let mut response = reply::empty(StatusCode::NO_CONTENT);
-    set_cookie(&mut response, "", 0)?;
+    clear_cookies(&mut response)?;
     Ok(response)
 }
 
-fn set_cookie(response: &mut Response<ResponseBody>, token: &str, seconds: u64) -> Result<()> {
-    let cookie = format!(
-        "{SESSION_COOKIE}={token}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Lax"
-    );
+impl Call {
+    /// Closes what came by a login that ended, on this node at once.
+    fn close(&self, user: UserId, session: Option<SessionId>) {
+        self.gateway.hub.revoke(&Revocation { at: self.gateway.now(), user, session });
+    }
+}
+
+fn told(login: &Login, with_tokens: bool) -> LoginBody<'_> {
+    LoginBody {
+        token: with_tokens.then(|| login.token.reveal().as_str()),
+        expires_at: login.expires_at,
+        refresh: with_tokens.then(|| login.refresh.reveal().as_str()),
+        refresh_expires_at: login.lapses_at,
+    }
+}
+
+/// Sets both cookies of a login.
+pub(super) fn set_cookies(
+    response: &mut Response<ResponseBody>,
+    login: &Login,
+    now: Timestamp,
+) -> Result<()> {
+    let seconds = |until: Timestamp| until.since(now).as_secs();
+    let token = login.token.reveal();
+    set_cookie(response, SESSION_COOKIE, token, seconds(login.expires_at), SESSION_SITE)?;
+    let refresh = login.refresh.reveal();
+    set_cookie(response, REFRESH_COOKIE, refresh, seconds(login.lapses_at), REFRESH_SITE)
+}
+
+fn clear_cookies(response: &mut Response<ResponseBody>) -> Result<()> {
+    set_cookie(response, SESSION_COOKIE, "", 0, SESSION_SITE)?;
+    set_cookie(response, REFRESH_COOKIE, "", 0, REFRESH_SITE)
+}
+
+fn set_cookie(
+    response: &mut Response<ResponseBody>,
+    name: &str,
+    token: &str,
+    seconds: u64,
+    site: &str,
+) -> Result<()> {
+    let cookie =
+        format!("{name}={token}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite={site}");
     let mut cookie = HeaderValue::from_str(&cookie)
         .map_err(|_| Error::internal(OPERATION, "a token that is no header value"))?;
     cookie.set_sensitive(true);
-    response.headers_mut().insert(SET_COOKIE, cookie);
+    response.headers_mut().append(SET_COOKIE, cookie);
     Ok(())
 }

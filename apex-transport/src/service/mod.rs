@@ -4,6 +4,8 @@
 //! authentication, the route. Every refusal is the catalogue's JSON body.
 
 mod access;
+#[cfg(feature = "jwt")]
+mod admin;
 #[cfg(feature = "ag-ui")]
 mod ag_ui;
 mod body;
@@ -23,6 +25,7 @@ pub use reply::ResponseBody;
 
 use crate::call::{in_time, to_the_end};
 use crate::gateway::{Gateway, Transport};
+use crate::handshake::PeerAddress;
 use crate::hub::Hub;
 use apex_core::error::{Error, Result, correlation};
 use apex_core::id::{CorrelationId, UserId};
@@ -99,7 +102,9 @@ impl TransportService {
         correlation: CorrelationId,
         request: Request<RequestBody>,
     ) -> Response<ResponseBody> {
-        let guarded = match Guarded::admit(&self.gateway, correlation, request.headers()) {
+        self.gateway.watch_revocations();
+        let peer = request.extensions().get::<PeerAddress>().copied();
+        let guarded = match Guarded::admit(&self.gateway, correlation, request.headers(), peer) {
             Ok(guarded) => guarded,
             Err(error) => return self.refuse(error, correlation, None),
         };
@@ -176,10 +181,26 @@ async fn route(
 
         (&Method::POST, ["auth", "dev"]) => login::development(&call, body).await,
         (&Method::POST, ["auth", "ticket"]) => login::ticket(&call, body).await,
+        (&Method::POST, ["auth", "refresh"]) => login::refresh(&call, body).await,
         (&Method::POST, ["auth", "logout"]) => login::log_out(&call).await,
         (&Method::GET, ["auth", "sessions"]) => login::sessions(&call).await,
         (&Method::DELETE, ["auth", "sessions"]) => login::end_sessions(&call).await,
         (&Method::DELETE, ["auth", "sessions", id]) => login::end_session(&call, id).await,
+
+        #[cfg(feature = "jwt")]
+        (&Method::GET, [".well-known", "jwks.json"]) => admin::jwks(&call),
+        #[cfg(feature = "jwt")]
+        (&Method::GET, ["admin", "audit"]) => admin::audit(&call).await,
+        #[cfg(feature = "jwt")]
+        (&Method::POST, ["admin", "users", id, what @ ("disable" | "enable")]) => {
+            admin::bar(&call, id, *what == "disable").await
+        }
+        #[cfg(feature = "jwt")]
+        (&Method::DELETE, ["admin", "users", id]) => admin::erase(&call, id).await,
+        #[cfg(feature = "jwt")]
+        (&Method::DELETE, ["admin", "users", id, "sessions"]) => {
+            admin::end_sessions(&call, id).await
+        }
 
         #[cfg(feature = "websocket")]
         (&Method::GET, ["ws"]) => upgrade::upgrade(call).await,

@@ -37,8 +37,8 @@ pub(super) async fn events(call: &Call, id: &str) -> Result<Response<ResponseBod
     let seat = gateway.hub.admit(gateway.connection_id())?;
     seat.identify(&entry.principal)?;
     let script = Plain::new(seat.id(), position);
-    let origin = call.guarded.origin.clone();
-    let driver = Driver::new(Arc::clone(gateway), seat, origin, Some(entry));
+    let caller = call.guarded.caller.clone();
+    let driver = Driver::new(Arc::clone(gateway), seat, caller, Some(entry));
     Ok(answer(sse::follow(driver, run, position, script)))
 }
 

@@ -5,11 +5,11 @@ use super::Call;
 use super::reply::{self, ResponseBody};
 use crate::driver::Driver;
 use crate::gateway::Gateway;
-use crate::handshake::Offer;
+use crate::handshake::{Caller, Offer};
 use crate::hub::Seat;
 use crate::protocol::{CloseCode, SUBPROTOCOL};
 use crate::websocket::{self, Pump};
-use apex_core::auth::Entry;
+use apex_core::auth::{Door, Entry};
 use apex_core::error::{Error, Kind, Result};
 use http::header::{
     CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
@@ -37,22 +37,22 @@ pub(super) async fn upgrade(mut call: Call) -> Result<Response<ResponseBody>> {
         Error::internal(OPERATION, "the host's server does not allow upgrades here")
     })?;
     let gateway = call.gateway;
-    let origin = call.guarded.origin;
+    let caller = call.guarded.caller;
     let seat = gateway.hub.admit(gateway.connection_id())?;
-    let query = call.head.uri.query();
-    let offer = Offer::read(&call.head.headers, query, origin.clone());
+    let (headers, query) = (&call.head.headers, call.head.uri.query());
+    let offer = gateway.chain.read(headers, query, &caller, Door::Connection);
     let subprotocol = offer.subprotocol;
     let entered = enter(&gateway, &seat, offer)
         .await
         .map_err(|error| error.with_correlation(call.guarded.correlation));
-    let outcome = match (entered, &origin) {
+    let outcome = match (entered, &caller.origin) {
         (Ok(entry), _) => Ok(entry),
         // A page sees no status of an upgrade, only a close code.
         (Err(error), Some(_)) => Err(error),
         (Err(error), None) => return Err(error),
     };
     let span = tracing::info_span!("connection", id = %seat.id());
-    tokio::spawn(converse(gateway, seat, origin, outcome, on_upgrade).instrument(span));
+    tokio::spawn(converse(gateway, seat, caller, outcome, on_upgrade).instrument(span));
     Ok(switching.answer(subprotocol))
 }
 
@@ -68,7 +68,7 @@ async fn enter(gateway: &Gateway, seat: &Seat, offer: Offer) -> Result<Option<En
 async fn converse(
     gateway: Arc<Gateway>,
     seat: Seat,
-    origin: Option<String>,
+    caller: Caller,
     outcome: Result<Option<Entry>>,
     on_upgrade: OnUpgrade,
 ) {
@@ -84,7 +84,7 @@ async fn converse(
         Ok(entry) => {
             let way = entry.as_ref().map(|entry| entry.way);
             tracing::debug!(%connection, ?way, "connected");
-            let driver = Driver::new(gateway, seat, origin, entry);
+            let driver = Driver::new(gateway, seat, caller, entry);
             websocket::run(upgraded, driver, pump).await;
             tracing::debug!(%connection, "disconnected");
         }

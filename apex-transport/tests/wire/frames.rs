@@ -247,7 +247,7 @@ async fn a_panic_in_the_hosts_code_is_an_error_of_that_call() {
 #[tokio::test]
 async fn the_credential_runs_out_unless_it_is_renewed() {
     let mut settings = Settings::default();
-    settings.auth.session_life = Duration::from_secs(62);
+    settings.auth.token_life = Duration::from_secs(62);
     let wire = Wire::start_with(settings).await;
     let token = wire.token("ada").await;
     let mut renewed = wire.socket(&token).await;

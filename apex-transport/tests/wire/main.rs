@@ -4,6 +4,7 @@
 
 mod ag_ui;
 mod bad_input;
+mod doors;
 mod events;
 mod frames;
 mod mounted;
@@ -11,6 +12,7 @@ mod resume;
 mod routes;
 mod rust_client;
 mod secrets;
+mod sessions;
 mod stores_down;
 mod support;
 mod tls;

@@ -126,7 +126,7 @@ async fn a_route_that_is_not_there_is_not_found() {
         ("GET", "/auth/dev"),
         ("GET", "/runs/018f0000-0000-7000-8000-000000000001/report.exe"),
         ("GET", "/.well-known/jwks.json"),
-        ("POST", "/auth/refresh"),
+        ("POST", "/auth/renew"),
         ("GET", "/ag-ui"),
         ("OPTIONS", "/files"),
     ] {

@@ -2,6 +2,7 @@
 
 use crate::support::socket::Socket;
 use crate::support::{PAGE, Wire, bearer};
+use apex_core::auth::AuditQuery;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Recorder, SharedString, Unit};
 use serde_json::json;
 use std::fmt::Write as _;
@@ -99,10 +100,19 @@ async fn no_credential_is_traced_or_told() {
     let kept = Kept::default();
     let _guard = tracing::subscriber::set_default(kept.clone());
     let wire = Wire::start().await;
-    let token = wire.token("ada").await;
+    let login = wire.post("/auth/dev", &[], r#"{"user":"ada"}"#).await.json();
+    let refresh = login["refresh"].as_str().unwrap().to_owned();
+    let body = serde_json::json!({"refresh": refresh}).to_string();
+    let renewed = wire.post("/auth/refresh", &[], &body).await.json();
+    let token = renewed["token"].as_str().unwrap().to_owned();
     let ticket = wire.ticket(&token).await;
     let canary = "CANARYcanaryCANARY";
     let mut told = String::new();
+    for token in [canary, "CANARYcanaryCANARY.CANARYcanaryCANARY"] {
+        let body = serde_json::json!({"refresh": token}).to_string();
+        told.push_str(&wire.post("/auth/refresh", &[], &body).await.text());
+        told.push_str(&wire.get("/admin/audit", &[("authorization", &bearer(token))]).await.text());
+    }
 
     let auth = bearer(&token);
     let bad = bearer(canary);
@@ -151,9 +161,20 @@ async fn no_credential_is_traced_or_told() {
     wire.post("/auth/logout", &[("authorization", &auth)], "").await;
     told.push_str(&socket.closed().await.1);
 
+    // A run of that user's says nothing of how they came in, and neither does the record of the door.
+    let mut socket = wire.socket(&wire.token("ada").await).await;
+    let run = socket.start("thoughts 2").await["run"].clone();
+    write!(told, "{:?}", socket.events(&run).await).unwrap();
+    assert!(wire.auth.audit_written(std::time::Duration::from_secs(5)).await);
+    let all = AuditQuery { user: None, before: None, limit: 1_000 };
+    let record = wire.auth.audit(all).await.unwrap();
+    assert!(record.len() > 10);
+    write!(told, "{record:?} {}", serde_json::to_string(&record).unwrap()).unwrap();
+
     let traced = kept.0.lock().unwrap().clone();
     assert!(traced.contains("closing"), "nothing was traced");
-    for secret in [token.as_str(), ticket.as_str(), canary] {
+    let next = renewed["refresh"].as_str().unwrap();
+    for secret in [token.as_str(), ticket.as_str(), refresh.as_str(), next, canary] {
         for (place, text) in [("traces", &traced), ("answers", &told)] {
             let found = text.find(secret).map(|at| &text[at.saturating_sub(80)..at]);
             assert_eq!(found, None, "a secret in the {place}");

@@ -6,7 +6,7 @@ pub(crate) mod proxy;
 pub(crate) mod runner;
 pub(crate) mod socket;
 
-use apex_core::auth::{Auth, AuthConfig, TokenHash};
+use apex_core::auth::{Auth, AuthConfig, AuthParts, TokenHash};
 use apex_core::clock::{Clock, SystemClock, Timestamp};
 use apex_core::config::Environment;
 use apex_core::error::AlertSink;
@@ -17,7 +17,8 @@ use apex_core::store::Stores;
 use apex_core::store::memory::{MemoryOptions, open};
 use apex_transport::client::Api;
 use apex_transport::{
-    HubStatistics, Tls, TlsFiles, Transport, TransportConfig, TransportService, serve, serve_tls,
+    Chain, HubStatistics, Tls, TlsFiles, Transport, TransportConfig, TransportService, serve,
+    serve_tls,
 };
 use runner::ScriptedRunner;
 use std::net::SocketAddr;
@@ -53,6 +54,8 @@ impl Clock for TestClock {
 pub(crate) struct Settings {
     pub(crate) transport: TransportConfig,
     pub(crate) auth: AuthConfig,
+    pub(crate) parts: AuthParts,
+    pub(crate) chain: Chain,
     pub(crate) memory: MemoryOptions,
     /// Replaces what the service is given.
     pub(crate) stores: Box<dyn FnOnce(Stores) -> Stores + Send>,
@@ -66,6 +69,8 @@ impl Default for Settings {
         Self {
             transport: TransportConfig { origins: vec![PAGE.into()], ..TransportConfig::default() },
             auth: AuthConfig { environment: Environment::Development, ..AuthConfig::default() },
+            parts: AuthParts::default(),
+            chain: Chain::default(),
             memory: MemoryOptions::default(),
             stores: Box::new(|stores| stores),
             tls: None,
@@ -79,6 +84,7 @@ pub(crate) struct Wire {
     pub(crate) address: SocketAddr,
     pub(crate) service: TransportService,
     pub(crate) stores: Stores,
+    pub(crate) auth: Auth,
     pub(crate) clock: Arc<TestClock>,
     pub(crate) observer: Observer,
     pub(crate) tls: Option<Tls>,
@@ -102,9 +108,8 @@ impl Wire {
         ));
         let stores = (settings.stores)(stores);
         let auth = Auth::new(
-            Arc::clone(&stores.tickets),
-            Arc::clone(&stores.sessions),
-            Arc::clone(&stores.users),
+            stores.auth(),
+            settings.parts,
             Arc::clone(&clock) as Arc<dyn Clock>,
             settings.auth,
         );
@@ -113,11 +118,12 @@ impl Wire {
         let observer = Observer::new(health, Arc::clone(&clock) as _, settings.alerts);
         let service = TransportService::new(Transport {
             stores: stores.clone(),
-            auth,
+            auth: auth.clone(),
             runner,
             live,
             clock: Arc::clone(&clock) as _,
             observer: observer.clone(),
+            chain: settings.chain,
             config: settings.transport,
         })
         .unwrap();
@@ -135,7 +141,7 @@ impl Wire {
                 None => serve(listener, serving, stopped).await.unwrap(),
             }
         });
-        Self { address, service, stores, clock, observer, tls, stop: Some(stop), server }
+        Self { address, service, stores, auth, clock, observer, tls, stop: Some(stop), server }
     }
 
     pub(crate) fn url(&self) -> String {

@@ -1,0 +1,82 @@
+//! What a host or an operator does to accounts.
+
+use super::audit::{AuditAction, AuditEvent, AuditQuery};
+use super::recorder::Happened;
+use super::service::Auth;
+use super::session::Revocation;
+use super::user::{User, UserChange};
+use crate::error::{Error, Result};
+use crate::id::UserId;
+use crate::principal::Scopes;
+
+impl Auth {
+    /// Bars an account and ends all of its logins, or lets it in again.
+    ///
+    /// # Errors
+    /// `not_found` for an account that is not there or erased.
+    pub async fn disable_user(&self, user: UserId, disabled: bool) -> Result<User> {
+        let change = UserChange { disabled: Some(disabled), ..UserChange::default() };
+        let changed = self.stores.users.change(user, change).await?;
+        let reason = if disabled { "disabled" } else { "enabled" };
+        self.recorder.record(Happened {
+            reason: Some(reason),
+            ..Happened::done(AuditAction::Disable, user)
+        });
+        if disabled {
+            self.end_all_sessions(user).await?;
+        }
+        Ok(changed)
+    }
+
+    /// Says what a user may do, from their next login on; the logins that there are end.
+    ///
+    /// # Errors
+    /// `not_found` for an account that is not there or erased.
+    pub async fn set_scopes(&self, user: UserId, scopes: Scopes) -> Result<User> {
+        let change = UserChange { scopes: Some(scopes), ..UserChange::default() };
+        let changed = self.stores.users.change(user, change).await?;
+        self.end_all_sessions(user).await?;
+        Ok(changed)
+    }
+
+    /// Erases an account and ends all of its logins. What its user has made is deleted by the stores that keep it.
+    ///
+    /// # Errors
+    /// `not_found` for an account that is not there.
+    pub async fn erase_user(&self, user: UserId) -> Result<()> {
+        self.stores.users.erase(user).await?;
+        self.recorder.record(Happened::done(AuditAction::Erase, user));
+        self.end_all_sessions(user).await
+    }
+
+    /// Ends every login of a user's, on all nodes.
+    ///
+    /// # Errors
+    /// `unavailable`, `storage_failed`.
+    pub async fn end_all_sessions(&self, user: UserId) -> Result<()> {
+        let now = self.clock.now();
+        self.stores.sessions.end_all(user, now).await?;
+        self.revocations.note(Revocation { at: now, user, session: None });
+        self.recorder.record(Happened::done(AuditAction::Revocation, user));
+        Ok(())
+    }
+
+    /// Makes an account known by one more subject.
+    ///
+    /// # Errors
+    /// `not_found`; `conflict` for a subject of another account.
+    pub async fn link_user(&self, user: UserId, subject: &str) -> Result<()> {
+        let linked = self.stores.users.link(user, subject).await;
+        let reason = linked.as_ref().err().map(Error::code);
+        self.recorder.record(Happened { reason, ..Happened::done(AuditAction::Link, user) });
+        linked
+    }
+
+    /// The record of the door, newest first.
+    ///
+    /// # Errors
+    /// `unavailable`, `storage_failed`.
+    pub async fn audit(&self, query: AuditQuery) -> Result<Vec<AuditEvent>> {
+        self.stores.audit.list(query).await
+    }
+}
