@@ -2,20 +2,21 @@
 
 mod kept;
 mod wire;
-mod work;
 
 use crate::Builder;
+use apex_agents::EngineOptions;
 use apex_core::config::{
     Checks, DatabaseKind, DatabaseUrl, Environment, FaultCode, Section, reference,
 };
 use apex_core::error::{Error, Kind, Result};
+use apex_core::file::FileLimits;
 use apex_core::health::HealthConfig;
 use apex_core::resilience::ResilienceConfig;
+use apex_core::run::RunLimits;
 use serde::Deserialize;
 
-pub use kept::{AuthSection, FilesSection, RunsSection, StoreSection};
+pub use kept::{AuthSection, StoreSection};
 pub use wire::{ConnectionsSection, ServerSection};
-pub use work::AgentsSection;
 
 /// Everything that an operator can say about an Apex. [`Loader`](apex_core::config::Loader) reads and checks it; [`builder`](Self::builder)
 /// makes it so.
@@ -38,11 +39,11 @@ pub struct ApexConfig {
     /// Logins and tickets.
     pub auth: AuthSection,
     /// Runs and their logs.
-    pub runs: RunsSection,
+    pub runs: RunLimits,
     /// What users may upload.
-    pub files: FilesSection,
+    pub files: FileLimits,
     /// The work of agents.
-    pub agents: AgentsSection,
+    pub agents: EngineOptions,
     /// Plain HTTP.
     pub server: ServerSection,
     /// Clients that are connected.
@@ -82,9 +83,9 @@ impl ApexConfig {
         let builder = Builder::default()
             .environment(self.environment)
             .auth(self.auth.config(self.environment))
-            .runs(self.runs.limits())
-            .files(self.files.limits())
-            .engine(self.agents.options(self.runs.attempts))
+            .runs(self.runs)
+            .files(self.files)
+            .engine(EngineOptions { attempts: self.runs.attempts, ..self.agents.clone() })
             .transport(self.transport())
             .health(self.health.clone());
         #[cfg(feature = "tls")]
@@ -102,8 +103,8 @@ impl ApexConfig {
             connection: self.connections.connection(),
             hub: self.connections.hub(),
             http: self.server.http(),
-            runs: self.runs.limits(),
-            files: self.files.limits(),
+            runs: self.runs,
+            files: self.files,
             unused_tickets: self.auth.unused_tickets,
         }
     }

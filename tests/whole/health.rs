@@ -3,7 +3,7 @@
 use crate::support::{Heard, get};
 use netra_apex::core::clock::SystemClock;
 use netra_apex::core::config::Environment;
-use netra_apex::core::error::{Alert, AlertSink, Notice, correlation};
+use netra_apex::core::error::{Alert, AlertSink, Group, Notice, correlation};
 use netra_apex::core::health::Status;
 use netra_apex::prelude::*;
 use netra_apex::transport::client::{Api, Client, ClientOptions, Update};
@@ -51,6 +51,19 @@ async fn token(address: std::net::SocketAddr, user: &str) -> String {
     let body = json!({ "user": user }).to_string();
     let answer = get(address, "POST", "/auth/dev", "", &body).await.1;
     answer["token"].as_str().unwrap().to_owned()
+}
+
+/// The failed runs, once so many are counted: a reader may see the end of a run before its node has counted it.
+async fn failed_runs(apex: &Apex, count: u64) -> Group {
+    for _ in 0..200 {
+        let groups = apex.failures();
+        let runs = groups.into_iter().find(|group| group.operation == "run");
+        if let Some(group) = runs.filter(|group| group.count == count) {
+            return group;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{count} failed runs are not counted: {:?}", apex.failures());
 }
 
 #[tokio::test]
@@ -124,8 +137,8 @@ async fn one_id_leads_from_the_message_through_the_log_to_the_clients_error() {
     }
     assert_eq!(last["type"], "run_failed", "{last}");
     assert_eq!(last["data"]["error"]["correlation"], id.to_string());
-    let group = apex.failures().into_iter().find(|group| group.operation == "run").unwrap();
-    assert_eq!((group.correlation, group.count, group.users), (Some(id), 1, 1));
+    let group = failed_runs(&apex, 1).await;
+    assert_eq!((group.correlation, group.users), (Some(id), 1));
     heard.assert_says(&["request failed", &id.to_string(), "the parrot's cage is closed"]);
     heard.assert_says(&["a message is on record", &accepted.run.to_string(), &id.to_string()]);
 
@@ -148,8 +161,8 @@ async fn one_id_leads_from_the_message_through_the_log_to_the_clients_error() {
     let ada = apex.user("ada").await.unwrap();
     let error = apex.ask(&ada, "fail").await.unwrap_err();
     assert!(error.correlation().is_some());
-    let group = apex.failures().into_iter().find(|group| group.operation == "run").unwrap();
-    assert_eq!((group.correlation, group.count), (error.correlation(), 2));
+    let group = failed_runs(&apex, 2).await;
+    assert_eq!(group.correlation, error.correlation());
 }
 
 #[tokio::test]
@@ -163,6 +176,7 @@ async fn a_panic_is_an_alert_at_once() {
     let ada = apex.user("ada").await.unwrap();
     let error = apex.ask(&ada, "go").await.unwrap_err();
     assert_eq!(error.kind(), Kind::AgentPanicked);
+    failed_runs(&apex, 1).await;
     let alerts = pager.0.lock().unwrap();
     assert_eq!(alerts.len(), 1);
     assert_eq!((alerts[0].kind, alerts[0].correlation), (Kind::AgentPanicked, error.correlation()));

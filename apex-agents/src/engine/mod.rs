@@ -63,7 +63,7 @@ impl Engine {
         observer: Observer,
         options: EngineOptions,
     ) -> Result<Arc<Self>> {
-        options.check()?;
+        options.validate()?;
         let mut registry = registry.ready()?;
         let services = ToolServices {
             files: Arc::clone(&stores.files),
