@@ -98,7 +98,7 @@ fn load(loads: usize) {
     std::fs::write(&path, full_file()).unwrap();
     let loader = Loader::new().toml_file(&path).environment([
         ("APEX_RUNS_RUNNING", "8"),
-        ("APEX_STORE_URL", "sqlite:/var/lib/apex/apex.db"),
+        ("APEX_DATABASE_URL", "sqlite:/var/lib/apex/apex.db"),
         ("APEX_SERVER_ORIGINS", "https://a.example,https://b.example"),
     ]);
     for _ in 0..loads {

@@ -1,22 +1,29 @@
 use crate::Apex;
 use crate::resources::Resources;
+use crate::stores::Opening;
 use apex_agents::cost::{AnalysisOptions, Catalogue};
+use apex_agents::model::{Chain, ChainLink, ChainOptions, Meter};
 use apex_agents::{Agent, Engine, EngineOptions, Registry, Tool, agents};
 use apex_core::auth::{Auth, AuthConfig, AuthParts};
 use apex_core::clock::{Clock, SystemClock};
-use apex_core::config::Environment;
+use apex_core::config::{DatabaseKind, DatabaseUrl, Environment, SchemaName};
+use apex_core::database::DatabaseConfig;
 use apex_core::error::{AlertSink, Result};
 use apex_core::file::FileLimits;
 use apex_core::health::{
     BreakerSource, CertificateSource, FileProbe, Health, HealthConfig, Observer, Probe,
 };
 use apex_core::run::{Live, RunLimits, Runner};
-use apex_core::store::{Stores, memory};
-use apex_transport::{Chain, Transport, TransportConfig, TransportService};
+use apex_core::store::Stores;
+use apex_core::usage::UsageRecorder;
 #[cfg(feature = "tls")]
 use apex_transport::{Tls, TlsFiles};
+use apex_transport::{Transport, TransportConfig, TransportService};
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// How many attempts at answers of models may wait for a store that is away.
+const USAGE_WAITING: usize = 10_000;
 
 /// Says what an [`Apex`] is made of. What is not said has a default: the agents of Apex, stores in memory, the
 /// environment production.
@@ -27,14 +34,19 @@ pub struct Builder {
     catalogue: Option<Arc<Catalogue>>,
     analysis: AnalysisOptions,
     stores: Option<Stores>,
-    database: Option<PathBuf>,
+    database: Option<DatabaseUrl>,
+    schema: SchemaName,
+    pool: DatabaseConfig,
+    redis: Option<(DatabaseUrl, String)>,
     clock: Option<Arc<dyn Clock>>,
     runs: RunLimits,
     files: FileLimits,
     auth: AuthConfig,
     auth_parts: AuthParts,
-    chain: Chain,
+    ways: apex_transport::Chain,
     engine: EngineOptions,
+    models: Vec<ChainLink>,
+    chain: ChainOptions,
     transport: TransportConfig,
     health: HealthConfig,
     alerts: Option<Arc<dyn AlertSink>>,
@@ -83,12 +95,34 @@ impl Builder {
         self
     }
 
-    /// Keeps everything in an SQLite database at this path, and in the folder `<path>.files` beside it. Several
-    /// processes of one machine may share it.
-    #[cfg(feature = "sqlite")]
+    /// Keeps everything in this database: an SQLite file and the folder `<path>.files` beside it, which several
+    /// processes of one machine may share; or, with the feature `postgres`, a PostgreSQL database, which any number of
+    /// nodes share.
     #[must_use]
-    pub fn database(mut self, path: impl Into<PathBuf>) -> Self {
-        self.database = Some(path.into());
+    pub fn database(mut self, url: DatabaseUrl) -> Self {
+        self.database = Some(url);
+        self
+    }
+
+    /// Names the schema of a PostgreSQL database that holds everything; `apex` where nothing is said.
+    #[must_use]
+    pub fn schema(mut self, schema: SchemaName) -> Self {
+        self.schema = schema;
+        self
+    }
+
+    /// Says how many sessions with PostgreSQL there are, for whom and for how long.
+    #[must_use]
+    pub fn pool(mut self, config: DatabaseConfig) -> Self {
+        self.pool = config;
+        self
+    }
+
+    /// Keeps what nodes share for a short time (tickets, logins, limits and wake-ups) in this Redis, under keys that
+    /// begin with `prefix`. Needs the feature `redis`.
+    #[must_use]
+    pub fn redis(mut self, url: DatabaseUrl, prefix: impl Into<String>) -> Self {
+        self.redis = Some((url, prefix.into()));
         self
     }
 
@@ -142,10 +176,11 @@ impl Builder {
         self
     }
 
-    /// Says by which ways clients come in; [`Chain::default`] has those of the protocol, to take from and add to.
+    /// Says by which ways clients come in; [`apex_transport::Chain`] has those of the protocol, to take from and add
+    /// to.
     #[must_use]
-    pub fn chain(mut self, chain: Chain) -> Self {
-        self.chain = chain;
+    pub fn ways(mut self, chain: apex_transport::Chain) -> Self {
+        self.ways = chain;
         self
     }
 
@@ -153,6 +188,21 @@ impl Builder {
     #[must_use]
     pub fn engine(mut self, options: EngineOptions) -> Self {
         self.engine = options;
+        self
+    }
+
+    /// Adds a model that agents may ask; the first one added is asked first. What they cost is recorded as the usage of
+    /// the user whose run asked. Without any, agents do what can be done by rules, and say so.
+    #[must_use]
+    pub fn model(mut self, model: ChainLink) -> Self {
+        self.models.push(model);
+        self
+    }
+
+    /// Says by which rules the next model is asked when one does not answer.
+    #[must_use]
+    pub fn chain(mut self, options: ChainOptions) -> Self {
+        self.chain = options;
         self
     }
 
@@ -222,36 +272,41 @@ impl Builder {
         transport.validate()?;
         #[cfg(feature = "tls")]
         let tls = self.tls.map(|files| Tls::open(files, Arc::clone(&clock))).transpose()?;
-        let registry = if self.own_agents {
-            self.registry
-        } else {
-            let catalogue =
-                self.catalogue.map_or_else(|| Catalogue::embedded().map(Arc::new), Ok)?;
-            agents::team(catalogue, self.analysis).with(self.registry)
+        let catalogue = match self.catalogue {
+            Some(catalogue) => Some(catalogue),
+            None if self.own_agents && self.models.is_empty() => None,
+            None => Some(Arc::new(Catalogue::embedded()?)),
         };
-        let disk = self.database.clone().filter(|_| self.stores.is_none());
-        let stores = match (self.stores, self.database) {
-            (Some(stores), _) => stores,
-            #[cfg(feature = "sqlite")]
-            (None, Some(path)) => {
-                use apex_core::store::sqlite;
-                let options = sqlite::SqliteOptions {
-                    environment: self.auth.environment,
-                    runs: self.runs,
-                    files: self.files,
-                    ..sqlite::SqliteOptions::new(path)
-                };
-                sqlite::open(&options, Arc::clone(&clock))?
+        let registry = match &catalogue {
+            Some(catalogue) if !self.own_agents => {
+                agents::team(Arc::clone(catalogue), self.analysis).with(self.registry)
             }
-            _ => memory::open(
-                memory::MemoryOptions { runs: self.runs, files: self.files },
-                Arc::clone(&clock),
-            ),
+            _ => self.registry,
+        };
+        let disk = self.database.as_ref().filter(|_| self.stores.is_none()).and_then(file_of);
+        let opening = Opening {
+            url: self.database.unwrap_or_else(|| DatabaseUrl::sqlite(":memory:")),
+            schema: self.schema,
+            pool: self.pool,
+            redis: self.redis,
+            environment: self.auth.environment,
+            runs: self.runs,
+            files: self.files,
+        };
+        let stores = match self.stores {
+            Some(stores) => stores,
+            None => opening.open(&clock).await?,
         };
         let auth = Auth::new(stores.auth(), self.auth_parts, Arc::clone(&clock), self.auth);
         let live = Live::default();
+        let mut options = self.engine;
+        if let Some(catalogue) = catalogue.filter(|_| !self.models.is_empty()) {
+            let recorder = UsageRecorder::new(Arc::clone(&stores.usage), USAGE_WAITING);
+            let meter = Meter::new(catalogue, Arc::clone(&clock), Arc::new(recorder));
+            options.models = Some(Chain::new(self.models, self.chain, meter)?);
+        }
         let database_file = disk.clone();
-        let resources = Resources::new(&self.health, &transport, &self.engine, disk);
+        let resources = Resources::new(&self.health, &transport, &options, disk);
         let health = Health::new(Arc::clone(&clock), self.health).with_stores(&stores);
         let health = resources.all().into_iter().fold(health, Health::with_resource);
         let health = match database_file {
@@ -259,8 +314,7 @@ impl Builder {
             None => health,
         };
         let health = self.probes.into_iter().fold(health, Health::with_probe);
-        let models =
-            self.engine.models.clone().map(|chain| Arc::new(chain) as Arc<dyn BreakerSource>);
+        let models = options.models.clone().map(|chain| Arc::new(chain) as Arc<dyn BreakerSource>);
         let health = models.into_iter().chain(self.breakers).fold(health, Health::with_breaker);
         let health = self.certificates.into_iter().fold(health, Health::with_certificate);
         let sink = self.alerts.unwrap_or_else(|| Arc::new(()));
@@ -271,7 +325,7 @@ impl Builder {
             Arc::clone(&clock),
             registry,
             observer.clone(),
-            self.engine,
+            options,
         )?;
         let service = TransportService::new(Transport {
             stores: stores.clone(),
@@ -280,7 +334,7 @@ impl Builder {
             live: live.clone(),
             clock: Arc::clone(&clock),
             observer: observer.clone(),
-            chain: self.chain,
+            chain: self.ways,
             config: transport,
         })?;
         engine.launch();
@@ -297,4 +351,10 @@ impl Builder {
             tls,
         })
     }
+}
+
+/// The file that a database is, if it is one.
+fn file_of(url: &DatabaseUrl) -> Option<PathBuf> {
+    let is_file = url.kind() == DatabaseKind::Sqlite && url.database() != ":memory:";
+    is_file.then(|| PathBuf::from(url.database()))
 }

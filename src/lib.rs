@@ -17,6 +17,7 @@ mod apex;
 mod builder;
 pub mod config;
 mod resources;
+mod stores;
 
 pub use apex::{Apex, Following};
 pub use apex_agents as agents;

@@ -84,11 +84,11 @@ async fn route(request: &Request, run: &Context) -> Result<bool> {
         }
         Asked::Answer(answer) => match routed(&answer.text()) {
             Ok(with_actions) => return Ok(with_actions),
-            Err(why) => why,
+            Err(why) => format!("The plan was made by rules: a model's plan {why}."),
         },
-        Asked::Failed(why) => why,
+        Asked::Failed(why) => asking::unanswered(&why),
     };
-    run.degraded(format!("The plan was made by rules, not by a model: {why}.")).await?;
+    run.degraded(why).await?;
     Ok(true)
 }
 
@@ -101,13 +101,11 @@ fn routed(answer: &str) -> Result<bool, String> {
         .collect();
     let is_known = |name: &&str| NEEDED.contains(name) || OPTIONAL.contains(name);
     if !names.iter().all(is_known) {
-        return Err("its plan has somebody who does not exist".to_owned());
+        return Err("has somebody who does not exist".to_owned());
     }
     let needed = names.iter().filter(|name| NEEDED.contains(name));
     if !needed.eq(NEEDED.iter()) {
-        return Err(
-            "its plan leaves somebody out who is needed, or has them in the wrong order".to_owned()
-        );
+        return Err("leaves somebody out who is needed, or has them in the wrong order".to_owned());
     }
     let place = |name| names.iter().position(|known| *known == name);
     match names.iter().filter(|name| OPTIONAL.contains(name)).count() {
@@ -115,7 +113,7 @@ fn routed(answer: &str) -> Result<bool, String> {
         1 if place("validation") < place("actions") && place("actions") < place("reporter") => {
             Ok(true)
         }
-        _ => Err("its plan has actions at the wrong time".to_owned()),
+        _ => Err("has actions at the wrong time".to_owned()),
     }
 }
 

@@ -1,5 +1,5 @@
-//! What recording an event costs, in memory and in SQLite, alone and with readers, and SQLite beside the bare
-//! database doing the same writes.
+//! What recording an event costs, in memory, in SQLite and in PostgreSQL, alone and with readers, and the databases
+//! beside the bare ones doing the same writes. The rows of PostgreSQL need its address in `APEX_TEST_POSTGRES_URL`.
 //!
 //! `cargo bench -p apex-core --bench append` prints a table. With the name of one row (and, if wanted, a number of
 //! events) it runs that row once, for a profiler: `… --bench append -- memory 10000`.
@@ -13,6 +13,8 @@
 )]
 
 use apex_core::clock::SystemClock;
+use apex_core::config::DatabaseUrl;
+use apex_core::database::DatabaseConfig;
 use apex_core::event::Event;
 use apex_core::id::{RequestId, RunId, StepId, ThreadId, UserId};
 use apex_core::principal::{Principal, Scopes};
@@ -20,6 +22,7 @@ use apex_core::run::{
     Claim, Delivery, Emitter, Live, NewRun, Position, RunLimits, RunState, Subscription,
 };
 use apex_core::store::memory::MemoryOptions;
+use apex_core::store::postgres::{self, PostgresOptions};
 use apex_core::store::sqlite::{SqliteOptions, Synchronous};
 use apex_core::store::{Stores, memory, sqlite};
 use apex_core::testkit::completed;
@@ -50,7 +53,14 @@ const ROWS: &[Row] = &[
     ("bare normal, 1 writer", 10_000, |events| bare(events, 1, "NORMAL")),
     ("sqlite normal, 32 writers", 32_000, |events| in_sqlite(events, WRITERS, Synchronous::Normal)),
     ("bare normal, 32 in a commit", 32_000, |events| bare(events, WRITERS, "NORMAL")),
+    ("postgres, 1 writer", 2_000, |events| in_postgres(events, 1)),
+    ("bare postgres, 1 writer", 2_000, |events| bare_postgres(events, 1)),
+    ("postgres, 32 writers", 12_800, |events| in_postgres(events, WRITERS)),
+    ("bare postgres, 32 writers", 12_800, |events| bare_postgres(events, WRITERS)),
 ];
+
+/// The connections to PostgreSQL, of Apex as of the bare rows.
+const CONNECTIONS: usize = 10;
 
 /// How often each row is measured; the median counts.
 const ROUNDS: usize = 3;
@@ -72,6 +82,10 @@ fn main() {
     println!("{:<28} {:>10} {:>12} {:>8}", "row", "µs/event", "events/s", "of bare");
     let mut before = 0.0;
     for (name, events, run) in ROWS {
+        if name.contains("postgres") && address().is_none() {
+            println!("{name:<28} skipped: APEX_TEST_POSTGRES_URL is not set");
+            continue;
+        }
         let mut times: Vec<Duration> = (0..ROUNDS).map(|_| run(*events)).collect();
         times.sort_unstable();
         let rate = *events as f64 / times[ROUNDS / 2].as_secs_f64();
@@ -97,6 +111,81 @@ fn in_sqlite(events: usize, writers: usize, synchronous: Synchronous) -> Duratio
     };
     let stores = sqlite::open(&options, Arc::new(SystemClock)).unwrap();
     record(&runtime(), &stores, events, writers, 0)
+}
+
+fn address() -> Option<DatabaseUrl> {
+    std::env::var("APEX_TEST_POSTGRES_URL").ok().map(|url| url.parse().unwrap())
+}
+
+/// A schema of its own for each measurement.
+fn in_postgres(events: usize, writers: usize) -> Duration {
+    let runtime = runtime();
+    let options = postgres_options(writers);
+    let stores = runtime.block_on(postgres::open(&options, Arc::new(SystemClock))).unwrap();
+    record(&runtime, &stores, events, writers, 0)
+}
+
+fn postgres_options(writers: usize) -> PostgresOptions {
+    let name = format!("bench_{}", uuid::Uuid::now_v7().simple());
+    PostgresOptions {
+        schema: name.parse().unwrap(),
+        database: DatabaseConfig { connections: CONNECTIONS, ..DatabaseConfig::default() },
+        runs: RunLimits { running: writers, ..RunLimits::default() },
+        ..PostgresOptions::new(address().unwrap())
+    }
+}
+
+/// The same rows written by hand over bare connections: one prepared statement an append, which commits by itself.
+fn bare_postgres(events: usize, writers: usize) -> Duration {
+    let runtime = runtime();
+    runtime.block_on(async {
+        let options = postgres_options(writers);
+        let stores = postgres::open(&options, Arc::new(SystemClock)).await.unwrap();
+        for _ in 0..writers {
+            let (_, mut emitter) = begin(&stores).await;
+            emitter.append(vec![event()], None, None).await.unwrap();
+        }
+        drop(stores);
+        let url = options.url.reveal();
+        let connections = writers.min(CONNECTIONS);
+        let mut clients = Vec::new();
+        for _ in 0..connections {
+            let (client, driven) =
+                tokio_postgres::connect(url.reveal(), tokio_postgres::NoTls).await.unwrap();
+            tokio::spawn(driven);
+            client.batch_execute(&format!("SET search_path = {}", options.schema)).await.unwrap();
+            clients.push(client);
+        }
+        let bytes = "SELECT octet_length(json)::bigint FROM event WHERE seq = 2 LIMIT 1";
+        let bytes: i64 = clients[0].query_one(bytes, &[]).await.unwrap().get(0);
+        let began = Instant::now();
+        let mut writing = JoinSet::new();
+        for (number, client) in clients.into_iter().enumerate() {
+            let ids: Vec<i64> =
+                (1..=writers as i64).filter(|id| *id as usize % connections == number).collect();
+            writing.spawn(by_hand(client, ids, events / writers, vec![b'x'; bytes as usize]));
+        }
+        while let Some(written) = writing.join_next().await {
+            written.unwrap();
+        }
+        began.elapsed()
+    })
+}
+
+async fn by_hand(client: tokio_postgres::Client, ids: Vec<i64>, events: usize, json: Vec<u8>) {
+    let append = "WITH changed AS (UPDATE run SET head = $2, bytes = bytes + $3, lease_until = $4, last_batch = $5 \
+         WHERE id = $1 RETURNING id) \
+         INSERT INTO event (id, seq, terminal, json) SELECT id, $2, false, $6 FROM changed";
+    let append = client.prepare(append).await.unwrap();
+    let batch = uuid::Uuid::now_v7();
+    for seq in 3..events as i64 + 3 {
+        for id in &ids {
+            let bytes = json.len() as i64;
+            let row: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
+                [id, &seq, &bytes, &seq, &batch, &json];
+            client.execute(&append, &row).await.unwrap();
+        }
+    }
 }
 
 /// Writes `events` events, one an append, spread over `writers` runs, each run read by `readers`.
@@ -243,5 +332,5 @@ fn prepared(path: &Path, runs: usize) -> usize {
 }
 
 fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }

@@ -8,6 +8,13 @@ pub mod clock;
 pub mod config;
 #[cfg(feature = "postgres")]
 pub mod database;
+/// What can be said about sessions with a server database; the sessions come with the feature `postgres`.
+#[cfg(not(feature = "postgres"))]
+pub mod database {
+    mod config;
+
+    pub use config::DatabaseConfig;
+}
 pub mod error;
 pub mod event;
 pub mod file;
@@ -22,4 +29,6 @@ pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod thread;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod tls;
 pub mod usage;

@@ -215,8 +215,16 @@ impl Driver {
         let call: BoxFuture<'static, Input<'static>> = match action {
             Action::Authenticate(id, credential) => {
                 let presented = self.caller.presents(Way::Hello, Door::Connection);
+                let connection = self.seat.id();
                 Box::pin(async move {
-                    Input::Entered(id, gateway.verify(&credential, &presented).await)
+                    let entered = match gateway.verify(&credential, &presented).await {
+                        Ok(entry) => {
+                            let shared = gateway.hub.share(connection, &entry.principal).await;
+                            shared.map(|()| entry)
+                        }
+                        refused => refused,
+                    };
+                    Input::Entered(id, entered)
                 })
             }
             Action::Start(id, who, message) => Box::pin(async move {

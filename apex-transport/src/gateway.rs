@@ -3,6 +3,7 @@ use crate::config::TransportConfig;
 use crate::handshake::{Chain, Offer, Origins};
 use crate::hub::Hub;
 use crate::protocol::Limits;
+use crate::share::Shares;
 use apex_core::auth::{Auth, Credential, Entry, Presented, RevocationWatch, Way};
 use apex_core::clock::{Clock, Timestamp};
 use apex_core::error::{Error, Kind, Result};
@@ -57,6 +58,7 @@ pub(crate) struct Gateway {
     pub(crate) origins: Origins,
     pub(crate) limits: Limits,
     pub(crate) hub: Hub,
+    shares: Shares,
     watching: AtomicBool,
     /// Ends with the gateway what was begun for it.
     ended: CancellationToken,
@@ -74,6 +76,7 @@ impl Gateway {
     pub(crate) fn new(transport: Transport) -> Result<Self> {
         transport.config.validate()?;
         let Transport { stores, auth, runner, live, clock, observer, chain, config } = transport;
+        let shares = Shares::new(Arc::clone(&stores.limits), config.hub.per_user);
         Ok(Self {
             stores,
             auth,
@@ -83,7 +86,8 @@ impl Gateway {
             observer,
             origins: Origins::new(config.origins.clone()),
             limits: config.limits(),
-            hub: Hub::new(config.hub),
+            hub: Hub::new(config.hub, shares.clone()),
+            shares,
             chain,
             config,
             watching: AtomicBool::new(false),
@@ -91,7 +95,8 @@ impl Gateway {
         })
     }
 
-    /// Begins to close the connections of logins that are revoked, here or on another node. Called with every request,
+    /// Begins to close the connections of logins that are revoked, here or on another node, and to renew the places
+    /// that connections hold. Called with every request,
     /// since only then there is surely a runtime; it does so once.
     pub(crate) fn watch_revocations(self: &Arc<Self>) {
         if self.watching.swap(true, Ordering::Relaxed) {
@@ -100,7 +105,9 @@ impl Gateway {
         let woken = self.stores.wakeup.listen(Topic::Revocations);
         let watching = watch(self.auth.revocations(), woken, self.hub.clone());
         let ended = self.ended.clone();
-        tokio::spawn(async move { ended.run_until_cancelled(watching).await });
+        let renewing = self.shares.clone().renew();
+        let both = async move { tokio::join!(watching, renewing) };
+        tokio::spawn(async move { ended.run_until_cancelled(both).await });
     }
 
     pub(crate) fn now(&self) -> Timestamp {

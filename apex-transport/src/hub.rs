@@ -3,6 +3,7 @@
 
 use crate::config::HubConfig;
 use crate::protocol::Draining;
+use crate::share::Shares;
 use apex_core::auth::Revocation;
 use apex_core::error::{Error, Kind, Result};
 use apex_core::id::{ConnectionId, SessionId, UserId};
@@ -48,6 +49,7 @@ pub struct HubStatistics {
 #[derive(Debug)]
 struct Inner {
     config: HubConfig,
+    shares: Shares,
     state: Mutex<State>,
     left: Notify,
 }
@@ -99,6 +101,8 @@ impl Revoked {
 struct Taken {
     user: Option<UserId>,
     session: Option<SessionId>,
+    /// Whether it has presented nothing so far.
+    silent: bool,
     admitted: Instant,
     mailbox: Arc<Mailbox>,
 }
@@ -129,8 +133,13 @@ impl Mailbox {
 }
 
 impl Hub {
-    pub(crate) fn new(config: HubConfig) -> Self {
-        Self(Arc::new(Inner { config, state: Mutex::new(State::default()), left: Notify::new() }))
+    pub(crate) fn new(config: HubConfig, shares: Shares) -> Self {
+        Self(Arc::new(Inner {
+            config,
+            shares,
+            state: Mutex::new(State::default()),
+            left: Notify::new(),
+        }))
     }
 
     /// How many are connected.
@@ -177,6 +186,15 @@ impl Hub {
         }
     }
 
+    /// Takes a place for a connection in the user's share over all nodes; it goes with the connection's [`Seat`].
+    pub(crate) async fn share(&self, id: ConnectionId, principal: &Principal) -> Result<()> {
+        let taken = self.0.shares.take(id, principal.user()).await;
+        if taken.is_err() {
+            self.0.state.lock().refused += 1;
+        }
+        taken
+    }
+
     /// Waits until nobody is connected.
     pub async fn emptied(&self) {
         loop {
@@ -188,8 +206,9 @@ impl Hub {
         }
     }
 
-    /// Gives a place to a connection whose user is not known yet.
-    pub(crate) fn admit(&self, id: ConnectionId) -> Result<Seat> {
+    /// Gives a place to a connection whose user is not known yet. One that presents nothing (`silent`) has a share of
+    /// its own, so that those who say nothing keep nobody out who has something to show.
+    pub(crate) fn admit(&self, id: ConnectionId, silent: bool) -> Result<Seat> {
         let mut state = self.0.state.lock();
         if state.draining.is_some() {
             state.refused += 1;
@@ -200,8 +219,8 @@ impl Hub {
             )
             .with_retry_after(self.0.config.drain_after));
         }
-        if state.seats.len() >= self.0.config.connections || state.unknown >= self.0.config.unknown
-        {
+        let config = &self.0.config;
+        if state.seats.len() >= config.connections || (silent && state.unknown >= config.unknown) {
             state.refused += 1;
             return Err(Error::new(
                 Kind::Unavailable,
@@ -214,11 +233,12 @@ impl Hub {
         let taken = Taken {
             user: None,
             session: None,
+            silent,
             admitted: Instant::now(),
             mailbox: Arc::clone(&mailbox),
         };
         state.seats.insert(id, taken);
-        state.unknown += 1;
+        state.unknown += usize::from(silent);
         state.admitted += 1;
         metrics::gauge!("apex_connections").increment(1.0);
         Ok(Seat { hub: self.clone(), id, mailbox })
@@ -272,11 +292,17 @@ impl Seat {
                 ));
             }
             *count += 1;
-            *unknown -= 1;
+            *unknown -= usize::from(std::mem::take(&mut taken.silent));
             taken.user = Some(principal.user());
         }
         taken.session = principal.session();
         Ok(())
+    }
+
+    /// As [`Self::identify`], after it has taken a place in the user's share over all nodes.
+    pub(crate) async fn seat(&self, principal: &Principal) -> Result<()> {
+        self.hub.share(self.id, principal).await?;
+        self.identify(principal)
     }
 
     /// The next notice of the hub's.
@@ -291,12 +317,13 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        self.hub.0.shares.give_back(self.id);
         let mut state = self.hub.0.state.lock();
         if let Some(taken) = state.seats.remove(&self.id) {
             metrics::gauge!("apex_connections").decrement(1.0);
-            match taken.user {
-                Some(user) => release(&mut state.users, user),
-                None => state.unknown -= 1,
+            state.unknown -= usize::from(taken.silent);
+            if let Some(user) = taken.user {
+                release(&mut state.users, user);
             }
         }
         drop(state);
@@ -318,14 +345,17 @@ mod tests {
     use super::*;
     use apex_core::clock::{SystemClock, Timestamp};
     use apex_core::principal::Scopes;
+    use apex_core::store::memory::{self, MemoryOptions};
     use std::task::Waker;
 
     fn hub() -> Hub {
-        Hub::new(HubConfig { connections: 4, unknown: 2, per_user: 2, ..HubConfig::default() })
+        let config = HubConfig { connections: 4, unknown: 2, per_user: 2, ..HubConfig::default() };
+        let stores = memory::open(MemoryOptions::default(), Arc::new(SystemClock));
+        Hub::new(config, Shares::new(stores.limits, 2))
     }
 
     fn admit(hub: &Hub) -> Result<Seat> {
-        hub.admit(ConnectionId::new(&SystemClock))
+        hub.admit(ConnectionId::new(&SystemClock), true)
     }
 
     fn ada() -> Principal {
@@ -341,6 +371,7 @@ mod tests {
         let hub = hub();
         let (first, _second) = (admit(&hub).unwrap(), admit(&hub).unwrap());
         assert_eq!(admit(&hub).unwrap_err().kind(), Kind::Unavailable);
+        drop(hub.admit(ConnectionId::new(&SystemClock), false).unwrap());
         first.identify(&ada()).unwrap();
         let third = admit(&hub);
         assert!(third.is_ok());

@@ -25,6 +25,7 @@ mod hub;
 pub mod protocol;
 mod server;
 mod service;
+mod share;
 #[cfg(feature = "sse")]
 mod sse;
 #[cfg(feature = "tls")]

@@ -5,12 +5,9 @@ use crate::service::TransportService;
 #[cfg(feature = "tls")]
 use crate::tls::{Look, Tls};
 use apex_core::error::{Error, Kind, Result};
-use http::{Extensions, Request};
-use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::convert::Infallible;
+use hyper_util::service::TowerToHyperService;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,8 +129,8 @@ impl Server {
             };
             let peer = stream.peer_addr().ok().map(|address| PeerAddress(address.ip()));
             let prepared = prepare(stream);
-            let (http, service) = (http.clone(), service.clone());
-            let conversation = converse(http, service, peer, prepared, closing.clone());
+            let service = service.for_peer(peer);
+            let conversation = converse(http.clone(), service, prepared, closing.clone());
             let cut_off = cut_off.clone();
             connections.spawn(async move {
                 if cut_off.run_until_cancelled(conversation).await.is_none() {
@@ -163,7 +160,6 @@ impl Server {
 async fn converse<S>(
     http: http1::Builder,
     service: TransportService,
-    peer: Option<PeerAddress>,
     prepared: impl Future<Output = Option<S>>,
     closing: CancellationToken,
 ) where
@@ -172,12 +168,9 @@ async fn converse<S>(
     let Some(Some(stream)) = closing.run_until_cancelled(prepared).await else {
         return;
     };
-    let respond = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().extend(peer_of(peer));
-        let service = service.clone();
-        async move { Ok::<_, Infallible>(service.respond(request).await) }
-    });
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), respond).with_upgrades());
+    let io = TokioIo::new(stream);
+    let mut connection =
+        pin!(http.serve_connection(io, TowerToHyperService::new(service)).with_upgrades());
     let ended = tokio::select! {
         ended = &mut connection => ended,
         () = closing.cancelled() => {
@@ -188,15 +181,6 @@ async fn converse<S>(
     if let Err(error) = ended {
         tracing::debug!(%error, "an HTTP connection ended");
     }
-}
-
-/// What a request carries about the other end of its socket.
-fn peer_of(peer: Option<PeerAddress>) -> Extensions {
-    let mut extensions = Extensions::new();
-    if let Some(peer) = peer {
-        extensions.insert(peer);
-    }
-    extensions
 }
 
 /// The next socket, with its place; a full house leaves the next ones in the system's queue.

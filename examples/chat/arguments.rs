@@ -5,16 +5,18 @@ use std::path::PathBuf;
 
 /// How the example is called.
 pub(crate) const USAGE: &str = "\
-usage: chat [--listen ADDRESS:PORT] [--db FILE]
+usage: chat [--listen ADDRESS:PORT] [--config FILE] [--db FILE]
 
   --listen   where to serve the page; an address of this machine's loopback (default 127.0.0.1:8000)
-  --db       the SQLite file that keeps everything (default apex-chat.db)";
+  --config   a configuration; the environment (APEX_DATABASE_URL=postgres://… and the like) holds over it
+  --db       the SQLite file that keeps everything (default the configured database, else apex-chat.db)";
 
 /// The parsed command line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Arguments {
     pub(crate) listen: SocketAddr,
-    pub(crate) database: PathBuf,
+    pub(crate) config: Option<PathBuf>,
+    pub(crate) database: Option<PathBuf>,
 }
 
 impl Arguments {
@@ -25,10 +27,8 @@ impl Arguments {
     pub(crate) fn parse(
         arguments: impl IntoIterator<Item = String>,
     ) -> Result<Option<Self>, String> {
-        let mut parsed = Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
-            database: "apex-chat.db".into(),
-        };
+        let mut parsed =
+            Self { listen: SocketAddr::from(([127, 0, 0, 1], 8000)), config: None, database: None };
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
             if argument == "--help" || argument == "-h" {
@@ -42,7 +42,8 @@ impl Arguments {
                         .parse()
                         .map_err(|_| format!("--listen {text}: not an address with a port"))?;
                 }
-                "--db" => parsed.database = value()?.into(),
+                "--config" => parsed.config = Some(value()?.into()),
+                "--db" => parsed.database = Some(value()?.into()),
                 other => return Err(format!("unknown argument {other}")),
             }
         }

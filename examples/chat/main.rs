@@ -1,6 +1,6 @@
 //! A web host in one process: a chat page, and the routes of Apex behind it, on one listener.
 //!
-//! `cargo run --release --example chat [-- --listen 127.0.0.1:8000] [--db FILE]`
+//! `cargo run --release --example chat [-- --listen 127.0.0.1:8000] [--config FILE] [--db FILE]`
 //!
 //! The page is plain HTML, CSS and JavaScript without a build step, in `page/` beside this file; its
 //! `apex-client.js` is a client of the protocol that other pages may take as it is.
@@ -8,12 +8,13 @@
 
 mod arguments;
 mod page;
+#[path = "../shared/settings.rs"]
+mod settings;
 
 use arguments::Arguments;
-use netra_apex::core::config::Environment;
 use netra_apex::prelude::*;
-use netra_apex::transport::TransportConfig;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -47,18 +48,13 @@ async fn main() -> ExitCode {
 /// Serves until Ctrl-C, then lets everything come to rest.
 async fn host(arguments: Arguments) -> Result<()> {
     let (listener, address) = listen(arguments.listen).await?;
-    let apex = Apex::builder()
-        .environment(Environment::Development)
-        .database(arguments.database)
-        .transport(TransportConfig {
-            origins: vec![
-                format!("http://{address}"),
-                format!("http://localhost:{}", address.port()),
-            ],
-            ..TransportConfig::default()
-        })
-        .build()
-        .await?;
+    let (config, database) = (arguments.config.as_deref(), arguments.database.as_deref());
+    let settings = settings::load(config, database, Path::new("apex-chat.db"), Vec::new())
+        .map_err(|report| Error::new(Kind::Config, "chat.settings", report.to_string()))?;
+    let own = [format!("http://{address}"), format!("http://localhost:{}", address.port())];
+    let mut transport = settings.transport();
+    transport.origins.extend(own);
+    let apex = settings.builder()?.transport(transport).build().await?;
 
     // The page's routes first; whatever they do not know is the protocol's.
     let service = apex.service();

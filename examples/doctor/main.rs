@@ -4,14 +4,15 @@
 //! file, the environment (`APEX_<SECTION>_<FIELD>`), the secrets. It opens nothing. Exit status 0 when it would
 //! start, 78 (EX_CONFIG) when it would not, 64 when it was called wrongly.
 
+#[path = "../shared/variables.rs"]
+mod variables;
+
 use netra_apex::ApexConfig;
 use netra_apex::core::config::{Loaded, Loader, Report};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
-
-/// What the project's own tests are told by; no configuration.
-const OF_THE_TESTS: [&str; 3] = ["APEX_FULL", "APEX_TEST_DATA", "APEX_UPDATE"];
+use variables::variables;
 
 #[derive(Default)]
 struct Arguments {
@@ -30,9 +31,7 @@ fn main() -> ExitCode {
             return ExitCode::from(64);
         }
     };
-    let variables =
-        std::env::vars_os().filter(|(name, _)| !OF_THE_TESTS.iter().any(|own| name == own));
-    let mut loader = Loader::new().environment(variables);
+    let mut loader = Loader::new().environment(variables());
     if let Some(path) = arguments.config {
         loader = loader.toml_file(path);
     }

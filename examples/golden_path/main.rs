@@ -4,12 +4,13 @@
 //! files, buys a ticket, connects over a WebSocket, sends the message, and prints each event as it comes.
 
 mod arguments;
+#[path = "../shared/settings.rs"]
+mod settings;
 mod show;
 
-use arguments::{Arguments, USAGE};
+use arguments::{Arguments, Model, USAGE};
 use netra_apex::core::auth::{Presented, Way};
 use netra_apex::core::clock::SystemClock;
-use netra_apex::core::config::Environment;
 use netra_apex::core::event::{Event, RunStatus};
 use netra_apex::prelude::*;
 use netra_apex::transport::client::{Api, Client, ClientOptions, Update};
@@ -49,9 +50,16 @@ async fn main() -> ExitCode {
 /// Whether the run completed.
 async fn golden_path(arguments: &Arguments) -> Result<bool> {
     let folder = tempfile::tempdir().map_err(|error| local("a temporary folder", error))?;
-    let database = arguments.database.clone().unwrap_or_else(|| folder.path().join("apex.db"));
-    let apex =
-        Apex::builder().database(database).environment(Environment::Development).build().await?;
+    let otherwise = folder.path().join("apex.db");
+    let said = arguments.model.as_ref().map(Model::said).unwrap_or_default();
+    let settings = settings::load(
+        arguments.config.as_deref(),
+        arguments.database.as_deref(),
+        &otherwise,
+        said,
+    )
+    .map_err(|report| Error::new(Kind::Config, "golden_path.settings", report.to_string()))?;
+    let apex = settings.builder()?.build().await?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .map_err(|error| local("a loopback port", error))?;

@@ -1,7 +1,7 @@
 //! What the user sees while the run goes on.
 
 use netra_apex::core::clock::Timestamp;
-use netra_apex::core::event::{AgentOutcome, Envelope, Event, ToolOutcome};
+use netra_apex::core::event::{AgentOutcome, Envelope, Event, ModelUse, ToolOutcome};
 use std::io::{IsTerminal, Write};
 
 /// Prints each event as a line: seconds since the start, kind, step, agent or tool, and what there is to say.
@@ -36,10 +36,13 @@ impl Show {
                 if *outcome == ToolOutcome::Ok { 33 } else { 31 },
                 format!("{step} {agent}: {call} {tool} {outcome:?} in {elapsed_ms} ms: {summary}"),
             ),
-            Event::AgentCompleted { step, agent, outcome, elapsed_ms, .. } => (
+            Event::AgentCompleted { step, agent, outcome, elapsed_ms, models, .. } => (
                 if *outcome == AgentOutcome::Ok { 34 } else { 31 },
-                format!("{step} {agent}: {outcome:?} in {elapsed_ms} ms"),
+                format!("{step} {agent}: {outcome:?} in {elapsed_ms} ms{}", asked(models)),
             ),
+            Event::AnswerRetracted { step, reason } => {
+                (31, format!("{step}: what was shown of an answer does not hold: {reason}"))
+            }
             Event::RunResumed { attempt, from_step } => (
                 36,
                 format!(
@@ -47,7 +50,17 @@ impl Show {
                     from_step.map_or(String::new(), |s| format!(" from {s}"))
                 ),
             ),
-            Event::RunCompleted { elapsed_ms, .. } => (32, format!("in {elapsed_ms} ms")),
+            Event::RunCompleted { elapsed_ms, usage, .. } => {
+                let tokens = usage.input_tokens + usage.output_tokens;
+                let models = match usage.cost_usd {
+                    Some(cost) if cost.is_zero() && tokens == 0 => String::new(),
+                    Some(cost) => format!(", models used {tokens} tokens for ${cost}"),
+                    None => format!(", models used {tokens} tokens, in part without a price"),
+                };
+                (32, format!("in {elapsed_ms} ms{models}"))
+            }
+            // The whole answer is printed at the end.
+            Event::Delta { .. } => return,
             Event::RunFailed { error, .. } => (31, format!("{}: {}", error.code, error.message)),
             Event::RunCancelled { .. } => (31, "as you asked".to_owned()),
             Event::Progress { done, total, unit, .. } => return self.progress(*done, *total, unit),
@@ -113,4 +126,14 @@ fn amount(number: u64, unit: &str) -> String {
     }
     let digits = number.to_string();
     digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect::<Vec<_>>().join(",")
+}
+
+/// Which models a step asked.
+fn asked(models: &[ModelUse]) -> String {
+    let told = models.iter().map(|asked| {
+        let ModelUse { provider, model, attempts, answers, usage } = asked;
+        let cost = usage.cost_usd.map_or("no price".to_owned(), |cost| format!("${cost}"));
+        format!(", {provider}:{model} answered {answers} of {attempts} for {cost}")
+    });
+    told.collect()
 }

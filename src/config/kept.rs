@@ -2,21 +2,28 @@
 
 use apex_core::auth::{AddressMask, AuthConfig};
 use apex_core::config::{
-    Checks, DatabaseKind, DatabaseUrl, Environment, FaultCode, HumanDuration, Section, duration,
+    Checks, DatabaseKind, DatabaseUrl, Environment, FaultCode, HumanDuration, SchemaName, Section,
+    duration,
 };
+use apex_core::database::DatabaseConfig;
 use serde::Deserialize;
 use std::time::Duration;
 
 /// Where everything is kept.
 #[derive(Clone, Default, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
-pub struct StoreSection {
-    /// The database: `sqlite:PATH`, whose folder must be there, or `sqlite::memory:` in development.
+pub struct DatabaseSection {
+    /// The database: `sqlite:PATH`, whose folder must be there, `postgres://USER:PASSWORD@HOST/NAME`, or
+    /// `sqlite::memory:` in development.
     #[schemars(extend("default" = "sqlite:apex.db"))]
     pub url: Option<DatabaseUrl>,
+    /// The schema of a PostgreSQL database that holds everything; made when it is not there.
+    pub schema: SchemaName,
+    /// Sessions with PostgreSQL.
+    pub pool: DatabaseConfig,
 }
 
-impl StoreSection {
+impl DatabaseSection {
     /// The database, or the default one.
     #[must_use]
     pub fn address(&self) -> DatabaseUrl {
@@ -24,16 +31,51 @@ impl StoreSection {
     }
 }
 
-impl Section for StoreSection {
+impl Section for DatabaseSection {
     fn check(&self, checks: &mut Checks<'_>) {
         let url = self.address();
         url.check(checks, "url");
         checks.require(
             &["url"],
-            url.kind() == DatabaseKind::Sqlite,
+            matches!(url.kind(), DatabaseKind::Sqlite | DatabaseKind::Postgres),
             FaultCode::Range,
-            "this version keeps everything in SQLite",
-            "write sqlite:PATH, or let the host hand over stores of its own",
+            "everything is kept in SQLite or PostgreSQL",
+            "write sqlite:PATH or postgres://USER@HOST/NAME, or let the host hand over stores of its own",
+        );
+        checks.section("pool", &self.pool);
+    }
+}
+
+/// A Redis for what nodes share for a short time: tickets, logins, limits and wake-ups. Without one the database keeps
+/// them.
+#[derive(Clone, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
+pub struct RedisSection {
+    /// The Redis: `redis://HOST/0`, with TLS `rediss://`.
+    pub url: Option<DatabaseUrl>,
+    /// What all keys begin with; two that share a Redis need two.
+    #[schemars(length(min = 1, max = 48))]
+    pub prefix: String,
+}
+
+impl Default for RedisSection {
+    fn default() -> Self {
+        Self { url: None, prefix: "apex".to_owned() }
+    }
+}
+
+impl Section for RedisSection {
+    fn check(&self, checks: &mut Checks<'_>) {
+        let Some(url) = &self.url else {
+            return;
+        };
+        url.check(checks, "url");
+        checks.require(
+            &["url"],
+            url.kind() == DatabaseKind::Redis,
+            FaultCode::Range,
+            "this is no address of a Redis",
+            "write redis://HOST/0, or rediss://HOST/0 with TLS",
         );
     }
 }

@@ -1,21 +1,22 @@
 //! The configuration of a whole Apex: the sections of its rooms, put together, with one schema.
 
 mod kept;
+mod models;
 mod wire;
 
 use crate::Builder;
+use crate::stores::openable;
 use apex_agents::EngineOptions;
-use apex_core::config::{
-    Checks, DatabaseKind, DatabaseUrl, Environment, FaultCode, Section, reference,
-};
-use apex_core::error::{Error, Kind, Result};
+use apex_core::config::{Checks, Environment, FaultCode, Section, reference};
+use apex_core::error::Result;
 use apex_core::file::FileLimits;
 use apex_core::health::HealthConfig;
 use apex_core::resilience::ResilienceConfig;
 use apex_core::run::RunLimits;
 use serde::Deserialize;
 
-pub use kept::{AuthSection, StoreSection};
+pub use kept::{AuthSection, DatabaseSection, RedisSection};
+pub use models::{CompatibleSection, ModelsSection, ProviderSection};
 pub use wire::{ConnectionsSection, ServerSection};
 
 /// Everything that an operator can say about an Apex. [`Loader`](apex_core::config::Loader) reads and checks it; [`builder`](Self::builder)
@@ -24,7 +25,7 @@ pub use wire::{ConnectionsSection, ServerSection};
 /// ```
 /// # use netra_apex::ApexConfig;
 /// # use netra_apex::core::config::Loader;
-/// let loader = Loader::new().environment([("APEX_RUNS_RUNNING", "8"), ("APEX_STORE_URL", "sqlite:my.db")]);
+/// let loader = Loader::new().environment([("APEX_RUNS_RUNNING", "8"), ("APEX_DATABASE_URL", "sqlite:my.db")]);
 /// let loaded = loader.load::<ApexConfig>()?;
 /// assert_eq!(loaded.value.runs.running, 8);
 /// # Ok::<(), netra_apex::core::config::Report>(())
@@ -35,7 +36,9 @@ pub struct ApexConfig {
     /// Where this process runs. Development opens the development login and allows what is refused elsewhere.
     pub environment: Environment,
     /// Where everything is kept.
-    pub store: StoreSection,
+    pub database: DatabaseSection,
+    /// What nodes share for a short time.
+    pub redis: RedisSection,
     /// Logins and tickets.
     pub auth: AuthSection,
     /// Runs and their logs.
@@ -44,6 +47,8 @@ pub struct ApexConfig {
     pub files: FileLimits,
     /// The work of agents.
     pub agents: EngineOptions,
+    /// The models that agents may ask.
+    pub models: ModelsSection,
     /// Plain HTTP.
     pub server: ServerSection,
     /// Clients that are connected.
@@ -56,9 +61,11 @@ pub struct ApexConfig {
 
 impl Section for ApexConfig {
     fn check(&self, checks: &mut Checks<'_>) {
-        checks.section("store", &self.store);
+        checks.section("database", &self.database);
+        checks.section("redis", &self.redis);
         checks.section("files", &self.files);
         checks.section("agents", &self.agents);
+        checks.section("models", &self.models);
         checks.section("server", &self.server);
         checks.section("connections", &self.connections);
         checks.section("resilience", &self.resilience);
@@ -78,19 +85,35 @@ impl ApexConfig {
     /// A builder with this configuration; what a host says to it afterwards holds.
     ///
     /// # Errors
-    /// `config_invalid` when the store's address is of a database that this build cannot open.
+    /// `config_invalid` when the address is of a database that this build cannot open, or the chain has a model that it
+    /// cannot ask.
     pub fn builder(&self) -> Result<Builder> {
-        let builder = Builder::default()
+        let url = self.database.address();
+        openable(&url, self.redis.url.as_ref())?;
+        let mut builder = Builder::default();
+        if let Some(url) = &self.redis.url {
+            builder = builder.redis(url.clone(), self.redis.prefix.clone());
+        }
+        builder = builder
+            .database(url)
+            .schema(self.database.schema.clone())
+            .pool(self.database.pool.clone())
             .environment(self.environment)
             .auth(self.auth.config(self.environment))
             .runs(self.runs)
             .files(self.files)
             .engine(EngineOptions { attempts: self.runs.attempts, ..self.agents.clone() })
+            .chain(self.models.options())
             .transport(self.transport())
             .health(self.health.clone());
         #[cfg(feature = "tls")]
-        let builder = self.server.tls().into_iter().fold(builder, Builder::tls);
-        open(builder, &self.store.address())
+        if let Some(files) = self.server.tls() {
+            builder = builder.tls(files);
+        }
+        for link in self.models.links()? {
+            builder = builder.model(link);
+        }
+        Ok(builder)
     }
 
     /// The wire's own configuration.
@@ -113,19 +136,5 @@ impl ApexConfig {
     #[must_use]
     pub fn reference() -> String {
         reference::<Self>("APEX")
-    }
-}
-
-fn open(builder: Builder, url: &DatabaseUrl) -> Result<Builder> {
-    match (url.kind(), url.database()) {
-        (DatabaseKind::Sqlite, ":memory:") => Ok(builder),
-        #[cfg(feature = "sqlite")]
-        (DatabaseKind::Sqlite, path) => Ok(builder.database(path)),
-        _ => Err(Error::new(
-            Kind::Config,
-            "config.builder",
-            "this build of Apex cannot open that database: turn its feature on, or hand over stores",
-        )
-        .with("store.url", url)),
     }
 }

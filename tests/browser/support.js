@@ -41,7 +41,11 @@ export async function startChat() {
   const chat = { port, url: `http://127.0.0.1:${port}`, folder };
   let child;
   chat.start = async () => {
-    child = spawn(executable(), ['--listen', `127.0.0.1:${port}`, '--db', path.join(folder, 'chat.db')], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
+    // A server where one is named, and in it a schema of this chat's own.
+    const name = `chat_${path.basename(folder).replace(/\W/g, '').toLowerCase()}`;
+    const env = { ...process.env, APEX_DATABASE_SCHEMA: name, APEX_REDIS_PREFIX: name };
+    const file = process.env.APEX_DATABASE_URL ? [] : ['--db', path.join(folder, 'chat.db')];
+    child = spawn(executable(), ['--listen', `127.0.0.1:${port}`, ...file], { cwd: folder, env, stdio: ['ignore', 'pipe', 'pipe'] });
     let output = '';
     const ready = new Promise((resolve, reject) => {
       const hear = (chunk) => {

@@ -36,15 +36,15 @@ fn the_doctor_finds_nothing_wrong_with_the_defaults() {
     let shown = text(&output.stdout);
     assert!(shown.contains("This configuration would start, in production."), "{shown}");
 
-    let output = doctor(&["--json"], &[("APEX_STORE_URL", "sqlite:/data/a.db")]);
+    let output = doctor(&["--json"], &[("APEX_DATABASE_URL", "sqlite:/data/a.db")]);
     assert_eq!(output.status.code(), Some(0));
     assert!(faults(&output).is_empty());
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let values = report["values"].as_array().unwrap();
-    let url = values.iter().find(|value| value["key"] == "store.url").unwrap();
+    let url = values.iter().find(|value| value["key"] == "database.url").unwrap();
     assert_eq!(
         (&url["source"], &url["value"]),
-        (&"APEX_STORE_URL".into(), &"sqlite:/data/a.db".into())
+        (&"APEX_DATABASE_URL".into(), &"sqlite:/data/a.db".into())
     );
 }
 
@@ -63,13 +63,13 @@ fn the_doctor_finds_the_twelve_faults_of_its_example_and_shows_no_password() {
             "auth.ticket_life",
             "auth.unused_ticket",
             "connections.hello_bytes",
+            "database.url",
             "databse",
             "files.user_bytes",
             "runs.queued",
             "runs.running",
             "server.listen",
             "server.origins",
-            "store.url",
         ]
     );
     for fault in &faults {
@@ -103,7 +103,7 @@ fn what_is_loaded_is_what_is_built() {
     let url = format!("sqlite:{}", path.display());
     let loader = Loader::new().environment([
         ("APEX_ENVIRONMENT", "development"),
-        ("APEX_STORE_URL", url.as_str()),
+        ("APEX_DATABASE_URL", url.as_str()),
         ("APEX_CONNECTIONS_PER_USER", "7"),
         ("APEX_RUNS_LEASE", "20s"),
         ("APEX_SERVER_ORIGINS", "http://localhost:3000,https://a.example"),
@@ -124,7 +124,7 @@ fn a_database_of_one_environment_is_refused_in_another() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", folder.path().join("a.db").display());
     let build = |environment: &str| {
-        let pairs = [("APEX_ENVIRONMENT", environment), ("APEX_STORE_URL", &url)];
+        let pairs = [("APEX_ENVIRONMENT", environment), ("APEX_DATABASE_URL", &url)];
         let config = Loader::new().environment(pairs).load::<ApexConfig>().unwrap().value;
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async { config.builder().unwrap().build().await.map(drop) })

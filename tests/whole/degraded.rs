@@ -2,6 +2,7 @@
 
 use netra_apex::agents::cost::sample;
 use netra_apex::core::clock::{Clock, SystemClock, Timestamp};
+use netra_apex::core::config::DatabaseUrl;
 use netra_apex::core::health::Status;
 use netra_apex::core::health::degraded::MODES;
 use netra_apex::core::run::{Topic, Wakeup, Woken};
@@ -24,7 +25,11 @@ fn parrot() -> impl netra_apex::agents::Agent {
 }
 
 async fn on(database: &Path) -> Result<Apex> {
-    Apex::builder().agent(parrot()).database(database).build().await
+    Apex::builder()
+        .agent(parrot())
+        .database(DatabaseUrl::sqlite(database.display().to_string()))
+        .build()
+        .await
 }
 
 /// A small disk of its own.

@@ -2,7 +2,7 @@
 
 use crate::support::{Heard, get};
 use netra_apex::core::clock::SystemClock;
-use netra_apex::core::config::Environment;
+use netra_apex::core::config::{DatabaseUrl, Environment};
 use netra_apex::core::error::{Alert, AlertSink, Group, Notice, correlation};
 use netra_apex::core::health::Status;
 use netra_apex::prelude::*;
@@ -34,7 +34,7 @@ async fn serve(pager: &Arc<Pager>, folder: &std::path::Path) -> (Apex, std::net:
     });
     let apex = Apex::builder()
         .agent(agent)
-        .database(folder.join("apex.db"))
+        .database(DatabaseUrl::sqlite(folder.join("apex.db").display().to_string()))
         .environment(Environment::Development)
         .alerts(Arc::clone(pager) as _)
         .build()

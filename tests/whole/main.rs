@@ -9,6 +9,10 @@ mod golden_path;
 mod health;
 mod hello;
 mod kill;
+mod models;
+#[cfg(feature = "postgres")]
+mod pressure;
 mod schema;
+mod security;
 mod support;
 mod users;

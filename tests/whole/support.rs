@@ -1,5 +1,6 @@
 //! Running the examples as a user does, and checking what they leave behind.
 
+use netra_apex::core::config::{DatabaseUrl, Environment};
 use serde_json::Value;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -19,14 +20,43 @@ pub(crate) fn example(name: &str) -> PathBuf {
     example
 }
 
-/// The golden path with its report and events in `folder`, and `arguments`.
+/// The golden path with its report and events in `folder`, and `arguments`. Where `APEX_DATABASE_URL` and
+/// `APEX_REDIS_URL` are set it keeps everything there, under a name of its own for each folder.
 pub(crate) fn golden_path(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(example("golden_path"));
     command
         .current_dir(folder)
+        .env("APEX_DATABASE_SCHEMA", schema(folder))
+        .env("APEX_REDIS_PREFIX", schema(folder))
         .args(["--report", "report", "--events", "events.jsonl"])
         .args(arguments);
     command
+}
+
+/// The server database that the tests are told to use, if they are.
+pub(crate) fn server() -> Option<DatabaseUrl> {
+    let url = std::env::var("APEX_DATABASE_URL").ok()?;
+    Some(url.parse().unwrap())
+}
+
+/// The name of a folder's own schema.
+pub(crate) fn schema(folder: &Path) -> String {
+    let name = folder.file_name().unwrap().to_str().unwrap().to_lowercase();
+    let letters = name.chars().filter(char::is_ascii_alphanumeric);
+    format!("whole_{}_{}", std::process::id(), letters.collect::<String>())
+}
+
+/// A builder with the database of a folder: a schema of the server's, where there is one, or the file `apex.db`.
+pub(crate) fn builder(folder: &Path) -> netra_apex::Builder {
+    let file = || DatabaseUrl::sqlite(folder.join("apex.db").to_str().unwrap());
+    let builder = netra_apex::Apex::builder()
+        .environment(Environment::Development)
+        .database(server().unwrap_or_else(file))
+        .schema(schema(folder).parse().unwrap());
+    match std::env::var("APEX_REDIS_URL") {
+        Ok(url) => builder.redis(url.parse().unwrap(), schema(folder)),
+        Err(_) => builder,
+    }
 }
 
 pub(crate) fn text(bytes: &[u8]) -> String {

@@ -1,9 +1,8 @@
 //! Many users at once on one process, over the real wire.
 
-use crate::support::assert_whole_run;
+use crate::support::{assert_whole_run, builder};
 use netra_apex::agents::cost::sample;
 use netra_apex::core::clock::SystemClock;
-use netra_apex::core::config::Environment;
 use netra_apex::core::run::Position;
 use netra_apex::prelude::*;
 use netra_apex::transport::client::{Api, Client, ClientOptions, Update};
@@ -17,12 +16,7 @@ const USERS: usize = 200;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_users_at_once_get_their_own_events_complete_and_nobody_elses() {
     let folder = tempfile::tempdir().unwrap();
-    let apex = Apex::builder()
-        .database(folder.path().join("apex.db"))
-        .environment(Environment::Development)
-        .build()
-        .await
-        .unwrap();
+    let apex = builder(folder.path()).build().await.unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

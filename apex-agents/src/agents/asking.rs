@@ -27,6 +27,14 @@ pub(crate) fn request(instructions: &str, data: &Value) -> ModelRequest {
     }
 }
 
+/// What the run's result says of models that did not answer: in the same words whoever asked, so that it says it once.
+pub(crate) fn unanswered(why: &str) -> String {
+    format!(
+        "The models did not answer: {why}. What they were asked for was done by rules; every figure is computed \
+         either way."
+    )
+}
+
 /// Asks the models, if there are any.
 pub(crate) async fn ask(run: &Context, request: ModelRequest) -> Result<Asked> {
     match run.model().try_ask(request).await {

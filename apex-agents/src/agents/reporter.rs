@@ -95,8 +95,7 @@ async fn word(question: &str, written: &Written, run: &Context) -> Result<Option
         match asking::ask(run, request.clone()).await? {
             Asked::NoModel => return Ok(None),
             Asked::Failed(why) => {
-                run.degraded(format!("The answer was worded by rules, not by a model: {why}."))
-                    .await?;
+                run.degraded(asking::unanswered(&why)).await?;
                 return Ok(None);
             }
             Asked::Answer(answer) => match wording::worded(&answer.text(), &written.figures) {

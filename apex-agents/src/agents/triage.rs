@@ -98,11 +98,11 @@ async fn read(request: &Request, run: &Context) -> Result<Topic> {
         Asked::NoModel => return Ok(by_rules),
         Asked::Answer(answer) => match Topic::named_in(&answer.text()) {
             Some(topic) => return Ok(topic),
-            None => "its answer named no topic".to_owned(),
+            None => "The question was read by rules: a model's answer named no topic.".to_owned(),
         },
-        Asked::Failed(why) => why,
+        Asked::Failed(why) => asking::unanswered(&why),
     };
-    run.degraded(format!("The question was read by rules, not by a model: {why}.")).await?;
+    run.degraded(why).await?;
     Ok(by_rules)
 }
 

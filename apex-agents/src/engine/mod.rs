@@ -114,12 +114,15 @@ impl Engine {
         let Some(mut worker) = self.worker.lock().take() else {
             return true;
         };
-        if tokio::time::timeout(deadline, &mut worker).await.is_ok() {
-            return true;
+        let mut saved = tokio::time::timeout(deadline, &mut worker).await.is_ok();
+        if !saved {
+            self.leaving.cancel();
+            saved = tokio::time::timeout(LET_GO, &mut worker).await.is_ok();
+            worker.abort();
         }
-        self.leaving.cancel();
-        let saved = tokio::time::timeout(LET_GO, &mut worker).await.is_ok();
-        worker.abort();
+        if let Some(models) = &self.shared.options.models {
+            models.meter().sink().settle(LET_GO).await;
+        }
         saved
     }
 }

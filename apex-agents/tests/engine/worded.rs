@@ -171,7 +171,7 @@ async fn models_that_are_down_cost_the_wording_and_nothing_else() {
     let told = degraded(&events);
     assert_eq!(
         told.iter().filter(|note| note.contains("the provider is down")).count(),
-        3,
+        1,
         "{told:?}"
     );
     assert_eq!(model.asked().len(), 3);

@@ -1,5 +1,5 @@
-//! The same providers against a mock that others wrote: npm `@copilotkit/aimock`, started by hand with
-//! `llmock -p 4010 -h 127.0.0.1 -f apex-agents/tests/model/aimock` and named by `APEX_TEST_AIMOCK`.
+//! The same providers against a mock that others wrote: npm `@copilotkit/aimock`, which `scripts/test` starts from
+//! `tests/aimock` and names by `APEX_TEST_AIMOCK`.
 
 use crate::server::{KEY, quick};
 use apex_agents::model::{

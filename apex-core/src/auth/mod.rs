@@ -15,6 +15,8 @@ mod entry;
 #[cfg(feature = "jwt")]
 pub mod jwt;
 mod login;
+#[cfg(feature = "oidc")]
+pub mod oidc;
 mod recorder;
 mod revoked;
 mod service;

@@ -48,6 +48,9 @@ pub struct AuthParts {
     /// The services that may call one another, and operators' routes.
     #[cfg(feature = "jwt")]
     pub services: Option<super::ServiceTokens>,
+    /// The providers that users log in with.
+    #[cfg(feature = "oidc")]
+    pub providers: Vec<super::oidc::OidcProvider>,
     /// Who is told of bursts.
     pub alerts: Option<Arc<dyn DoorAlertSink>>,
 }

@@ -54,6 +54,16 @@ impl Access {
         Self { user: None, priority: Priority::Normal, operation, preemptible: false, record: None }
     }
 
+    /// Work of a run that is under way.
+    pub(crate) fn of_a_run(operation: &'static str) -> Self {
+        Self::system(operation).priority(Priority::Critical)
+    }
+
+    /// Whether others depend on it.
+    pub(crate) fn is_critical(&self) -> bool {
+        self.priority == Priority::Critical
+    }
+
     /// With another priority than normal.
     pub(crate) fn priority(self, priority: Priority) -> Self {
         Self { priority, ..self }
@@ -65,9 +75,10 @@ impl Access {
         Self { preemptible: true, ..self }
     }
 
-    /// Puts the write on record under an id made by its caller, in the same transaction. When the answer to the
+    /// Puts the write on record under an id made by its caller instead of one made for it, in the same transaction. When the answer to the
     /// commit is lost, the record says whether the write took effect; a second write under the same id is refused
     /// with [`Outcome::Applied`](crate::error::Outcome::Applied).
+    #[cfg(test)]
     pub(crate) fn recorded(self, operation_id: [u8; 16]) -> Self {
         Self { record: Some(Uuid::from_bytes(operation_id)), ..self }
     }

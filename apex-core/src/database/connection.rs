@@ -150,7 +150,7 @@ impl Target {
             task,
             tls: self.tls.clone(),
             statements: Mutex::default(),
-            server: Server { host, pid: 0, started: String::new(), version: 0 },
+            server: Server { host, pid: 0, started: String::new() },
             _gone: gone,
         };
         let answers = connection.client.simple_query(&self.setup).await.map_err(failed)?;
@@ -166,8 +166,7 @@ impl Target {
             let (failure, message) = refused;
             return Err(NoConnection::refused(failure, message, name.to_owned(), ""));
         }
-        connection.server =
-            Server { host, pid: told.pid, started: told.started, version: told.version };
+        connection.server = Server { host, pid: told.pid, started: told.started };
         Ok((connection, messages))
     }
 }
@@ -238,19 +237,17 @@ pub(super) struct Server {
     pub(super) pid: i32,
     /// When that process began: process ids are used again.
     pub(super) started: String,
-    /// `server_version_num`.
-    pub(super) version: u32,
 }
 
 impl Connection {
-    /// A statement that is prepared once.
+    /// A statement that is prepared once, and whether it was prepared before.
     pub(super) async fn prepared(
         &self,
         sql: &'static str,
-    ) -> Result<Statement, tokio_postgres::Error> {
+    ) -> Result<(Statement, bool), tokio_postgres::Error> {
         let key = (sql.as_ptr() as usize, sql.len());
         if let Some(statement) = self.statements.lock().get(&key) {
-            return Ok(statement.clone());
+            return Ok((statement.clone(), true));
         }
         let statement = self.client.prepare(sql).await?;
         let mut statements = self.statements.lock();
@@ -258,7 +255,7 @@ impl Connection {
             statements.clear();
         }
         statements.insert(key, statement.clone());
-        Ok(statement)
+        Ok((statement, false))
     }
 
     /// Ends the server's processes of other connections, should they still be there: a process whose client has gone
@@ -266,7 +263,7 @@ impl Connection {
     pub(super) async fn end_others(&self, others: &[Server]) -> Result<(), tokio_postgres::Error> {
         let pids: Vec<i32> = others.iter().map(|other| other.pid).collect();
         let started: Vec<&str> = others.iter().map(|other| other.started.as_str()).collect();
-        let statement = self.prepared(END).await?;
+        let (statement, _) = self.prepared(END).await?;
         self.client.execute(&statement, &[&pids, &started]).await.map(drop)
     }
 

@@ -1,8 +1,8 @@
 //! Watches what is held: limits, leaks, connections that died without a word, and how full it is.
 
-use super::Inner;
 use super::connection::Connection;
 use super::session::{Held, Taken};
+use super::work::Inner;
 use crate::health::Resource;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -219,7 +219,7 @@ async fn states(
     connection: &Connection,
     pids: &[i32],
 ) -> Result<Vec<State>, tokio_postgres::Error> {
-    let statement = connection.prepared(STATES).await?;
+    let (statement, _) = connection.prepared(STATES).await?;
     let rows = connection.client.query(&statement, &[&pids]).await?;
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
 }

@@ -16,6 +16,13 @@ pub(super) const RECORD: &str =
 pub(super) const SWEEP: &str = "DELETE FROM apex_operation WHERE id IN (SELECT id FROM apex_operation \
      WHERE at < now() - make_interval(secs => $1) ORDER BY at LIMIT 10000)";
 
+/// An id for a write whose caller has none; none where the system has no randomness.
+pub(super) fn new_id() -> Option<Uuid> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).ok()?;
+    Some(uuid::Builder::from_random_bytes(bytes).into_uuid())
+}
+
 /// Whether the operation `id`, whose commit was sent to `server` and not answered, took effect.
 ///
 /// The record is written once more, in a transaction that is then undone: while the first one is still under way the

@@ -1,10 +1,10 @@
-//! TLS as rustls does it: the server's certificate and name are verified, or there is no TLS at all.
+//! TLS for the driver of PostgreSQL.
 
-use crate::config::{DatabaseUrl, TlsMode};
-use crate::error::{Error, Kind, Result};
+use crate::config::DatabaseUrl;
+use crate::error::Result;
+use crate::tls;
 use std::future::Future;
 use std::io;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,10 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream as Encrypted;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::{InvalidDnsNameError, ServerName};
 
 /// Makes the TLS of each connection.
 #[derive(Clone)]
@@ -24,42 +22,8 @@ pub(super) struct Tls(Arc<ClientConfig>);
 impl Tls {
     /// The TLS for an address; none where it is off. Reads the file of the authority.
     pub(super) fn of(url: &DatabaseUrl) -> Result<Option<Self>> {
-        if url.tls() == TlsMode::Off {
-            return Ok(None);
-        }
-        let roots = match url.root_certificate() {
-            Some(path) => roots_in(path)?,
-            None => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
-        };
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| Error::internal("database.tls", "no TLS version").with_source(error))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Some(Self(Arc::new(config))))
+        Ok(tls::client_config(url)?.map(Self))
     }
-}
-
-fn roots_in(path: &Path) -> Result<RootCertStore> {
-    let refused = |what: &str| {
-        Error::new(Kind::Config, "database.tls", what).with("sslrootcert", path.display())
-    };
-    let mut roots = RootCertStore::empty();
-    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| {
-        refused("the file of the database's authority cannot be read").with_source(error)
-    })?;
-    for certificate in certificates {
-        certificate
-            .map_err(|_| ())
-            .and_then(|certificate| roots.add(certificate).map_err(|_| ()))
-            .map_err(|()| {
-                refused("the file of the database's authority holds something else than certificates in PEM")
-            })?;
-    }
-    if roots.is_empty() {
-        return Err(refused("the file of the database's authority holds no certificate"));
-    }
-    Ok(roots)
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> MakeTlsConnect<S> for Tls {

@@ -6,16 +6,15 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{FromSql, ToSql};
-use tokio_postgres::{Row, RowStream};
+use tokio_postgres::{Row, Statement};
 
 /// What a piece of work does to the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
     /// Each statement reads by itself.
     Read,
-    /// All statements read the same state.
-    Snapshot,
     /// All statements take effect, or none.
     Write,
 }
@@ -24,7 +23,6 @@ impl Mode {
     const fn begin(self) -> Option<&'static str> {
         match self {
             Self::Read => None,
-            Self::Snapshot => Some("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"),
             Self::Write => Some("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"),
         }
     }
@@ -34,14 +32,16 @@ impl Mode {
 pub(crate) type Parameters<'p> = &'p [&'p (dyn ToSql + Sync)];
 
 /// A session at work. Statements are static texts, prepared once for each connection; values travel beside them.
-/// Several may be under way at a time. Once one has failed, the others of a write or snapshot fail, too, and nothing
-/// is committed.
+/// Several may be under way at a time. Once one has failed, the others of a write fail, too, and nothing is
+/// committed.
 #[derive(Debug)]
 pub(crate) struct Transaction<'c> {
     held: Arc<Held>,
     mode: Mode,
     begun: AtomicBool,
     failed: Mutex<Option<Failure>>,
+    /// A statement that had been prepared before does not fit the tables any more.
+    stale: AtomicBool,
     /// Lets the work borrow from its caller.
     caller: PhantomData<&'c ()>,
 }
@@ -53,6 +53,7 @@ impl Transaction<'_> {
             mode,
             begun: AtomicBool::new(false),
             failed: Mutex::default(),
+            stale: AtomicBool::new(false),
             caller: PhantomData,
         }
     }
@@ -67,8 +68,9 @@ impl Transaction<'_> {
         parameters: Parameters<'_>,
     ) -> Result<Vec<Row>> {
         self.run(async {
-            let statement = self.held.connection.prepared(sql).await?;
-            self.held.connection.client.query(&statement, parameters).await
+            let statement = self.prepared(sql).await?;
+            let rows = self.held.connection.client.query(&statement.0, parameters).await;
+            self.fresh(statement.1, rows)
         })
         .await
     }
@@ -113,26 +115,9 @@ impl Transaction<'_> {
         parameters: Parameters<'_>,
     ) -> Result<u64> {
         self.run(async {
-            let statement = self.held.connection.prepared(sql).await?;
-            self.held.connection.client.execute(&statement, parameters).await
-        })
-        .await
-    }
-
-    /// Rows one after the other, for answers that do not fit memory. The whole answer is read before the next
-    /// statement gets its own.
-    ///
-    /// # Errors
-    /// As [`Self::query`]. Errors of later rows go through [`Self::failed`].
-    pub(crate) async fn stream(
-        &self,
-        sql: &'static str,
-        parameters: Parameters<'_>,
-    ) -> Result<RowStream> {
-        let parameters: Vec<&(dyn ToSql + Sync)> = parameters.to_vec();
-        self.run(async {
-            let statement = self.held.connection.prepared(sql).await?;
-            self.held.connection.client.query_raw(&statement, parameters).await
+            let statement = self.prepared(sql).await?;
+            let rows = self.held.connection.client.execute(&statement.0, parameters).await;
+            self.fresh(statement.1, rows)
         })
         .await
     }
@@ -145,13 +130,8 @@ impl Transaction<'_> {
         self.run(self.held.connection.client.batch_execute(sql)).await
     }
 
-    /// The server's version, as `server_version_num` says it.
-    pub(crate) fn server_version(&self) -> u32 {
-        self.held.connection.server.version
-    }
-
-    /// What an error of a [stream](Self::stream) is to the caller.
-    pub(crate) fn failed(&self, error: &tokio_postgres::Error) -> Error {
+    /// What an error of the driver is to the caller.
+    fn failed(&self, error: &tokio_postgres::Error) -> Error {
         let failure = fault::failure(error);
         self.failed.lock().get_or_insert(failure);
         if let Some(taken) = self.held.taken_error() {
@@ -166,6 +146,35 @@ impl Transaction<'_> {
     /// What went wrong on this session first.
     pub(super) fn first_failure(&self) -> Option<Failure> {
         *self.failed.lock()
+    }
+
+    /// Whether a connection that has not prepared its statements yet would do better.
+    pub(super) fn is_stale(&self) -> bool {
+        self.stale.load(Ordering::Acquire)
+    }
+
+    async fn prepared(
+        &self,
+        sql: &'static str,
+    ) -> Result<(Statement, bool), tokio_postgres::Error> {
+        self.held.connection.prepared(sql).await
+    }
+
+    /// Notes a statement that was `prepared` before a migration and does not fit what is there after it.
+    fn fresh<T>(
+        &self,
+        prepared: bool,
+        answer: Result<T, tokio_postgres::Error>,
+    ) -> Result<T, tokio_postgres::Error> {
+        const STALE: [SqlState; 2] =
+            [SqlState::FEATURE_NOT_SUPPORTED, SqlState::INVALID_SQL_STATEMENT_NAME];
+        if let Err(error) = &answer
+            && prepared
+            && error.code().is_some_and(|code| STALE.contains(code))
+        {
+            self.stale.store(true, Ordering::Release);
+        }
+        answer
     }
 
     async fn run<T>(
@@ -197,8 +206,8 @@ impl Transaction<'_> {
         let record = async {
             match self.held.access.record.filter(|_| self.mode == Mode::Write) {
                 Some(id) => {
-                    let statement = self.held.connection.prepared(super::ledger::RECORD).await?;
-                    client.execute(&statement, &[&id]).await.map(|rows| rows == 1)
+                    let statement = self.prepared(super::ledger::RECORD).await?;
+                    client.execute(&statement.0, &[&id]).await.map(|rows| rows == 1)
                 }
                 None => Ok(true),
             }

@@ -54,6 +54,8 @@ metrics_table! {
     Gauge "apex_breaker_state" Count "dependency" "0 closed or off, 1 half open, 2 open.";
     Counter "apex_breaker_transitions_total" Count "dependency" "Changes of a breaker's state.";
     Counter "apex_endpoints_put_aside_total" Count "dependency" "Endpoints that were put aside.";
+    Counter "apex_redis_connections_given_up_total" Count "" "Connections to Redis that answered nothing twice in a row, broke, or led to a replica.";
+    Counter "apex_redis_subscriptions_total" Count "" "Subscriptions to the wake-ups of other nodes. One at the start; each further one says that wake-ups may have been missed.";
     Counter "apex_door_total" Count "action, way, outcome" "Logins, entries, tickets, renewals and what was refused of them.";
     Counter "apex_audit_lost_total" Count "" "Entries of the record of the door that gave way because its store did not keep up. Should stay 0.";
     Counter "apex_audit_failures_total" Count "" "Writes of that record that failed and are tried again.";
@@ -66,6 +68,19 @@ metrics_table! {
     Gauge "apex_slo_burn_rate" Count "level" "How many times faster than allowed the error budget burns, over an hour.";
     Gauge "apex_resource_in_use" Count "resource" "What is in use of something that runs out.";
     Gauge "apex_resource_exhaustion_eta_seconds" Seconds "resource" "When it runs out; infinite where no trend says so.";
+    Gauge "apex_database_connections" Count "state" "Connections to PostgreSQL: used and idle.";
+    Gauge "apex_database_connections_limit" Count "" "The most connections of the pool.";
+    Gauge "apex_database_waiting" Count "priority" "Requests that wait for a session.";
+    Gauge "apex_database_longest_held_seconds" Seconds "" "For how long the session held longest has been held.";
+    Histogram "apex_database_acquire_seconds" Seconds "priority" "How long a request waited for its session.";
+    Histogram "apex_database_connect_seconds" Seconds "" "How long a connection took to make.";
+    Counter "apex_database_connect_failures_total" Count "failure" "Tries to connect that failed.";
+    Counter "apex_database_refused_total" Count "reason" "Requests that got no session: full, too_long, user_full, user_too_long, closed.";
+    Counter "apex_database_retries_total" Count "reason" "Transactions that were made again.";
+    Counter "apex_database_leaks_total" Count "" "Sessions that were held past the first threshold.";
+    Counter "apex_database_taken_back_total" Count "reason" "Sessions that were taken back: leak, statement, transaction, preempted, silent, closed.";
+    Counter "apex_database_outcomes_looked_up_total" Count "outcome" "Commits whose answer was lost: applied, not_applied, unknown.";
+    Counter "apex_database_listen_reconnects_total" Count "" "Times that the connection that listens was made again.";
 }
 
 /// Tells the host's recorder what the metrics mean; call it after the recorder is installed.

@@ -9,6 +9,7 @@ use crate::run::{RunLog, Wakeup};
 use crate::thread::ThreadStore;
 use crate::usage::UsageStore;
 use std::sync::Arc;
+use transfer::Portable;
 
 pub mod memory;
 #[cfg(feature = "postgres")]
@@ -17,6 +18,7 @@ pub mod postgres;
 pub mod redis;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+pub mod transfer;
 
 /// Where everything is kept. Replace a field to keep that part elsewhere.
 #[derive(Debug, Clone)]
@@ -45,6 +47,8 @@ pub struct Stores {
     pub limits: Arc<dyn LimitStore>,
     /// What runs asked of models.
     pub usage: Arc<dyn UsageStore>,
+    /// The whole database, for [`transfer::copy`]; `None` where there is none of ours.
+    pub portable: Option<Arc<dyn Portable>>,
 }
 
 impl Stores {

@@ -25,6 +25,8 @@ mod model;
 mod random;
 mod run_log;
 mod session;
+#[cfg(feature = "postgres")]
+pub mod sessions;
 mod subscription;
 mod thread;
 mod ticket;

@@ -2,7 +2,7 @@ use apex_core::clock::Clock;
 use apex_core::config::DatabaseUrl;
 use apex_core::database::DatabaseConfig;
 use apex_core::error::Result;
-use apex_core::store::postgres::{PostgresOptions, Schema, Time};
+use apex_core::store::postgres::{PostgresOptions, Time};
 use apex_core::store::redis::RedisOptions;
 use apex_core::store::sqlite::{SqliteOptions, Synchronous};
 use apex_core::store::{Stores, memory, postgres, redis, sqlite};
@@ -141,7 +141,7 @@ impl Postgres {
     /// Options for a new schema.
     pub(crate) fn options(&self) -> PostgresOptions {
         PostgresOptions {
-            schema: Schema::new(&format!("test_{}", uuid::Uuid::now_v7().simple())).unwrap(),
+            schema: format!("test_{}", uuid::Uuid::now_v7().simple()).parse().unwrap(),
             database: DatabaseConfig {
                 connections: 4,
                 // The suite asks in one user's name what many users would ask.

@@ -1,25 +1,25 @@
 //! Kills a process that writes, at random moments, and looks at what is there afterwards: everything that had been
 //! acknowledged, no hole, and every run claimable at once. The process is this test binary, started again.
 
-use crate::backend::runtime;
+use crate::backend::{Postgres, runtime};
 use apex_core::clock::{Clock as _, SystemClock};
 use apex_core::id::{FileId, RequestId, RunId, ThreadId, UserId};
 use apex_core::principal::{Principal, Scopes};
 use apex_core::run::{Claim, Claimed, Emitter, Live, NewRun, RunLimits, RunState};
 use apex_core::store::Stores;
-use apex_core::store::sqlite::{SqliteOptions, open};
+use apex_core::store::postgres::{self, PostgresOptions};
+use apex_core::store::sqlite::{self, SqliteOptions};
 use apex_core::testkit::{Random, completed, thought};
 use bytes::Bytes;
 use futures_util::stream;
 use libtest_mimic::Trial;
 use std::collections::{BTreeSet, HashMap};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Set for the process to be killed: the path of its database.
+/// Set for the process to be killed: the path of its database, or the address and the schema.
 pub(crate) const CHILD: &str = "APEX_CRASH_CHILD";
 
 /// How often it is killed.
@@ -31,16 +31,31 @@ const WORKERS: u64 = 6;
 pub(crate) fn trials() -> Vec<Trial> {
     vec![Trial::test("sqlite::crash::what_was_acknowledged_survives_a_kill_at_any_moment", || {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("apex.db");
-        let mut acknowledged = Acknowledged::default();
-        for kill in 0..KILLS {
-            kill_a_writer(&path, kill, &mut acknowledged);
-            runtime().block_on(check(&path, &acknowledged));
-        }
-        assert!(acknowledged.heads.len() > 40, "hardly anything was written");
-        assert!(acknowledged.ended.len() > 5 && acknowledged.files.len() > 5);
+        let place = folder.path().join("apex.db").display().to_string();
+        survives(&place, KILLS);
         Ok(())
     })]
+}
+
+/// The same over a server; fewer times, because there a dead process is known only after its silence.
+pub(crate) fn trials_over(server: &Arc<Postgres>, name: &'static str) -> Vec<Trial> {
+    let server = Arc::clone(server);
+    let what = format!("{name}::crash::what_was_acknowledged_survives_a_kill_at_any_moment");
+    vec![Trial::test(what, move || {
+        let PostgresOptions { url, schema, .. } = server.options();
+        survives(&format!("{} {schema}", url.reveal().reveal()), 4);
+        Ok(())
+    })]
+}
+
+fn survives(place: &str, kills: u64) {
+    let mut acknowledged = Acknowledged::default();
+    for kill in 0..kills {
+        kill_a_writer(place, kill, &mut acknowledged);
+        runtime().block_on(check(place, &acknowledged));
+    }
+    assert!(acknowledged.heads.len() as u64 > 2 * kills, "hardly anything was written");
+    assert!(acknowledged.ended.len() > 5 && acknowledged.files.len() > 5);
 }
 
 /// What the killed processes said that they were told.
@@ -71,10 +86,10 @@ impl Acknowledged {
 }
 
 /// Starts the writer and kills it: now and then while it opens the file, mostly while it works.
-fn kill_a_writer(path: &Path, kill: u64, acknowledged: &mut Acknowledged) {
+fn kill_a_writer(place: &str, kill: u64, acknowledged: &mut Acknowledged) {
     let mut random = Random::seeded(kill);
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .env(CHILD, path)
+        .env(CHILD, place)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -84,7 +99,8 @@ fn kill_a_writer(path: &Path, kill: u64, acknowledged: &mut Acknowledged) {
         lines.read_line(&mut text).unwrap();
     }
     // The moment of the kill is meant to be any; nothing is waited for.
-    std::thread::sleep(Duration::from_micros(random.below(120_000) as u64));
+    let longest = if is_server(place) { 1_200_000 } else { 120_000 };
+    std::thread::sleep(Duration::from_micros(random.below(longest) as u64));
     child.kill().unwrap();
     child.wait().unwrap();
     lines.read_to_string(&mut text).unwrap();
@@ -95,8 +111,8 @@ fn kill_a_writer(path: &Path, kill: u64, acknowledged: &mut Acknowledged) {
     }
 }
 
-async fn check(path: &Path, acknowledged: &Acknowledged) {
-    let stores = open(&options(path), Arc::new(SystemClock)).unwrap();
+async fn check(place: &str, acknowledged: &Acknowledged) {
+    let stores = open(place).await;
     let user = user();
     let mut runs: BTreeSet<RunId> = acknowledged.heads.keys().copied().collect();
     let mut entries = 0;
@@ -125,8 +141,18 @@ async fn check(path: &Path, acknowledged: &Acknowledged) {
         assert_eq!(text, file.to_string());
     }
     // Its holder is dead, and that is known without waiting for the lease.
+    let mut claimed = claim_all(&stores).await;
+    let silence = Instant::now();
+    while is_server(place) && claimed < open_runs && silence.elapsed() < Duration::from_secs(13) {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        claimed += claim_all(&stores).await;
+    }
+    assert_eq!(claimed, open_runs);
+}
+
+async fn claim_all(stores: &Stores) -> usize {
     let claim = Claim { node: stores.node, max: 1_000 };
-    assert_eq!(stores.runs.claim(claim).await.unwrap().len(), open_runs);
+    stores.runs.claim(claim).await.unwrap().len()
 }
 
 /// Passes when the log is whole and goes at least up to `head`.
@@ -149,9 +175,9 @@ async fn check_log(stores: &Stores, user: &Principal, run: RunId, head: u64) -> 
 }
 
 /// Works until it is killed, and says on its standard output what it was told.
-pub(crate) fn child(path: &Path) -> ! {
+pub(crate) fn child(place: &str) -> ! {
     runtime().block_on(async {
-        let stores = open(&options(path), Arc::new(SystemClock)).unwrap();
+        let stores = open(place).await;
         let workers: Vec<_> =
             (0..WORKERS).map(|worker| tokio::spawn(work(stores.clone(), worker))).collect();
         for worker in workers {
@@ -226,9 +252,22 @@ fn user() -> Principal {
     Principal::vouched(UserId::from_bytes([7; 16]), Scopes::USER)
 }
 
-fn options(path: &Path) -> SqliteOptions {
-    SqliteOptions {
-        runs: RunLimits { running: 1_000, inbox_entries: 100_000, ..RunLimits::default() },
-        ..SqliteOptions::new(path)
+fn is_server(place: &str) -> bool {
+    place.starts_with("postgres:")
+}
+
+async fn open(place: &str) -> Stores {
+    let runs = RunLimits { running: 1_000, inbox_entries: 100_000, ..RunLimits::default() };
+    let clock = Arc::new(SystemClock);
+    match place.split_once(' ') {
+        Some((url, schema)) if is_server(place) => {
+            let schema = schema.parse().unwrap();
+            let mut options =
+                PostgresOptions { schema, runs, ..PostgresOptions::new(url.parse().unwrap()) };
+            // One user does what many would do.
+            options.database.per_user = Some(options.database.connections);
+            postgres::open(&options, clock).await.unwrap()
+        }
+        _ => sqlite::open(&SqliteOptions { runs, ..SqliteOptions::new(place) }, clock).unwrap(),
     }
 }

@@ -13,24 +13,29 @@
 mod backend;
 mod crash;
 mod database;
+mod postgres;
+mod transfer;
 
 use apex_core::testkit::{Backend, suite};
 use libtest_mimic::{Arguments, Trial};
 use std::sync::Arc;
 
 fn main() {
-    if let Some(path) = std::env::var_os(crash::CHILD) {
-        crash::child(path.as_ref());
+    if let Ok(place) = std::env::var(crash::CHILD) {
+        crash::child(&place);
     }
     let mut backends: Vec<Arc<dyn Backend>> =
         vec![Arc::new(backend::Memory), Arc::new(backend::Sqlite::default())];
+    let mut trials = Vec::new();
     for name in ["postgres", "postgres18"] {
-        if let Some(server) = backend::Postgres::shared(name) {
-            backends.push(Arc::new(server));
+        if let Some(server) = backend::Postgres::shared(name).map(Arc::new) {
+            trials.extend(postgres::trials(&server, name));
+            trials.extend(crash::trials_over(&server, name));
+            trials.extend(transfer::trials(&server, name));
+            backends.push(server);
         }
     }
-    let mut trials: Vec<Trial> =
-        backends.iter().flat_map(|backend| trials_of(backend, None)).collect();
+    trials.extend(backends.iter().flat_map(|backend| trials_of(backend, None)));
     for redis in backend::Redis::all() {
         trials.extend(trials_of(&redis, Some(&backend::Redis::SEAMS)));
         backends.push(redis);

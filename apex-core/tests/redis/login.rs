@@ -1,8 +1,14 @@
 //! What is found out when a Redis is opened.
 
-use crate::support::{back, open, options, refusal, works};
+use crate::support::{back, open, options, refusal, say, until, works};
+use apex_core::auth::{SessionRecord, TokenHash};
+use apex_core::clock::{Clock as _, SystemClock};
 use apex_core::config::Environment;
 use apex_core::error::{Failure, Kind};
+use apex_core::id::{HolderId, NodeId, SessionId, UserId};
+use apex_core::limit::{LimitKey, Place, Rate};
+use apex_core::principal::Scopes;
+use apex_core::resilience::BreakerHint;
 use apex_core::store::redis::RedisOptions;
 use apex_test_services::{Kind as Service, Options, Proxy, Server, Tls};
 use std::time::{Duration, Instant};
@@ -137,4 +143,59 @@ async fn a_way_that_leads_to_another_environment_is_not_taken() {
     assert!(error.message().contains("staging"), "{error}");
     proxy.redirect(here.port());
     back(&redis, Duration::from_secs(2)).await;
+}
+
+/// The rights that docs/operations.md names are enough, and no more is asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_with_the_named_rights_is_enough() {
+    let page = include_str!("../../../docs/operations.md");
+    let (_, after) = page.split_once("The login needs the commands `").unwrap();
+    let (commands, _) = after.split_once('`').unwrap();
+    let Some(server) = server(&Options::default()) else { return };
+    let rights: Vec<String> =
+        commands.split(' ').map(|command| format!("+{}", command.to_lowercase())).collect();
+    let prefix = "test-rights";
+    let user = format!("ACL SETUSER apex on >s3cret ~{prefix}:* &{prefix}:* {}", rights.join(" "));
+    assert_eq!(say(server.port(), &user), "+OK");
+    let url = server.url().replace("//", "//apex:s3cret@");
+    let options = RedisOptions { prefix: prefix.into(), ..options(&url) };
+    let redis = open(&options).await;
+    works(&redis).await.unwrap();
+    until("subscribed", async || redis.probe.probe().await.is_ok()).await;
+    let now = SystemClock.now();
+    let record = SessionRecord {
+        session: SessionId::new(&SystemClock),
+        user: UserId::new(&SystemClock),
+        scopes: Scopes::USER,
+        method: "dev".into(),
+        hash: TokenHash::of("token"),
+        expires_at: now.plus(Duration::from_secs(60)),
+        refresh: None,
+        created_at: now,
+        renewed_at: now,
+        lapses_at: now.plus(Duration::from_secs(60)),
+        ends_at: now.plus(Duration::from_secs(60)),
+    };
+    redis.sessions.create(record.clone()).await.unwrap();
+    assert_eq!(redis.sessions.find(&record.hash).await.unwrap(), Some(record.clone()));
+    redis.sessions.end_all(record.user, now).await.unwrap();
+    assert_eq!(redis.sessions.revoked(now).await.unwrap().len(), 1);
+    let key = LimitKey::new("connections", record.user).unwrap();
+    let place = Place { key: key.clone(), holder: HolderId::new(&SystemClock), most: 1 };
+    redis.limits.hold(&place, Duration::from_secs(9)).await.unwrap();
+    redis.limits.release(&place).await.unwrap();
+    let rate = Rate { burst: 1, refill: Duration::from_secs(1) };
+    redis.limits.take(&key, rate, 1).await.unwrap();
+    let hint = BreakerHint {
+        dependency: "postgres".into(),
+        node: NodeId::new(&SystemClock),
+        probing: true,
+    };
+    redis.breakers.publish(hint.node, vec![hint.clone()]).await.unwrap();
+    assert_eq!(redis.breakers.hints().await.unwrap(), [hint]);
+    let denied = say(server.port(), "ACL LOG");
+    assert_eq!(denied, "*0", "nothing was refused");
+    // Keys of others are out of reach.
+    let error = refusal(&RedisOptions { prefix: "other".into(), ..options }).await;
+    assert_eq!(error.failure(), Some(Failure::Permission), "{error}");
 }

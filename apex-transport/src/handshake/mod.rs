@@ -26,6 +26,10 @@ pub const SESSION_COOKIE: &str = "__Host-apex_session";
 /// The name of the cookie that renews a session.
 pub const REFRESH_COOKIE: &str = "__Host-apex_refresh";
 
+/// The name of the cookie that a browser keeps while its user logs in at a provider.
+#[cfg(feature = "oidc")]
+pub(crate) const OIDC_COOKIE: &str = "__Host-apex_oidc";
+
 const OPERATION: &str = "handshake";
 
 /// A request at the door, as far as ways in look at it.
@@ -149,6 +153,15 @@ impl Chain {
         methods.chain(self.hello.then_some(Way::Hello.as_str())).collect()
     }
 
+    /// By which ways a request presents a credential, first the one that decides; nothing is verified. For a host that
+    /// wants to know what its proxies leave of a request.
+    ///
+    /// # Errors
+    /// `unauthenticated` for what is there and cannot be a credential.
+    pub fn presented(&self, knock: &Knock<'_>) -> Result<Vec<&'static str>> {
+        Ok(self.find(knock)?.iter().map(|found| found.method.name()).collect())
+    }
+
     /// Reads what a request presents whose origin has been checked.
     pub(crate) fn read(
         &self,
@@ -208,6 +221,11 @@ impl Offer {
     pub(crate) fn way(&self) -> Option<Way> {
         let first = self.found.as_ref().ok()?.first();
         first.map(|found| found.method.way())
+    }
+
+    /// Whether nothing is presented.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.found.as_ref().is_ok_and(Vec::is_empty)
     }
 
     /// Whether what decides is sent along by browsers unasked.

@@ -98,6 +98,7 @@ fn only_the_public_subprotocol_is_echoed() {
     assert!(with("apex.v1"));
     assert!(with("chat, apex.v1, apex.ticket.t"));
     assert!(!with("chat"));
+    assert!(with("apex.v1, apex.ticket.="), "a page has to hear that it is refused");
 }
 
 proptest::proptest! {

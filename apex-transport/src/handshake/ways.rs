@@ -100,7 +100,10 @@ impl AuthMethod for Cookie {
 
 /// Whether the public subprotocol was offered and is to be echoed.
 pub(super) fn offers_subprotocol(headers: &HeaderMap) -> bool {
-    Protocols::read(headers).is_ok_and(|protocols| protocols.offered)
+    // Also beside a credential that is refused: a page gets the close code only if its subprotocol was accepted.
+    let offers =
+        headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    offers.flat_map(|value| value.split(',')).any(|offer| offer.trim() == SUBPROTOCOL)
 }
 
 /// Refuses a token in the query, whatever the chain is made of.

@@ -29,8 +29,8 @@ pub(super) async fn run(call: &Call, body: RequestBody) -> Result<Response<Respo
     let input: RunAgentInput = call.json(body).await?;
     let gateway = &call.gateway;
     // A front end that cannot be answered starts nothing.
-    let seat = gateway.hub.admit(gateway.connection_id())?;
-    seat.identify(principal)?;
+    let seat = gateway.hub.admit(gateway.connection_id(), false)?;
+    seat.seat(principal).await?;
     let (run, answered, epoch) = match input.asked()? {
         Asked::Message { text, attachments } => {
             let thread = call.conversation(principal, &input).await?;

@@ -218,7 +218,7 @@ fn clear_cookies(response: &mut Response<ResponseBody>) -> Result<()> {
     set_cookie(response, REFRESH_COOKIE, "", 0, REFRESH_SITE)
 }
 
-fn set_cookie(
+pub(super) fn set_cookie(
     response: &mut Response<ResponseBody>,
     name: &str,
     token: &str,

@@ -14,6 +14,8 @@ mod files;
 mod guard;
 mod health;
 mod login;
+#[cfg(feature = "oidc")]
+mod oidc;
 mod reply;
 mod results;
 #[cfg(feature = "sse")]
@@ -61,6 +63,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, Clone)]
 pub struct TransportService {
     gateway: Arc<Gateway>,
+    peer: Option<PeerAddress>,
 }
 
 impl TransportService {
@@ -69,13 +72,20 @@ impl TransportService {
     /// # Errors
     /// `config_invalid`, with every fault.
     pub fn new(transport: Transport) -> Result<Self> {
-        Ok(Self { gateway: Arc::new(Gateway::new(transport)?) })
+        Ok(Self { gateway: Arc::new(Gateway::new(transport)?), peer: None })
     }
 
     /// Who is connected.
     #[must_use]
     pub fn hub(&self) -> &Hub {
         &self.gateway.hub
+    }
+
+    /// The same service for the requests of one socket, whose other end is known. What a request's extensions say
+    /// counts before it.
+    #[must_use]
+    pub fn for_peer(&self, peer: Option<PeerAddress>) -> Self {
+        Self { gateway: Arc::clone(&self.gateway), peer }
     }
 
     pub(crate) fn gateway(&self) -> &Arc<Gateway> {
@@ -103,7 +113,7 @@ impl TransportService {
         request: Request<RequestBody>,
     ) -> Response<ResponseBody> {
         self.gateway.watch_revocations();
-        let peer = request.extensions().get::<PeerAddress>().copied();
+        let peer = request.extensions().get::<PeerAddress>().copied().or(self.peer);
         let guarded = match Guarded::admit(&self.gateway, correlation, request.headers(), peer) {
             Ok(guarded) => guarded,
             Err(error) => return self.refuse(error, correlation, None),
@@ -186,6 +196,11 @@ async fn route(
         (&Method::GET, ["auth", "sessions"]) => login::sessions(&call).await,
         (&Method::DELETE, ["auth", "sessions"]) => login::end_sessions(&call).await,
         (&Method::DELETE, ["auth", "sessions", id]) => login::end_session(&call, id).await,
+
+        #[cfg(feature = "oidc")]
+        (&Method::GET, ["auth", "oidc", name, "login"]) => oidc::begin(&call, name).await,
+        #[cfg(feature = "oidc")]
+        (&Method::GET, ["auth", "oidc", name, "callback"]) => oidc::finish(&call, name).await,
 
         #[cfg(feature = "jwt")]
         (&Method::GET, [".well-known", "jwks.json"]) => admin::jwks(&call),

@@ -34,8 +34,8 @@ pub(super) async fn events(call: &Call, id: &str) -> Result<Response<ResponseBod
     if seen && view.state.is_terminal() {
         return Ok(reply::empty(StatusCode::NO_CONTENT));
     }
-    let seat = gateway.hub.admit(gateway.connection_id())?;
-    seat.identify(&entry.principal)?;
+    let seat = gateway.hub.admit(gateway.connection_id(), false)?;
+    seat.seat(&entry.principal).await?;
     let script = Plain::new(seat.id(), position);
     let caller = call.guarded.caller.clone();
     let driver = Driver::new(Arc::clone(gateway), seat, caller, Some(entry));

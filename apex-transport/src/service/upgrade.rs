@@ -38,9 +38,9 @@ pub(super) async fn upgrade(mut call: Call) -> Result<Response<ResponseBody>> {
     })?;
     let gateway = call.gateway;
     let caller = call.guarded.caller;
-    let seat = gateway.hub.admit(gateway.connection_id())?;
     let (headers, query) = (&call.head.headers, call.head.uri.query());
     let offer = gateway.chain.read(headers, query, &caller, Door::Connection);
+    let seat = gateway.hub.admit(gateway.connection_id(), offer.is_silent())?;
     let subprotocol = offer.subprotocol;
     let entered = enter(&gateway, &seat, offer)
         .await
@@ -59,7 +59,7 @@ pub(super) async fn upgrade(mut call: Call) -> Result<Response<ResponseBody>> {
 async fn enter(gateway: &Gateway, seat: &Seat, offer: Offer) -> Result<Option<Entry>> {
     let entry = gateway.verify_offer(offer).await?;
     if let Some(entry) = &entry {
-        seat.identify(&entry.principal)?;
+        seat.seat(&entry.principal).await?;
     }
     Ok(entry)
 }
@@ -146,9 +146,8 @@ impl Switching {
 
 fn not_an_upgrade(error: &Error) -> Response<ResponseBody> {
     let mut response = reply::refusal(error);
-    let headers = response.headers_mut();
-    headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    // Without an `Upgrade`: proxies pass it on to clients of HTTP/2, where it is an error of the protocol.
+    response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     response
 }
 

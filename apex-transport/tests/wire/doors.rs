@@ -4,7 +4,8 @@ use crate::support::socket::Socket;
 use crate::support::{PAGE, Settings, Wire, bearer};
 use apex_core::auth::jwt::{KeyRing, SigningKey};
 use apex_core::auth::{
-    AddressMask, Auth, AuthParts, Credential, Entry, Presented, ServiceTokens, TokenAuthority,
+    AddressMask, AuditQuery, Auth, AuthParts, Credential, Entry, Presented, ServiceTokens,
+    TokenAuthority,
 };
 use apex_core::clock::{Clock as _, SystemClock};
 use apex_core::config::Secret;
@@ -224,6 +225,24 @@ async fn what_happens_at_the_door_can_be_read_afterwards() {
     let of_user = wire.get(&format!("/admin/audit?user={user}"), &admin).await.json();
     let items = of_user["items"].as_array().unwrap();
     assert!(items.len() >= 3 && items.iter().all(|event| event["user"] == user));
+}
+
+#[tokio::test]
+async fn without_a_trusted_proxy_the_address_is_that_of_the_socket() {
+    let mut settings = Settings::default();
+    settings.auth.addresses = AddressMask::Full;
+    settings.auth.ticket_address = true;
+    let wire = Wire::start_with(settings).await;
+    let token = wire.token("ada").await;
+    let path = format!("/ws?ticket={}", wire.ticket(&token).await);
+    let claims = [("x-forwarded-for", "6.6.6.6")];
+    let mut socket = Socket::open(wire.address, &path, &claims).await.unwrap();
+    assert_eq!(socket.frame().await["frame"], "welcome");
+    assert!(wire.auth.audit_written(Duration::from_secs(5)).await);
+    let all = AuditQuery { user: None, before: None, limit: 100 };
+    let record = wire.auth.audit(all).await.unwrap();
+    assert!(record.len() >= 3);
+    assert!(record.iter().all(|event| event.address.as_deref() == Some("127.0.0.1")));
 }
 
 /// A host's own way in: a key in a header, for one user.

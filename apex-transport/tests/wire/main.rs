@@ -3,11 +3,14 @@
 #![cfg(test)]
 
 mod ag_ui;
+mod attacks;
 mod bad_input;
 mod doors;
 mod events;
 mod frames;
 mod mounted;
+mod oidc;
+mod proxies;
 mod resume;
 mod routes;
 mod rust_client;

@@ -3,8 +3,13 @@
 use crate::support::http::Answer;
 use crate::support::socket::Socket;
 use crate::support::{PAGE, Settings, Wire, bearer};
+use apex_core::run::{LocalWakeup, Topic, Wakeup, Woken};
+use apex_core::store::Stores;
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio_tungstenite::tungstenite::Message;
 
 const ORIGIN: (&str, &str) = ("origin", PAGE);
 const CSRF: (&str, &str) = ("x-apex-csrf", "1");
@@ -224,4 +229,43 @@ async fn tickets_end_with_their_login_and_are_bound_to_their_page() {
     let late = ticket(wire.post("/auth/ticket", &of_page[..1], "").await);
     wire.post("/auth/logout", &of_page[..1], "").await;
     assert_eq!(Socket::open(wire.address, &late, &[]).await.unwrap_err().status, 401);
+}
+
+/// A wake-up that reaches nobody, as when the line between nodes is dead.
+#[derive(Debug)]
+struct Deaf(Arc<dyn Wakeup>);
+
+impl Wakeup for Deaf {
+    fn wake(&self, _: Topic) {}
+
+    fn listen(&self, topic: Topic) -> Woken {
+        self.0.listen(topic)
+    }
+}
+
+#[tokio::test]
+async fn what_is_revoked_and_told_to_nobody_is_closed_by_a_look() {
+    let stores = |stores: Stores| Stores {
+        wakeup: Arc::new(Deaf(Arc::new(LocalWakeup::default()))),
+        ..stores
+    };
+    let wire = Wire::start_with(Settings { stores: Box::new(stores), ..Settings::default() }).await;
+    let login = log_in(&wire, "ada").await.json();
+    let mut victim = wire.socket(login["token"].as_str().unwrap()).await;
+    let began = Instant::now();
+    let user = wire.principal(login["token"].as_str().unwrap()).await.user();
+    wire.auth.end_all_sessions(user).await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(500), victim.message()).await;
+    assert!(early.is_err(), "somebody was told: {early:?}");
+    let closed = tokio::time::timeout(Duration::from_secs(25), async {
+        loop {
+            match victim.stream.next().await {
+                Some(Ok(Message::Close(Some(close)))) => return u16::from(close.code),
+                Some(Ok(_)) => {}
+                other => panic!("no close but {other:?}"),
+            }
+        }
+    });
+    assert_eq!(closed.await.expect("it stays open"), 4401);
+    assert!(began.elapsed() < Duration::from_secs(22), "{:?}", began.elapsed());
 }

@@ -2,6 +2,7 @@
 
 use crate::support::socket::{Refusal, Socket};
 use crate::support::{PAGE, Settings, Wire, bearer};
+use apex_core::store::Stores;
 use serde_json::json;
 use std::time::Duration;
 
@@ -232,6 +233,38 @@ async fn a_user_has_twenty_connections() {
     drop(sockets);
     drop(unknown);
     wire.emptied().await;
+}
+
+/// Two nodes over one store of limits.
+#[tokio::test]
+async fn a_users_connections_are_limited_over_all_nodes() {
+    let limited = |stores: Option<Stores>| {
+        let mut settings = Settings::default();
+        settings.transport.hub.per_user = 2;
+        if let Some(shared) = stores {
+            settings.stores = Box::new(|_| shared);
+        }
+        settings
+    };
+    let one = Wire::start_with(limited(None)).await;
+    let two = Wire::start_with(limited(Some(one.stores.clone()))).await;
+    let token = one.token("ada").await;
+    let auth = bearer(&token);
+    let first = one.socket(&token).await;
+    let _second = two.socket(&token).await;
+    for wire in [&one, &two] {
+        let refusal = refused(wire, "/ws", &[("authorization", &auth)]).await;
+        assert_eq!(refusal.status, 429);
+        let mut unknown = wire.unknown().await;
+        unknown.say(json!({"frame": "hello", "token": token})).await;
+        assert_eq!(unknown.closed().await.0, 4429);
+        wire.socket(&wire.token("bob").await).await;
+    }
+    // A place that is left on one node is free on the other.
+    drop(first);
+    one.emptied().await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    two.socket(&token).await;
 }
 
 #[tokio::test]

@@ -250,11 +250,15 @@ impl Server {
     /// Kills a node as a power cut would (`kill -9`), with all its processes, and waits until it is gone.
     pub fn kill(&self, name: &str) {
         let pid = self.node(name).pid;
-        for child in children(pid) {
-            signal(child, Signal::Kill);
-        }
+        let children = children(pid);
+        // The first one before the others: it would start new ones.
         signal(pid, Signal::Kill);
-        gone(pid);
+        for child in &children {
+            signal(*child, Signal::Kill);
+        }
+        for process in children.into_iter().chain([pid]) {
+            gone(process);
+        }
     }
 
     /// Ends a node in order, and waits until it is gone.

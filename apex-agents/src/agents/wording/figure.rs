@@ -43,6 +43,8 @@ pub(super) fn of(report: &Report, asked: Topic) -> Vec<Figure> {
     let critical = report.findings.iter().filter(|found| found.severity == Severity::Critical);
     for (letter, found) in ('a'..).zip(critical.take(MOST)) {
         let text = format!("{}. {}", markdown(&found.title), markdown(&found.evidence));
+        // Who words it sets the full stop.
+        let text = text.trim_end_matches('.').to_owned();
         let means = "a whole sentence on something that is wrong in the records";
         figures.add(format!("finding_{letter}"), means, text, About::Finding, true);
     }

@@ -30,24 +30,16 @@ pub(super) struct Connector {
 struct Proxy {
     host: String,
     port: u16,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
     authorization: Option<String>,
 }
 
 impl Connector {
     pub(super) fn new(base: &Uri, proxy: Option<&str>, roots: &[u8]) -> Result<Self> {
         let (host, port) = host_and_port(base)?;
-        let tls = match base.scheme_str() {
-            Some("https") => {
-                let name = ServerName::try_from(host.clone())
-                    .map_err(|error| wrong("base_url", "has no valid host").with_source(error))?;
-                Some((TlsConnector::from(Arc::new(tls(roots)?)), name))
-            }
-            Some("http") => None,
-            _ => {
-                return Err(wrong("base_url", "begins with neither https:// nor http://"));
-            }
-        };
-        Ok(Self { host, port, tls, proxy: proxy.map(Proxy::parse).transpose()? })
+        let tls = secured(base, "base_url", roots)?;
+        let proxy = proxy.map(|proxy| Proxy::parse(proxy, roots)).transpose()?;
+        Ok(Self { host, port, tls, proxy })
     }
 
     /// What stands in the `Host` header.
@@ -58,60 +50,89 @@ impl Connector {
     }
 
     pub(super) async fn connect(&self) -> io::Result<Box<dyn Io>> {
-        let tcp = match &self.proxy {
-            None => TcpStream::connect((self.host.as_str(), self.port)).await?,
+        let io = match &self.proxy {
+            None => dial(&self.host, self.port).await?,
             Some(proxy) => proxy.tunnel(&self.host, self.port).await?,
         };
-        // Requests are written whole; waiting to fill a packet only delays them.
-        tcp.set_nodelay(true)?;
-        match &self.tls {
-            None => Ok(Box::new(tcp)),
-            Some((connector, name)) => Ok(Box::new(connector.connect(name.clone(), tcp).await?)),
+        shake_hands(self.tls.as_ref(), io).await
+    }
+}
+
+async fn dial(host: &str, port: u16) -> io::Result<Box<dyn Io>> {
+    let tcp = TcpStream::connect((host, port)).await?;
+    // Requests are written whole; waiting to fill a packet only delays them.
+    tcp.set_nodelay(true)?;
+    Ok(Box::new(tcp))
+}
+
+async fn shake_hands(
+    tls: Option<&(TlsConnector, ServerName<'static>)>,
+    io: Box<dyn Io>,
+) -> io::Result<Box<dyn Io>> {
+    match tls {
+        None => Ok(io),
+        Some((connector, name)) => Ok(Box::new(connector.connect(name.clone(), io).await?)),
+    }
+}
+
+/// How an address is secured; that it is not has to be said by `http://`.
+fn secured(
+    address: &Uri,
+    option: &'static str,
+    roots: &[u8],
+) -> Result<Option<(TlsConnector, ServerName<'static>)>> {
+    match address.scheme_str() {
+        Some("https") => {
+            let (host, _) = host_and_port(address)?;
+            let name = ServerName::try_from(host)
+                .map_err(|error| wrong(option, "has no valid host").with_source(error))?;
+            Ok(Some((TlsConnector::from(Arc::new(tls(roots)?)), name)))
         }
+        Some("http") => Ok(None),
+        _ => Err(wrong(option, "begins with neither https:// nor http://")),
     }
 }
 
 impl Proxy {
-    fn parse(text: &str) -> Result<Self> {
+    fn parse(text: &str, roots: &[u8]) -> Result<Self> {
         let uri: Uri = text
             .parse()
             // The source would repeat a password.
             .map_err(|_| wrong("proxy", "is no address such as http://host:port"))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(wrong("proxy", "begins with something else than http://"));
-        }
+        let tls = secured(&uri, "proxy", roots)?;
         let (host, port) = host_and_port(&uri)?;
         let credentials = uri
             .authority()
             .and_then(|authority| authority.as_str().rsplit_once('@'))
             .map(|(credentials, _)| credentials);
         let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
-        Ok(Self { host, port, authorization: credentials.map(encode) })
+        Ok(Self { host, port, tls, authorization: credentials.map(encode) })
     }
 
-    async fn tunnel(&self, host: &str, port: u16) -> io::Result<TcpStream> {
-        let mut tcp = TcpStream::connect((self.host.as_str(), self.port)).await?;
+    async fn tunnel(&self, host: &str, port: u16) -> io::Result<Box<dyn Io>> {
+        let mut io = shake_hands(self.tls.as_ref(), dial(&self.host, self.port).await?).await?;
         let target = format!("{}:{port}", bracketed(host));
         let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n");
         if let Some(authorization) = &self.authorization {
             request += &format!("Proxy-Authorization: Basic {authorization}\r\n");
         }
         request += "\r\n";
-        tcp.write_all(request.as_bytes()).await?;
+        io.write_all(request.as_bytes()).await?;
+        io.flush().await?;
         // Byte by byte: what follows the answer belongs to the tunnel.
         let mut answer = Vec::new();
         while !answer.ends_with(b"\r\n\r\n") {
             if answer.len() >= MAX_PROXY_ANSWER {
                 return Err(io::Error::other("the proxy's answer has no end"));
             }
-            answer.push(tcp.read_u8().await?);
+            answer.push(io.read_u8().await?);
         }
         let status = answer.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
         if status != b"200" {
             let status = String::from_utf8_lossy(status);
             return Err(io::Error::other(format!("the proxy answered {status}")));
         }
-        Ok(tcp)
+        Ok(io)
     }
 }
 

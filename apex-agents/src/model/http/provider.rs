@@ -46,7 +46,7 @@ pub struct HttpOptions {
     pub whole: Duration,
     /// Headers to send with each request. Their values are never shown.
     pub headers: Vec<(String, String)>,
-    /// A proxy that opens tunnels: `http://[user:password@]host:port`.
+    /// A proxy that opens tunnels: `http://[user:password@]host:port`, or `https://`.
     pub proxy: Option<String>,
     /// Certificates (PEM) of authorities to trust beside those of the web.
     pub roots: Vec<u8>,

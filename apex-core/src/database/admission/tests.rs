@@ -1,5 +1,4 @@
 use super::*;
-use crate::clock::SystemClock;
 use futures_util::FutureExt as _;
 use tokio::task::JoinHandle;
 use tokio::time::{advance, sleep};

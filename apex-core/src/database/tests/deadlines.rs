@@ -81,7 +81,8 @@ async fn the_server_keeps_the_limits_too() {
         let database = open(server.url(), small()).await;
         let asked = database.read(access(), |transaction| {
             Box::pin(async move {
-                let new = transaction.server_version() >= 170_000;
+                const NEW: &str = "SELECT current_setting('transaction_timeout', true) IS NOT NULL";
+                let new = transaction.query_one(NEW, &[]).await?.column::<bool>(0)?;
                 let sql = if new {
                     "SELECT current_setting('transaction_timeout')"
                 } else {

@@ -106,6 +106,12 @@ async fn a_reset_before_the_commit_is_repeated_and_one_after_it_looked_up() {
     });
     within(Duration::from_secs(5), unsent).await.unwrap();
     assert_eq!((first.load(Ordering::SeqCst), count(&database).await), (2, 4));
+
+    // Where there are records, every write is on one.
+    database.keep_records();
+    proxy.lose_reply_to(b"COMMIT\0");
+    insert(&database, access(), "kept").await.unwrap();
+    assert_eq!(count(&database).await, 5);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -272,4 +278,63 @@ async fn writes_go_to_the_host_that_takes_them() {
 
 async fn count_again(database: &Database) -> Result<i64> {
     number(database, "SELECT count(*) FROM t").await
+}
+
+/// A file system of a few megabytes, as only root can make one.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(path: std::path::PathBuf) -> Option<Self> {
+        std::fs::create_dir_all(&path).unwrap();
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=90m,mode=0777", "tmpfs"]).arg(&path);
+        mount.stderr(std::process::Stdio::null());
+        if mount.status().is_ok_and(|status| status.success()) {
+            return Some(Self(path));
+        }
+        apex_test_services::skip("tmpfs", "mounting a small file system needs root");
+        None
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_is_told_and_survived() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(disk) = SmallDisk::mount(folder.path().join("disk")) else { return };
+    let data = disk.0.join("server");
+    std::fs::create_dir(&data).unwrap();
+    let options = Options { folder: Some(data), ..Options::default() };
+    let options = options.set("max_wal_size", "32MB").set("min_wal_size", "32MB");
+    let Some(server) = server(&options) else { return };
+    let database = open(server.url(), small()).await;
+    insert(&database, access(), "before").await.unwrap();
+    let fill = database.write(access(), |transaction| {
+        Box::pin(async move {
+            let sql = "CREATE TABLE big AS SELECT repeat('x', 1000) AS filler FROM generate_series(1, 200000)";
+            transaction.batch(sql).await
+        })
+    });
+    let error = fill.await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.failure()),
+        (Kind::Storage, Some(Failure::DiskFull)),
+        "{error:?}"
+    );
+    assert_eq!(error.outcome(), Outcome::NotApplied);
+    assert!(!error.is_retryable());
+    // The server has given back what it had taken, and goes on.
+    let until = Instant::now() + Duration::from_secs(10);
+    while insert(&database, access(), "after").await.is_err() {
+        assert!(Instant::now() < until);
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(count(&database).await, 2);
+    all_back_within(&database, Duration::from_secs(3)).await;
+    drop(server);
 }

@@ -9,7 +9,10 @@ mod loss;
 mod sessions;
 
 use super::*;
+use crate::error::{Failure, Outcome};
 use apex_test_services::{Kind as Service, Options, Proxy, Replies, Server};
+use parking_lot::Mutex;
+use std::sync::atomic::Ordering;
 
 /// A server of a test's own; none where PostgreSQL is not installed, which is then said.
 fn server(options: &Options) -> Option<Server> {

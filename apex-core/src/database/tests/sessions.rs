@@ -98,7 +98,28 @@ async fn transactions_that_met_others_are_repeated_as_a_whole() {
         (error.failure(), error.outcome()),
         (Some(Failure::Serialization), Outcome::NotApplied)
     );
-    assert_eq!(tries.load(Ordering::SeqCst), TRIES, "and not for ever");
+    assert_eq!(tries.load(Ordering::SeqCst), work::TRIES, "and not for ever");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_from_before_a_migration_is_prepared_anew() {
+    let Some(server) = server(&Options::default()) else { return };
+    let config = DatabaseConfig { connections: 1, ..small() };
+    let database = open(server.url(), DatabaseConfig { per_user: None, ..config }).await;
+    let migrations = ["ALTER TABLE t ADD COLUMN more int", "DEALLOCATE ALL"];
+    for migration in migrations {
+        let all = || {
+            database.write(access(), |transaction| {
+                Box::pin(async move { Ok(transaction.query("SELECT * FROM t", &[]).await?.len()) })
+            })
+        };
+        all().await.unwrap();
+        let migrated = database.write(access(), |transaction| {
+            Box::pin(async move { transaction.batch(migration).await })
+        });
+        migrated.await.unwrap();
+        all().await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

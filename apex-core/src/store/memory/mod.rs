@@ -54,5 +54,6 @@ pub fn open_with(options: MemoryOptions, clock: Arc<dyn Clock>, wakeup: Arc<dyn 
         audit: Arc::new(audit::MemoryAuditStore::default()),
         limits: Arc::new(limit::MemoryLimitStore::new(Arc::clone(&clock))),
         usage: Arc::new(usage::MemoryUsageStore::default()),
+        portable: None,
     }
 }

@@ -38,7 +38,7 @@ impl ArtifactStore for PostgresArtifactStore {
         content: Bytes,
     ) -> Result<ArtifactInfo> {
         check_artifact(name, &content)?;
-        let (access, user) = (Access::of(principal, "artifact.put"), principal.user());
+        let (access, user) = (Access::of_a_run("artifact.put"), principal.user());
         let body = Box::pin(futures_util::stream::iter([Ok(content)]));
         let batch = BatchId::new(&*self.clock);
         let written =
@@ -53,7 +53,7 @@ impl ArtifactStore for PostgresArtifactStore {
         };
         let (content, new) = (written.content, &info);
         self.database
-            .write(access, |transaction| Box::pin(put(transaction, user, new, content)))
+            .transact(access, |transaction| Box::pin(put(transaction, user, new, content)))
             .await?;
         written.kept();
         Ok(info)
@@ -82,7 +82,7 @@ impl ArtifactStore for PostgresArtifactStore {
         let content = columns.value()?;
         let database = self.database.clone();
         // What is replaced now can still be read.
-        let reader = Reader::open(database, principal.user(), content, info.bytes).await?;
+        let reader = Reader::open(database, access, content, info.bytes).await?;
         Ok((info, reader.whole().await?))
     }
 

@@ -6,7 +6,7 @@ use super::row::{Columns, key};
 use crate::database::{Access, Database, Transaction};
 use crate::error::{Error, Kind, Result};
 use crate::file::{Body, hex};
-use crate::id::{BatchId, NodeId, UserId};
+use crate::id::{BatchId, NodeId};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use sha2::{Digest as _, Sha256};
@@ -130,7 +130,7 @@ pub(super) async fn remove(transaction: &Transaction<'_>, content: Uuid) -> Resu
 pub(super) struct Reader {
     database: Database,
     runtime: Handle,
-    user: UserId,
+    access: Access,
     content: Uuid,
     /// What is left to be read, and what of it is here.
     left: u64,
@@ -142,13 +142,13 @@ impl Reader {
     /// Fetches the first chunk, so that a small file is read without waiting.
     pub(super) async fn open(
         database: Database,
-        user: UserId,
+        access: Access,
         content: Uuid,
         bytes: u64,
     ) -> Result<Self> {
         let runtime = Handle::current();
         let here = Bytes::new();
-        let mut reader = Self { database, runtime, user, content, left: bytes, here, next: 0 };
+        let mut reader = Self { database, runtime, access, content, left: bytes, here, next: 0 };
         reader.fetch().await?;
         Ok(reader)
     }
@@ -170,8 +170,7 @@ impl Reader {
         if self.left == 0 {
             return Ok(());
         }
-        let access = Access::user(self.user, "content.read");
-        let found = self.database.fetch(access, READ, &[&self.content, &self.next]).await?;
+        let found = self.database.fetch(self.access, READ, &[&self.content, &self.next]).await?;
         let row = found.first().ok_or_else(|| {
             Error::new(Kind::Storage, "content.read", "a part of the content is no longer there")
         })?;

@@ -87,7 +87,7 @@ impl FileStore for PostgresFileStore {
     }
 
     async fn open(&self, principal: &Principal, file: FileId) -> Result<Content> {
-        let access = Access::of(principal, "file.open");
+        let access = Access::of_a_run("file.open");
         let own: [&(dyn ToSql + Sync); 2] =
             [&key(file.as_bytes()), &key(principal.user().as_bytes())];
         let found = self.database.fetch(access, CONTENT, &own).await?;
@@ -95,7 +95,7 @@ impl FileStore for PostgresFileStore {
         let mut columns = Columns::of(row);
         let (content, bytes) = (columns.value()?, columns.count()?);
         let database = self.database.clone();
-        Ok(Box::new(Reader::open(database, principal.user(), content, bytes).await?))
+        Ok(Box::new(Reader::open(database, access, content, bytes).await?))
     }
 
     async fn delete(&self, principal: &Principal, file: FileId) -> Result<()> {

@@ -1,17 +1,21 @@
 //! The schema of this version, made or brought up to date. Forward only, and all of it in one transaction: one that
 //! fails half-way leaves what was there.
 
+use super::PostgresOptions;
 use super::row::{Columns, key};
-use super::{PostgresOptions, Schema};
-use crate::database::{Access, Database, Transaction};
+use crate::config::SchemaName;
+use crate::database::{Access, Database, OPERATION_TABLE, Transaction};
 use crate::error::{Error, Failure, Kind, Result};
 use crate::id::Epoch;
 use sha2::{Digest as _, Sha256};
 use tokio_postgres::types::ToSql;
 
 /// The steps from an empty schema to what this version needs; only ever added to.
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/0001_stores.sql"), include_str!("migrations/0002_limit.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_stores.sql"),
+    include_str!("migrations/0002_limit.sql"),
+    OPERATION_TABLE,
+];
 
 const STORE: &str = "SELECT to_regclass($1) IS NOT NULL";
 const SCHEMA: &str = "SELECT count(pg_namespace.oid), count(pg_class.oid) FROM pg_namespace \
@@ -42,7 +46,7 @@ async fn migrate_whole(
     new_epoch: Epoch,
 ) -> Result<()> {
     let access = Access::system("postgres.open");
-    let table = options.schema.table("store");
+    let table = table(&options.schema);
     let made = database.fetch(access, STORE, &[&table]).await?;
     let made = made.first().map_or(Ok(false), |row| Columns::of(row).value())?;
     if made {
@@ -70,7 +74,7 @@ async fn step(
     options: &PostgresOptions,
     new_epoch: Epoch,
 ) -> Result<()> {
-    let made = transaction.query_one(STORE, &[&options.schema.table("store")]).await?;
+    let made = transaction.query_one(STORE, &[&table(&options.schema)]).await?;
     let version = if Columns::of(&made).value()? {
         check(&transaction.query_one(STATE, &[]).await?, options)?
     } else {
@@ -93,8 +97,8 @@ async fn step(
 }
 
 /// Makes the schema where there is none. One that is empty will do, too.
-async fn make_schema(transaction: &Transaction<'_>, schema: &Schema) -> Result<()> {
-    let row = transaction.query_one(SCHEMA, &[&schema.name()]).await?;
+async fn make_schema(transaction: &Transaction<'_>, schema: &SchemaName) -> Result<()> {
+    let row = transaction.query_one(SCHEMA, &[&schema.as_str()]).await?;
     let mut columns = Columns::of(&row);
     let (schemas, relations) = (columns.count()?, columns.count()?);
     if relations > 0 {
@@ -104,7 +108,7 @@ async fn make_schema(transaction: &Transaction<'_>, schema: &Schema) -> Result<(
         ));
     }
     if schemas == 0 {
-        transaction.batch(&format!("CREATE SCHEMA {}", schema.name())).await?;
+        transaction.batch(&format!("CREATE SCHEMA {}", schema.as_str())).await?;
     }
     Ok(())
 }
@@ -125,13 +129,17 @@ fn check(row: &tokio_postgres::Row, options: &PostgresOptions) -> Result<i32> {
     Ok(version)
 }
 
+fn table(schema: &SchemaName) -> String {
+    format!("{schema}.store")
+}
+
 fn latest() -> i32 {
     i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX)
 }
 
 /// The key of an advisory lock: the server has one room of them for a whole database.
-pub(super) fn lock_key(schema: &Schema, what: &str) -> i64 {
-    let digest = Sha256::digest(format!("apex:{}:{what}", schema.name()));
+pub(super) fn lock_key(schema: &SchemaName, what: &str) -> i64 {
+    let digest = Sha256::digest(format!("apex:{}:{what}", schema.as_str()));
     digest.first_chunk().map_or(0, |bytes| i64::from_be_bytes(*bytes))
 }
 
@@ -140,7 +148,7 @@ fn with_grant(error: Error, options: &PostgresOptions) -> Error {
     if error.failure() != Some(Failure::Permission) || error.operation() != "postgres.open" {
         return error;
     }
-    let (schema, user) = (options.schema.name(), options.url.user().unwrap_or_default());
+    let (schema, user) = (options.schema.as_str(), options.url.user().unwrap_or_default());
     let message = format!(
         "the login may not make or use the schema {schema}; let the database's owner run: \
          CREATE SCHEMA IF NOT EXISTS {schema}; GRANT USAGE, CREATE ON SCHEMA {schema} TO \"{user}\"; \
@@ -152,6 +160,6 @@ fn with_grant(error: Error, options: &PostgresOptions) -> Error {
         .with_source(error)
 }
 
-fn refused(schema: &Schema, what: &'static str) -> Error {
-    Error::new(Kind::Storage, "postgres.open", what).with("schema", schema.name())
+fn refused(schema: &SchemaName, what: &'static str) -> Error {
+    Error::new(Kind::Storage, "postgres.open", what).with("schema", schema.as_str())
 }

@@ -13,6 +13,7 @@ mod inbox;
 mod limit;
 mod migration;
 mod node;
+mod portable;
 mod row;
 mod run_log;
 mod run_row;
@@ -26,9 +27,9 @@ mod wakeup;
 
 use super::Stores;
 use crate::clock::Clock;
-use crate::config::{DatabaseUrl, Environment};
+use crate::config::{DatabaseUrl, Environment, SchemaName};
 use crate::database::{Database, DatabaseConfig};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::file::FileLimits;
 use crate::id::{Epoch, NodeId};
 use crate::run::{RunLimits, Wakeup};
@@ -41,7 +42,7 @@ pub struct PostgresOptions {
     /// The address of the database.
     pub url: DatabaseUrl,
     /// The schema that holds everything; made when it is not there. Other schemas are left alone.
-    pub schema: Schema,
+    pub schema: SchemaName,
     /// The environment that the database belongs to: it is marked with it when it is made, and refused where another
     /// mark is found. Production, where nothing is said.
     pub environment: Environment,
@@ -61,7 +62,7 @@ impl PostgresOptions {
     pub fn new(url: DatabaseUrl) -> Self {
         Self {
             url,
-            schema: Schema::default(),
+            schema: SchemaName::default(),
             environment: Environment::default(),
             database: DatabaseConfig::default(),
             time: Time::default(),
@@ -82,50 +83,6 @@ pub enum Time {
     Host,
 }
 
-/// The name of a schema.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Schema(String);
-
-impl Schema {
-    /// A schema of this name.
-    ///
-    /// # Errors
-    /// `config_invalid` unless it is 1 to 48 small letters, digits and underscores, the first no digit, and not a
-    /// name of PostgreSQL's own.
-    pub fn new(name: &str) -> Result<Self> {
-        let of_ours = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-        let good = (1..=48).contains(&name.len())
-            && name.bytes().all(of_ours)
-            && !name.starts_with(|first: char| first.is_ascii_digit())
-            && !name.starts_with("pg_");
-        if good && name != "information_schema" {
-            return Ok(Self(name.to_owned()));
-        }
-        Err(Error::new(
-            Kind::Config,
-            "postgres.open",
-            "the name of a schema is 1 to 48 small letters, digits and underscores, and begins with neither a digit \
-             nor pg_",
-        ))
-    }
-
-    /// The name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.0
-    }
-
-    fn table(&self, name: &str) -> String {
-        format!("\"{}\".{name}", self.0)
-    }
-}
-
-impl Default for Schema {
-    fn default() -> Self {
-        Self("apex".to_owned())
-    }
-}
-
 /// Opens the stores in a database, and brings its schema to this version. To be called in a Tokio runtime, on which
 /// the connections then live; they end with the last of the stores.
 ///
@@ -134,14 +91,36 @@ impl Default for Schema {
 /// another environment; `storage_failed` where the server refuses the login or a right is missing, the schema is
 /// another program's, or of a newer version; `unavailable` where the server cannot be reached.
 pub async fn open(options: &PostgresOptions, clock: Arc<dyn Clock>) -> Result<Stores> {
+    open_and_wake(options, clock, None).await
+}
+
+/// Opens the stores in a database, as [`open`] does, and wakes by `wakeup` instead of by the database.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_with(
+    options: &PostgresOptions,
+    clock: Arc<dyn Clock>,
+    wakeup: Arc<dyn Wakeup>,
+) -> Result<Stores> {
+    open_and_wake(options, clock, Some(wakeup)).await
+}
+
+async fn open_and_wake(
+    options: &PostgresOptions,
+    clock: Arc<dyn Clock>,
+    wakeup: Option<Arc<dyn Wakeup>>,
+) -> Result<Stores> {
     let node = NodeId::new(&*clock);
     let database =
-        Database::open_in(&options.url, options.database.clone(), Some(options.schema.name()))
+        Database::open_in(&options.url, options.database.clone(), Some(options.schema.as_str()))
             .await?;
     migration::migrate(&database, options, Epoch::new(&*clock)).await?;
+    database.keep_records();
     let told = Arc::new(Liveness::enter(&database, node).await?);
-    let wakeup: Arc<dyn Wakeup> =
-        Arc::new(wakeup::PostgresWakeup::start(&database, &options.schema, node));
+    let wakeup = wakeup.unwrap_or_else(|| {
+        Arc::new(wakeup::PostgresWakeup::start(&database, &options.schema, node))
+    });
     let liveness = Liveness::keep(database.clone(), node, Arc::clone(&told), Arc::clone(&wakeup));
     let time: Arc<dyn Clock> = match options.time {
         Time::Database => told,
@@ -163,7 +142,11 @@ pub async fn open(options: &PostgresOptions, clock: Arc<dyn Clock>) -> Result<St
             Arc::clone(&clock),
             options.files,
         )),
-        artifacts: Arc::new(artifact::PostgresArtifactStore::new(database.clone(), node, clock)),
+        artifacts: Arc::new(artifact::PostgresArtifactStore::new(
+            database.clone(),
+            node,
+            Arc::clone(&clock),
+        )),
         tickets: Arc::new(ticket::PostgresTicketStore::new(database.clone())),
         sessions: Arc::new(session::PostgresSessionStore::new(
             database.clone(),
@@ -173,22 +156,7 @@ pub async fn open(options: &PostgresOptions, clock: Arc<dyn Clock>) -> Result<St
         users: Arc::new(user::PostgresUserStore::new(database.clone())),
         audit: Arc::new(audit::PostgresAuditStore::new(database.clone())),
         limits: Arc::new(limit::PostgresLimitStore::new(database.clone(), time)),
-        usage: Arc::new(usage::PostgresUsageStore::new(database)),
+        usage: Arc::new(usage::PostgresUsageStore::new(database.clone())),
+        portable: Some(Arc::new(portable::PostgresPortable::new(database, node, clock))),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_name_of_a_schema_needs_no_quotes() {
-        for good in ["apex", "a", "_x9", &"a".repeat(48)] {
-            assert_eq!(Schema::new(good).unwrap().name(), good);
-        }
-        for bad in ["", "Apex", "9a", "a-b", "a b", "pg_apex", "a\"b", &"a".repeat(49), "ä"] {
-            assert_eq!(Schema::new(bad).unwrap_err().kind(), Kind::Config, "{bad}");
-        }
-        assert!(Schema::new("information_schema").is_err());
-    }
 }

@@ -4,7 +4,7 @@ use super::node::Liveness;
 use super::row::key;
 use super::run_row::{self, BY_REQUEST, BY_RUN, BY_RUN_LOCKED, OF_THREAD_LOCKED, RunRow};
 use crate::clock::{Clock, Timestamp};
-use crate::database::{Access, Database, Priority, Transaction};
+use crate::database::{Access, Database, Transaction};
 use crate::error::{Error, Result, correlation};
 use crate::id::{RunId, ThreadId, UserId};
 use crate::principal::Principal;
@@ -102,7 +102,7 @@ impl PostgresRunLog {
 /// Runs under way finish, whatever else their users do: so an append does not count against a user's share. There are
 /// never more at a time than a user's runs at work.
 fn appending() -> Access {
-    Access::system("run_log.append").priority(Priority::Critical)
+    Access::of_a_run("run_log.append")
 }
 
 #[async_trait]
@@ -121,10 +121,9 @@ impl RunLog for PostgresRunLog {
 
     async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>> {
         let (claim, now, limits) = (&claim, self.clock.now(), &self.limits);
-        let access = Access::system("run_log.claim").priority(Priority::Critical);
         let claimed = self
             .database
-            .write(access, |transaction| {
+            .transact(Access::of_a_run("run_log.claim"), |transaction| {
                 Box::pin(async move {
                     drop_old_histories(transaction, now, limits).await?;
                     claim_runs(transaction, claim, now, limits).await
@@ -145,7 +144,7 @@ impl RunLog for PostgresRunLog {
         let (batch, now, limits) = (&batch, self.clock.now(), &self.limits);
         let (row, wakes) = self
             .database
-            .write(appending(), |transaction| {
+            .transact(appending(), |transaction| {
                 Box::pin(append(transaction, lease, batch, now, limits))
             })
             .await?;

@@ -33,7 +33,7 @@ impl UsageStore for PostgresUsageStore {
         check_batch(&attempts)?;
         let (user, attempts) = (principal.user(), &attempts);
         self.database
-            .write(Access::of(principal, "usage.record"), |transaction| {
+            .transact(Access::of_a_run("usage.record"), |transaction| {
                 Box::pin(async move {
                     for attempt in attempts {
                         record(transaction, user, attempt).await?;

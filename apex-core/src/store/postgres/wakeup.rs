@@ -1,5 +1,5 @@
-use super::Schema;
 use super::migration::lock_key;
+use crate::config::SchemaName;
 use crate::database::{Access, Database, Heard, Listener, Priority};
 use crate::id::{NodeId, RunId, UserId};
 use crate::run::{LocalWakeup, Topic, Wakeup, Woken};
@@ -45,7 +45,7 @@ struct Outgoing {
 }
 
 impl PostgresWakeup {
-    pub(super) fn start(database: &Database, schema: &Schema, node: NodeId) -> Self {
+    pub(super) fn start(database: &Database, schema: &SchemaName, node: NodeId) -> Self {
         let local = Arc::new(LocalWakeup::default());
         let scope = format!("{:016x}", lock_key(schema, "wakeup"));
         let from = format!("{scope} {} ", Uuid::from_bytes(*node.as_bytes()).simple());

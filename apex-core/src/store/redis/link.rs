@@ -1,9 +1,9 @@
 //! One connection to one server.
 
 use super::error::Why;
-use super::tls;
 use crate::config::{DatabaseHost, DatabaseUrl, Environment, Secret};
 use crate::error::{Failure, Result};
+use crate::tls;
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Cmd, ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError, Value,
@@ -49,7 +49,7 @@ impl Settings {
             user: url.user().map(str::to_owned),
             password: url.password().cloned(),
             database: url.database().parse().unwrap_or(0),
-            tls: tls::connector(url)?,
+            tls: tls::client_config(url)?.map(TlsConnector::from),
             connect: options.connect,
             answer: options.answer,
             calls: options.calls,

@@ -16,7 +16,6 @@ mod resolve;
 mod route;
 mod session;
 mod ticket;
-mod tls;
 mod value;
 mod wakeup;
 

@@ -142,6 +142,7 @@ impl Inner {
         loop {
             match self.subscribe().await {
                 Ok(link) => {
+                    metrics::counter!("apex_redis_subscriptions_total").increment(1);
                     // Nobody knows what was missed.
                     self.local.wake_all();
                     self.watch(&link).await;

@@ -104,7 +104,7 @@ pub(super) fn beside(database: &Path, what: &str) -> PathBuf {
     name.into()
 }
 
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -124,7 +124,7 @@ fn make_private(path: &Path) {
     tracing::debug!(path = %path.display(), new = made.is_ok(), "a database is opened");
 }
 
-fn configure(connection: &Connection, synchronous: Synchronous) -> rusqlite::Result<()> {
+pub(super) fn configure(connection: &Connection, synchronous: Synchronous) -> rusqlite::Result<()> {
     // A plan does not depend on the values bound to it: else SQLite prepares some statements anew at every use.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;

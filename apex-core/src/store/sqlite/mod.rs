@@ -12,9 +12,13 @@ mod database;
 mod error;
 mod file;
 mod limit;
+#[cfg(test)]
+#[cfg(feature = "testkit")]
+mod loss;
 mod mark;
 mod migration;
 mod node;
+mod portable;
 mod reader;
 mod row;
 mod run_log;
@@ -131,11 +135,15 @@ pub fn open_with(
             clock,
             options.files,
         )),
-        artifacts: Arc::new(artifact::SqliteArtifactStore::new(Arc::clone(&database), blobs)),
+        artifacts: Arc::new(artifact::SqliteArtifactStore::new(
+            Arc::clone(&database),
+            Arc::clone(&blobs),
+        )),
         tickets: Arc::new(ticket::SqliteTicketStore::new(Arc::clone(&database))),
         sessions: Arc::new(session::SqliteSessionStore::new(Arc::clone(&database))),
         users: Arc::new(user::SqliteUserStore::new(Arc::clone(&database))),
         audit: Arc::new(audit::SqliteAuditStore::new(Arc::clone(&database))),
-        usage: Arc::new(usage::SqliteUsageStore::new(database)),
+        usage: Arc::new(usage::SqliteUsageStore::new(Arc::clone(&database))),
+        portable: Some(Arc::new(portable::SqlitePortable::new(database, blobs))),
     })
 }

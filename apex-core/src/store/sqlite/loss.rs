@@ -1,0 +1,146 @@
+//! Writers in a process that is killed at random moments, or whose disk fills up: what they were told, held against
+//! what is in the file. The process is this test binary, started again.
+
+use super::Synchronous;
+use super::database::{configure, connect};
+use super::writer::Writer;
+use crate::error::{Error, Outcome, Result};
+use crate::run::LocalWakeup;
+use crate::testkit::Random;
+use crate::testkit::loss::{Tally, Writes};
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Set for the process to be killed: the cycle, and the path of the database.
+const CHILD: &str = "APEX_LOSS_CHILD";
+
+const WRITERS: u64 = 4;
+
+/// So many cycles; `APEX_FULL` asks for the long form.
+fn cycles() -> u64 {
+    if std::env::var_os("APEX_FULL").is_some() { 10_000 } else { 200 }
+}
+
+#[test]
+fn nothing_is_lost_and_nothing_done_twice_when_the_process_is_killed_or_the_disk_full() {
+    if let Ok(child) = std::env::var(CHILD) {
+        let (cycle, path) = child.split_once(' ').unwrap();
+        write_until_killed(cycle, Path::new(path));
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.db");
+    let connection = connect(&path).unwrap();
+    configure(&connection, Synchronous::Full).unwrap();
+    connection.execute_batch("CREATE TABLE w (k TEXT NOT NULL, filler BLOB)").unwrap();
+    let mut all = Tally::default();
+    for cycle in 0..cycles() {
+        let writes = run_and_kill(cycle, &path);
+        let mut statement = connection
+            .prepare_cached("SELECT k, count(*) FROM w WHERE k LIKE ?1 || ' %' GROUP BY k")
+            .unwrap();
+        let rows = statement
+            .query_map([cycle.to_string()], |row| Ok((row.get(0)?, row.get::<_, u32>(1)?.into())));
+        let there: HashMap<String, u64> = rows.unwrap().map(std::result::Result::unwrap).collect();
+        let kept =
+            writes.check(&there).unwrap_or_else(|broken| panic!("cycle {cycle}: {broken:?}"));
+        all = all.and(kept);
+    }
+    println!("{} cycles: {all:?}", cycles());
+    assert!(all.applied > cycles() && all.not_applied > 0, "{all:?}");
+    assert!(all.unknown_there + all.unknown_absent > 0, "{all:?}");
+    let intact: String =
+        connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(intact, "ok");
+}
+
+fn run_and_kill(cycle: u64, path: &Path) -> Writes {
+    let mut random = Random::seeded(cycle);
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture"])
+        .arg(concat!(
+            "store::sqlite::loss::",
+            "nothing_is_lost_and_nothing_done_twice_when_the_process_is_killed_or_the_disk_full"
+        ))
+        .env(CHILD, format!("{cycle} {}", path.display()))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let mut text = String::new();
+    while !text.ends_with("begun\n") && lines.read_line(&mut text).unwrap() > 0 {}
+    // The moment of the kill is meant to be any; nothing is waited for.
+    std::thread::sleep(Duration::from_micros(random.below(30_000) as u64));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    lines.read_to_string(&mut text).unwrap();
+    let mut writes = Writes::default();
+    let told = |outcome| Err::<(), _>(Error::internal("test", "x").with_outcome(outcome));
+    // A line that the kill cut off says nothing.
+    for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
+        match line.split_once(": ") {
+            Some(("intends", key)) => writes.intend(key),
+            Some(("applied", key)) => writes.told(key, &Ok(())),
+            Some(("refused", key)) => writes.told(key, &told(Outcome::NotApplied)),
+            Some(("unknown", key)) => writes.told(key, &told(Outcome::Unknown)),
+            _ => {}
+        }
+    }
+    writes
+}
+
+fn write_until_killed(cycle: &str, path: &Path) {
+    let connection = connect(path).unwrap();
+    configure(&connection, Synchronous::Full).unwrap();
+    let number: u64 = cycle.parse().unwrap();
+    let pages: u32 = connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+    if number % 4 == 3 {
+        // Soon the disk is full.
+        connection.pragma_update(None, "max_page_count", pages + 8).unwrap();
+    }
+    let wakeup = Arc::new(LocalWakeup::default());
+    let writer = Arc::new(Writer::spawn(connection, path.to_owned(), wakeup).unwrap());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    say("begun");
+    runtime.block_on(async {
+        let writers = (0..WRITERS).map(|task| {
+            let (writer, cycle) = (Arc::clone(&writer), cycle.to_owned());
+            tokio::spawn(async move {
+                for number in 0..2_000 {
+                    let key = format!("{cycle} {task} {number}");
+                    say(&format!("intends: {key}"));
+                    let answer = write(&writer, key.clone()).await;
+                    let told = match answer.map_err(|error| error.outcome()) {
+                        Ok(()) | Err(Outcome::Applied) => "applied",
+                        Err(Outcome::NotApplied) => "refused",
+                        Err(Outcome::Unknown) => "unknown",
+                    };
+                    say(&format!("{told}: {key}"));
+                }
+            })
+        });
+        futures_util::future::join_all(writers).await;
+    });
+    // Whoever is to be killed waits for it.
+    std::thread::sleep(Duration::from_secs(60));
+}
+
+async fn write(writer: &Writer, key: String) -> Result<()> {
+    let work = move |connection: &rusqlite::Connection, _: &mut Vec<_>| {
+        connection
+            .prepare_cached("INSERT INTO w (k, filler) VALUES (?1, zeroblob(700))")?
+            .execute([&key])?;
+        Ok(())
+    };
+    writer.write("test", work).await
+}
+
+/// One system call a line, so that a kill cuts at most the last one.
+fn say(line: &str) {
+    let line = format!("{line}\n");
+    std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
+}

@@ -1,0 +1,103 @@
+//! What there is to move, said once for every database: SQLite's names and PostgreSQL's.
+
+/// A table that is moved row by row.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) sqlite: &'static str,
+    pub(crate) postgres: &'static str,
+    /// The columns by which its rows are in order, which are its first ones.
+    pub(crate) keys: usize,
+    pub(crate) columns: &'static [Column],
+    /// The rows that are moved together.
+    pub(crate) page: usize,
+}
+
+/// A column. `owner` is `user` in SQLite.
+#[derive(Debug)]
+pub(crate) struct Column {
+    pub(crate) name: &'static str,
+    pub(crate) of: Of,
+}
+
+/// What a column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Of {
+    /// 16 bytes.
+    Id,
+    /// A number; a decimal one has a text's form.
+    Int,
+    Decimal,
+    Text,
+    /// What people wrote, any character.
+    Words,
+    Bytes,
+    Bool,
+}
+
+macro_rules! table {
+    ($sqlite:literal, $postgres:literal, $keys:literal, $page:literal: $($of:ident $name:literal),* $(,)?) => {
+        Table {
+            sqlite: $sqlite,
+            postgres: $postgres,
+            keys: $keys,
+            page: $page,
+            columns: &[$(Column { name: $name, of: Of::$of }),*],
+        }
+    };
+}
+
+/// Every table without contents, those that others refer to first. Limits are not moved: who holds a place brings it
+/// back.
+pub(crate) static TABLES: [Table; 15] = [
+    table!("user", "account", 1, 500: Id "account", Text "scopes", Int "created_at", Text "standing"),
+    table!("subject", "subject", 1, 500: Text "subject", Id "account"),
+    table!("session", "session", 1, 500:
+        Id "session", Id "owner", Text "scopes", Text "method", Bytes "hash", Int "expires_at", Bytes "family",
+        Bytes "refresh", Int "created_at", Int "renewed_at", Int "lapses_at", Int "ends_at"),
+    table!("revocation", "revocation", 1, 500: Int "id", Int "at", Id "owner", Id "session"),
+    table!("ticket", "ticket", 1, 500:
+        Bytes "hash", Id "owner", Text "scopes", Id "session", Text "audience", Text "origin", Text "address",
+        Int "expires_at", Int "credential_expires_at"),
+    table!("audit", "audit", 1, 500:
+        Id "id", Int "at", Text "action", Text "reason", Text "way", Id "owner", Id "session", Text "address",
+        Id "correlation"),
+    table!("usage_attempt", "usage_attempt", 1, 500:
+        Id "attempt", Id "owner", Id "run", Int "step", Int "number", Int "at", Int "took_ms", Text "provider",
+        Text "model", Text "outcome", Text "reason", Text "request", Text "service_tier", Int "cache_write_tokens",
+        Int "input_tokens", Int "cached_tokens", Int "output_tokens", Int "reasoning_tokens", Decimal "cost_usd",
+        Bool "estimated"),
+    table!("thread", "thread", 1, 500:
+        Id "thread", Id "owner", Words "title", Int "created_at", Int "updated_at"),
+    table!("message", "message", 1, 200:
+        Int "id", Id "thread", Id "run", Text "role", Words "text", Text "attachments", Int "at"),
+    table!("run", "run", 1, 200:
+        Int "id", Id "run", Id "owner", Id "thread", Id "parent", Text "scopes", Id "request", Bytes "digest",
+        Int "started_at", Int "ended_at", Text "state", Id "epoch", Int "fence", Int "attempt", Id "holder",
+        Int "lease_until", Bool "placed", Int "head", Int "oldest", Int "bytes", Id "last_batch", Text "signals",
+        Bool "unseen", Int "folded", Bool "dropped"),
+    table!("run_input", "run_input", 1, 200: Int "id", Words "text", Text "attachments"),
+    // One may have 16 MiB.
+    table!("run_checkpoint", "run_checkpoint", 1, 4: Int "id", Int "version", Bytes "state"),
+    table!("run_snapshot", "run_snapshot", 1, 50: Int "id", Words "snapshot"),
+    table!("event", "event", 2, 200: Int "id", Int "seq", Bool "terminal", Bytes "json"),
+    table!("inbox", "inbox", 2, 500:
+        Id "owner", Int "seq", Id "run", Id "thread", Text "state", Int "at"),
+];
+
+/// Files, whose content is moved beside their rows.
+pub(crate) static FILES: Table = table!("file", "file", 1, 100:
+    Id "file", Id "owner", Text "name", Int "bytes", Text "sha256", Int "at");
+
+/// Artifacts, the same.
+pub(crate) static ARTIFACTS: Table = table!("artifact", "artifact", 1, 100:
+    Id "artifact", Id "owner", Id "run", Text "name", Text "media_type", Int "bytes", Text "sha256");
+
+impl Column {
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn sqlite(&self) -> &'static str {
+        match self.name {
+            "owner" | "account" => "user",
+            name => name,
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Sessions with a server database, for benchmarks: the stores are who uses them otherwise.
+
+use crate::database::{Access, Columns as _, Database, Priority};
+use crate::error::Result;
+use crate::id::UserId;
+
+/// The one number that a query gives, read in a session of its own; in nobody's name without a user.
+///
+/// # Errors
+/// Those of the session and of the query.
+pub async fn number(
+    database: &Database,
+    user: Option<UserId>,
+    priority: Priority,
+    sql: &'static str,
+) -> Result<i64> {
+    let access = match user {
+        Some(user) => Access::user(user, "testkit.number"),
+        None => Access::system("testkit.number"),
+    };
+    let asked = database.read(access.priority(priority), |transaction| {
+        Box::pin(async move { transaction.query_one(sql, &[]).await?.column::<i64>(0) })
+    });
+    asked.await
+}

@@ -1,0 +1,258 @@
+//! The models that agents may ask.
+
+use apex_agents::model::{ChainLink, ChainOptions, Offline};
+use apex_core::config::{Checks, FaultCode, HumanDuration, Secret, Section, duration};
+use apex_core::error::{Error, Kind, Result};
+use apex_core::money::Usd;
+use serde::Deserialize;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The names that an entry of the chain can begin with.
+const PROVIDERS: [&str; 6] =
+    ["openai", "openai_chat", "anthropic", "gemini", "compatible", "offline"];
+
+/// The models that agents may ask, and in which order. Without any they do what can be done by rules, and say so.
+#[derive(Clone, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
+pub struct ModelsSection {
+    /// The models as `provider:model`, the first asked first. The providers are `openai`, `openai_chat` (its older
+    /// interface), `anthropic`, `gemini`, `compatible` (a server that speaks OpenAI's chat completions) and
+    /// `offline`, which answers nothing.
+    pub chain: Vec<String>,
+    /// OpenAI.
+    pub openai: ProviderSection,
+    /// Anthropic.
+    pub anthropic: ProviderSection,
+    /// Google's Gemini.
+    pub gemini: ProviderSection,
+    /// A server that speaks OpenAI's chat completions: Ollama, vLLM, LiteLLM, OpenRouter and many more.
+    pub compatible: CompatibleSection,
+    /// The time to connect, TLS included.
+    #[serde(with = "duration")]
+    #[schemars(with = "HumanDuration", extend("x-minimum" = "100ms", "x-maximum" = "5m"))]
+    pub connect: Duration,
+    /// The time from a request to the first sign that the model is at work.
+    #[serde(with = "duration")]
+    #[schemars(with = "HumanDuration", extend("x-minimum" = "100ms", "x-maximum" = "1h"))]
+    pub first_token: Duration,
+    /// The time from one such sign to the next.
+    #[serde(with = "duration")]
+    #[schemars(with = "HumanDuration", extend("x-minimum" = "100ms", "x-maximum" = "1h"))]
+    pub between_tokens: Duration,
+    /// The time for a whole answer.
+    #[serde(with = "duration")]
+    #[schemars(with = "HumanDuration", extend("x-minimum" = "1s", "x-maximum" = "1d"))]
+    pub whole: Duration,
+    /// A proxy that opens tunnels: `http://[user:password@]host:port`, or `https://`.
+    pub proxy: Option<Secret<String>>,
+    /// How often one model is asked before the next is, while its trouble may pass.
+    #[schemars(range(min = 1, max = 10))]
+    pub tries: u32,
+    /// How long a model that stood in stays the first to be asked.
+    #[serde(with = "duration")]
+    #[schemars(with = "HumanDuration", extend("x-minimum" = "0s", "x-maximum" = "1d"))]
+    pub sticky: Duration,
+    /// What the attempts at one answer may cost before no further one is begun, in US dollars.
+    pub ceiling_usd: Option<Usd>,
+    /// After how long without a first sign the next model is asked as well. Not together with a ceiling.
+    #[serde(with = "duration::optional")]
+    #[schemars(with = "Option<HumanDuration>", extend("x-minimum" = "100ms", "x-maximum" = "1h"))]
+    pub hedge: Option<Duration>,
+}
+
+/// How a provider is reached.
+#[derive(Clone, Default, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
+pub struct ProviderSection {
+    /// The key.
+    pub api_key: Option<Secret<String>>,
+    /// Another address than the provider's own.
+    pub base_url: Option<String>,
+}
+
+/// How a server of one's own is reached.
+#[derive(Clone, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
+pub struct CompatibleSection {
+    /// The name under which its prices are looked up.
+    pub name: String,
+    /// The key, where it wants one.
+    pub api_key: Option<Secret<String>>,
+    /// The address, with what stands before `/chat/completions`, such as `http://localhost:11434/v1`.
+    pub base_url: Option<String>,
+}
+
+impl Default for CompatibleSection {
+    fn default() -> Self {
+        Self { name: "compatible".to_owned(), api_key: None, base_url: None }
+    }
+}
+
+impl Default for ModelsSection {
+    fn default() -> Self {
+        let ChainOptions { tries, sticky, ceiling, hedge, .. } = ChainOptions::default();
+        Self {
+            chain: Vec::new(),
+            openai: ProviderSection::default(),
+            anthropic: ProviderSection::default(),
+            gemini: ProviderSection::default(),
+            compatible: CompatibleSection::default(),
+            connect: Duration::from_secs(10),
+            first_token: Duration::from_secs(120),
+            between_tokens: Duration::from_secs(60),
+            whole: Duration::from_secs(600),
+            proxy: None,
+            tries,
+            sticky,
+            ceiling_usd: ceiling,
+            hedge,
+        }
+    }
+}
+
+impl Section for ModelsSection {
+    fn check(&self, checks: &mut Checks<'_>) {
+        for entry in &self.chain {
+            let (provider, model) = entry.split_once(':').unwrap_or((entry, ""));
+            checks.require(
+                &["chain"],
+                PROVIDERS.contains(&provider) && !model.is_empty(),
+                FaultCode::Format,
+                format!("{entry:?} is no model"),
+                format!("write provider:model, with one of {}", PROVIDERS.join(", ")),
+            );
+            let (key, given, what) = match provider {
+                "openai" | "openai_chat" => {
+                    ("openai.api_key", self.openai.api_key.is_some(), "key")
+                }
+                "anthropic" => ("anthropic.api_key", self.anthropic.api_key.is_some(), "key"),
+                "gemini" => ("gemini.api_key", self.gemini.api_key.is_some(), "key"),
+                "compatible" => {
+                    ("compatible.base_url", self.compatible.base_url.is_some(), "address")
+                }
+                _ => continue,
+            };
+            checks.require(
+                &[key, "chain"],
+                given,
+                FaultCode::Missing,
+                format!("the chain asks {provider}, and its {what} is nowhere"),
+                match what {
+                    "key" => "put it into a file that only this user can read and name that in the variable that \
+                              ends in _API_KEY_FILE, or into the secrets folder",
+                    _ => "write the server's address, or take it out of the chain",
+                },
+            );
+        }
+        checks.require(
+            &["hedge", "ceiling_usd"],
+            self.hedge.is_none() || self.ceiling_usd.is_none(),
+            FaultCode::Conflict,
+            "two attempts at once cost nobody knows how much, and there is a ceiling",
+            "leave one of the two out",
+        );
+        checks.require(
+            &["first_token", "whole"],
+            self.first_token <= self.whole,
+            FaultCode::Conflict,
+            "the first sign may take longer than the whole answer",
+            "make it shorter than whole",
+        );
+    }
+}
+
+impl ModelsSection {
+    /// By which rules the chain goes on.
+    pub(super) fn options(&self) -> ChainOptions {
+        ChainOptions {
+            tries: self.tries,
+            sticky: self.sticky,
+            ceiling: self.ceiling_usd,
+            hedge: self.hedge,
+            ..ChainOptions::default()
+        }
+    }
+
+    /// The chain's models.
+    pub(super) fn links(&self) -> Result<Vec<ChainLink>> {
+        self.chain.iter().map(|entry| self.link(entry)).collect()
+    }
+
+    fn link(&self, entry: &str) -> Result<ChainLink> {
+        let (provider, model) = entry.split_once(':').unwrap_or((entry, ""));
+        if provider == "offline" {
+            return Ok(ChainLink::new(Arc::new(Offline), model));
+        }
+        #[cfg(any(feature = "anthropic", feature = "gemini", feature = "openai"))]
+        if let Some(provider) = http::provider(self, provider)? {
+            return Ok(ChainLink::new(Arc::new(provider), model));
+        }
+        Err(Error::new(
+            Kind::Config,
+            "config.models",
+            "this build of Apex cannot ask that model: turn the feature of its provider on (openai, which brings \
+             compatible servers too, anthropic or gemini)",
+        )
+        .with("models.chain", entry))
+    }
+}
+
+/// Providers over HTTP.
+#[cfg(any(feature = "anthropic", feature = "gemini", feature = "openai"))]
+mod http {
+    use super::{ModelsSection, ProviderSection};
+    use apex_agents::model::{HttpOptions, HttpProvider};
+    use apex_core::clock::SystemClock;
+    use apex_core::config::Secret;
+    use apex_core::error::Result;
+    use std::sync::Arc;
+
+    /// The provider of this name, if this build has it.
+    pub(super) fn provider(section: &ModelsSection, name: &str) -> Result<Option<HttpProvider>> {
+        let options = |base_url: &Option<String>| HttpOptions {
+            base_url: base_url.clone(),
+            connect: section.connect,
+            first_token: section.first_token,
+            between_tokens: section.between_tokens,
+            whole: section.whole,
+            proxy: section.proxy.as_ref().map(|proxy| proxy.reveal().clone()),
+            ..HttpOptions::default()
+        };
+        let own = |own: &ProviderSection| {
+            let key = own.api_key.clone().unwrap_or_else(|| Secret::new(String::new()));
+            (key, options(&own.base_url), Arc::new(SystemClock))
+        };
+        let _ = (&own, &options);
+        match name {
+            #[cfg(feature = "openai")]
+            "openai" | "openai_chat" => {
+                let (key, options, clock) = own(&section.openai);
+                if name == "openai" {
+                    HttpProvider::openai(key, options, clock).map(Some)
+                } else {
+                    HttpProvider::openai_chat(key, options, clock).map(Some)
+                }
+            }
+            #[cfg(feature = "anthropic")]
+            "anthropic" => {
+                let (key, options, clock) = own(&section.anthropic);
+                HttpProvider::anthropic(key, options, clock).map(Some)
+            }
+            #[cfg(feature = "gemini")]
+            "gemini" => {
+                let (key, options, clock) = own(&section.gemini);
+                HttpProvider::gemini(key, options, clock).map(Some)
+            }
+            #[cfg(feature = "openai")]
+            "compatible" => {
+                let server = &section.compatible;
+                let url = server.base_url.clone().unwrap_or_default();
+                let (key, options) = (server.api_key.clone(), options(&None));
+                HttpProvider::compatible(&server.name, &url, key, options, Arc::new(SystemClock))
+                    .map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+}

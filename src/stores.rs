@@ -1,0 +1,107 @@
+//! Opening the stores that a builder was told of.
+
+use apex_core::clock::Clock;
+use apex_core::config::{DatabaseKind, DatabaseUrl, Environment, SchemaName};
+use apex_core::database::DatabaseConfig;
+use apex_core::error::{Error, Kind, Result};
+use apex_core::file::FileLimits;
+use apex_core::run::{RunLimits, Wakeup};
+use apex_core::store::{Stores, memory};
+use std::sync::Arc;
+
+/// The stores to be opened.
+pub(crate) struct Opening {
+    pub(crate) url: DatabaseUrl,
+    pub(crate) schema: SchemaName,
+    pub(crate) pool: DatabaseConfig,
+    /// The address and the prefix of the keys.
+    pub(crate) redis: Option<(DatabaseUrl, String)>,
+    pub(crate) environment: Environment,
+    pub(crate) runs: RunLimits,
+    pub(crate) files: FileLimits,
+}
+
+/// Passes for databases that this build can open.
+///
+/// # Errors
+/// `config_invalid`.
+pub(crate) fn openable(url: &DatabaseUrl, redis: Option<&DatabaseUrl>) -> Result<()> {
+    let can = match url.kind() {
+        DatabaseKind::Sqlite => url.database() == ":memory:" || cfg!(feature = "sqlite"),
+        DatabaseKind::Postgres => cfg!(feature = "postgres"),
+        DatabaseKind::Redis | DatabaseKind::ClickHouse => false,
+    };
+    let refused = |key, url: &DatabaseUrl| {
+        Error::new(
+            Kind::Config,
+            "config.builder",
+            "this build of Apex cannot open that database: turn its feature on, or hand over stores",
+        )
+        .with(key, url)
+    };
+    match redis {
+        _ if !can => Err(refused("database.url", url)),
+        Some(redis) if redis.kind() != DatabaseKind::Redis || !cfg!(feature = "redis") => {
+            Err(refused("redis.url", redis))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Opening {
+    pub(crate) async fn open(self, clock: &Arc<dyn Clock>) -> Result<Stores> {
+        openable(&self.url, self.redis.as_ref().map(|(url, _)| url))?;
+        #[cfg(feature = "redis")]
+        if let Some((url, prefix)) = self.redis.clone() {
+            use apex_core::store::redis::{self, RedisOptions};
+            let environment = self.environment;
+            let options = RedisOptions { prefix, environment, ..RedisOptions::new(url) };
+            let redis = redis::open(&options, &**clock).await?;
+            let stores = self.database(clock, Some(Arc::clone(&redis.wakeup))).await?;
+            return Ok(redis.of(stores));
+        }
+        self.database(clock, None).await
+    }
+
+    /// The stores in the database, which wake by `wakeup` or in a way of their own.
+    async fn database(
+        self,
+        clock: &Arc<dyn Clock>,
+        wakeup: Option<Arc<dyn Wakeup>>,
+    ) -> Result<Stores> {
+        let Self { url, schema, pool, environment, runs, files, .. } = self;
+        let clock = Arc::clone(clock);
+        match (url.kind(), url.database()) {
+            #[cfg(feature = "postgres")]
+            (DatabaseKind::Postgres, _) => {
+                use apex_core::store::postgres::{self, PostgresOptions};
+                let new = PostgresOptions::new(url);
+                let options =
+                    PostgresOptions { schema, environment, database: pool, runs, files, ..new };
+                match wakeup {
+                    Some(wakeup) => postgres::open_with(&options, clock, wakeup).await,
+                    None => postgres::open(&options, clock).await,
+                }
+            }
+            #[cfg(feature = "sqlite")]
+            (DatabaseKind::Sqlite, path) if path != ":memory:" => {
+                use apex_core::store::sqlite::{self, SqliteOptions};
+                let options =
+                    SqliteOptions { environment, runs, files, ..SqliteOptions::new(path) };
+                match wakeup {
+                    Some(wakeup) => sqlite::open_with(&options, clock, wakeup),
+                    None => sqlite::open(&options, clock),
+                }
+            }
+            _ => {
+                // What the other databases are told.
+                let _ = (environment, schema, pool);
+                let options = memory::MemoryOptions { runs, files };
+                Ok(match wakeup {
+                    Some(wakeup) => memory::open_with(options, clock, wakeup),
+                    None => memory::open(options, clock),
+                })
+            }
+        }
+    }
+}
