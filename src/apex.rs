@@ -2,13 +2,16 @@ use crate::Builder;
 use apex_agents::Engine;
 use apex_core::auth::{Auth, Standing, User};
 use apex_core::clock::Clock;
-use apex_core::error::{Error, Kind, Result};
+use apex_core::error::{Error, Group, Kind, Result};
 use apex_core::event::{Envelope, Event, RunResult};
 use apex_core::file::{Body, FileInfo};
+use apex_core::health::{HealthReport, Observer};
 use apex_core::id::{FileId, RequestId, RunId, UserId};
 use apex_core::principal::{Principal, Scopes};
 use apex_core::run::{Accepted, Delivery, Live, Message, Position, Runner, Subscription};
 use apex_core::store::Stores;
+#[cfg(feature = "tls")]
+use apex_transport::Tls;
 use apex_transport::TransportService;
 use std::collections::VecDeque;
 use std::future::Future;
@@ -19,12 +22,15 @@ use std::time::Duration;
 /// the same.
 #[derive(Debug, Clone)]
 pub struct Apex {
-    stores: Stores,
-    auth: Auth,
-    engine: Arc<Engine>,
-    live: Live,
-    clock: Arc<dyn Clock>,
-    service: TransportService,
+    pub(crate) stores: Stores,
+    pub(crate) auth: Auth,
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) live: Live,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) observer: Observer,
+    pub(crate) service: TransportService,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<Tls>,
 }
 
 impl Apex {
@@ -32,17 +38,6 @@ impl Apex {
     #[must_use]
     pub fn builder() -> Builder {
         Builder::default()
-    }
-
-    pub(crate) fn new(
-        stores: Stores,
-        auth: Auth,
-        engine: Arc<Engine>,
-        live: Live,
-        clock: Arc<dyn Clock>,
-        service: TransportService,
-    ) -> Self {
-        Self { stores, auth, engine, live, clock, service }
     }
 
     /// Vouches for a user whom the host has verified, by the host's own name for them. The account is made at the
@@ -124,11 +119,12 @@ impl Apex {
                 }
                 Event::RunFailed { error, .. } => {
                     let kind = Kind::ALL.iter().find(|kind| kind.row().code == error.code).copied();
-                    return Err(Error::new(
-                        kind.unwrap_or(Kind::Internal),
-                        "apex.ask",
-                        error.message,
-                    ));
+                    let failed =
+                        Error::new(kind.unwrap_or(Kind::Internal), "apex.ask", error.message);
+                    return Err(match error.correlation {
+                        Some(id) => failed.with_correlation(id),
+                        None => failed,
+                    });
                 }
                 _ => {}
             }
@@ -162,7 +158,26 @@ impl Apex {
         self.service.clone()
     }
 
-    /// Serves the routes of the protocol on a listener until `shutdown` is done, then tells clients to go elsewhere.
+    /// How this node is doing: the whole of it, for the host's own eyes.
+    pub async fn health(&self) -> HealthReport {
+        self.observer.health().report().await
+    }
+
+    /// The failures so far, those that are alike together, the most frequent first.
+    #[must_use]
+    pub fn failures(&self) -> Vec<Group> {
+        self.observer.errors().groups()
+    }
+
+    /// The certificate that [`Apex::serve`] shows, to be looked at again on the host's word.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
+    /// Serves the routes of the protocol on a listener until `shutdown` is done, then tells clients to go elsewhere;
+    /// with TLS where the builder was given a certificate.
     ///
     /// # Errors
     /// `unavailable` when the listener is of no use.
@@ -171,12 +186,18 @@ impl Apex {
         listener: tokio::net::TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> Result<()> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            return apex_transport::serve_tls(listener, self.service(), tls.clone(), shutdown)
+                .await;
+        }
         apex_transport::serve(listener, self.service(), shutdown).await
     }
 
     /// Takes no more work, gives the runs under way until `deadline` to end, and saves the rest where they are.
     /// Says whether all of them ended or were saved.
     pub async fn drain(&self, deadline: Duration) -> bool {
+        self.observer.health().drain();
         self.engine.drain(deadline).await
     }
 }

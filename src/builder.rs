@@ -1,18 +1,25 @@
 use crate::Apex;
-use crate::stores::Opening;
+use crate::resources::Resources;
+use crate::stores::{Opened, Opening};
 use apex_agents::cost::{AnalysisOptions, Catalogue};
 use apex_agents::model::{Chain, ChainLink, ChainOptions, Meter};
 use apex_agents::{Agent, Engine, EngineOptions, Registry, Tool, agents};
 use apex_core::auth::{Auth, AuthConfig, AuthParts};
 use apex_core::clock::{Clock, SystemClock};
-use apex_core::config::{DatabaseUrl, Environment, SchemaName};
+use apex_core::config::{DatabaseKind, DatabaseUrl, Environment, SchemaName};
 use apex_core::database::DatabaseConfig;
-use apex_core::error::Result;
+use apex_core::error::{AlertSink, Result};
 use apex_core::file::FileLimits;
+use apex_core::health::{
+    BreakerSource, CertificateSource, FileProbe, Health, HealthConfig, Observer, Probe,
+};
 use apex_core::run::{Live, RunLimits, Runner};
 use apex_core::store::Stores;
 use apex_core::usage::UsageRecorder;
+#[cfg(feature = "tls")]
+use apex_transport::{Tls, TlsFiles};
 use apex_transport::{Transport, TransportConfig, TransportService};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// How many attempts at answers of models may wait for a store that is away.
@@ -41,6 +48,13 @@ pub struct Builder {
     models: Vec<ChainLink>,
     chain: ChainOptions,
     transport: TransportConfig,
+    health: HealthConfig,
+    alerts: Option<Arc<dyn AlertSink>>,
+    probes: Vec<Arc<dyn Probe>>,
+    breakers: Vec<Arc<dyn BreakerSource>>,
+    certificates: Vec<Arc<dyn CertificateSource>>,
+    #[cfg(feature = "tls")]
+    tls: Option<TlsFiles>,
 }
 
 impl Builder {
@@ -199,6 +213,49 @@ impl Builder {
         self
     }
 
+    /// Says what counts as healthy, and when people are told.
+    #[must_use]
+    pub fn health(mut self, config: HealthConfig) -> Self {
+        self.health = config;
+        self
+    }
+
+    /// Hands alerts and notices to this callback: a pager, a ticket, a chat. An outage is one alert.
+    #[must_use]
+    pub fn alerts(mut self, sink: Arc<dyn AlertSink>) -> Self {
+        self.alerts = Some(sink);
+        self
+    }
+
+    /// Watches a dependency of the host's own.
+    #[must_use]
+    pub fn probe(mut self, probe: Arc<dyn Probe>) -> Self {
+        self.probes.push(probe);
+        self
+    }
+
+    /// Watches breakers: those of a chain of models, or of the host's own calls.
+    #[must_use]
+    pub fn breakers(mut self, source: Arc<dyn BreakerSource>) -> Self {
+        self.breakers.push(source);
+        self
+    }
+
+    /// Watches the certificates of a TLS endpoint besides the own listener's.
+    #[must_use]
+    pub fn certificates(mut self, source: Arc<dyn CertificateSource>) -> Self {
+        self.certificates.push(source);
+        self
+    }
+
+    /// Serves with TLS by this certificate and key, which are looked at again while [`Apex::serve`] serves.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, files: TlsFiles) -> Self {
+        self.tls = Some(files);
+        self
+    }
+
     /// Opens the stores alone, with nothing that works on them: for an operator's program that looks or moves.
     ///
     /// # Errors
@@ -208,7 +265,7 @@ impl Builder {
         let clock = self.clock.clone().unwrap_or_else(|| Arc::new(SystemClock));
         match self.stores {
             Some(stores) => Ok(stores),
-            None => self.opening().open(&clock).await,
+            None => self.opening().open(&clock).await.map(|opened| opened.stores),
         }
     }
 
@@ -239,6 +296,8 @@ impl Builder {
             ..self.transport
         };
         transport.validate()?;
+        #[cfg(feature = "tls")]
+        let tls = self.tls.map(|files| Tls::open(files, Arc::clone(&clock))).transpose()?;
         let catalogue = match self.catalogue {
             Some(catalogue) => Some(catalogue),
             None if self.own_agents && self.models.is_empty() => None,
@@ -250,8 +309,9 @@ impl Builder {
             }
             _ => self.registry,
         };
-        let stores = match self.stores {
-            Some(stores) => stores,
+        let disk = self.database.as_ref().filter(|_| self.stores.is_none()).and_then(file_of);
+        let Opened { stores, probes } = match self.stores {
+            Some(stores) => stores.into(),
             None => opening.open(&clock).await?,
         };
         let auth = Auth::new(stores.auth(), self.auth_parts, Arc::clone(&clock), self.auth);
@@ -262,18 +322,56 @@ impl Builder {
             let meter = Meter::new(catalogue, Arc::clone(&clock), Arc::new(recorder));
             options.models = Some(Chain::new(self.models, self.chain, meter)?);
         }
-        let engine =
-            Engine::new(stores.clone(), live.clone(), Arc::clone(&clock), registry, options)?;
+        let database_file = disk.clone();
+        let resources = Resources::new(&self.health, &transport, &options, disk);
+        let health = Health::new(Arc::clone(&clock), self.health).with_stores(&stores);
+        let health = resources.all().into_iter().fold(health, Health::with_resource);
+        let health = match database_file {
+            Some(path) => health.with_probe(Arc::new(FileProbe::new("database_file", path))),
+            None => health,
+        };
+        let health = probes.into_iter().chain(self.probes).fold(health, Health::with_probe);
+        let models = options.models.clone().map(|chain| Arc::new(chain) as Arc<dyn BreakerSource>);
+        let health = models.into_iter().chain(self.breakers).fold(health, Health::with_breaker);
+        let health = self.certificates.into_iter().fold(health, Health::with_certificate);
+        let sink = self.alerts.unwrap_or_else(|| Arc::new(()));
+        let observer = Observer::new(health, Arc::clone(&clock), sink);
+        let engine = Engine::new(
+            stores.clone(),
+            live.clone(),
+            Arc::clone(&clock),
+            registry,
+            observer.clone(),
+            options,
+        )?;
         let service = TransportService::new(Transport {
             stores: stores.clone(),
             auth: auth.clone(),
             runner: Arc::clone(&engine) as Arc<dyn Runner>,
             live: live.clone(),
             clock: Arc::clone(&clock),
+            observer: observer.clone(),
             chain: self.ways,
             config: transport,
         })?;
         engine.launch();
-        Ok(Apex::new(stores, auth, engine, live, clock, service))
+        resources.watch(&observer, &stores, &engine, service.hub());
+        Ok(Apex {
+            stores,
+            auth,
+            engine,
+            live,
+            clock,
+            observer,
+            service,
+            #[cfg(feature = "tls")]
+            tls,
+        })
     }
+}
+
+/// The file that a database is, if it is one.
+fn file_of(url: &DatabaseUrl) -> Option<PathBuf> {
+    let is_file = url.kind() == DatabaseKind::Sqlite && url.database() != ":memory:";
+    is_file.then(|| PathBuf::from(url.database()))
 }

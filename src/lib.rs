@@ -16,6 +16,7 @@
 mod apex;
 mod builder;
 pub mod config;
+mod resources;
 mod stores;
 
 pub use apex::{Apex, Following};

@@ -5,6 +5,7 @@ use apex_core::config::{DatabaseKind, DatabaseUrl, Environment, SchemaName};
 use apex_core::database::DatabaseConfig;
 use apex_core::error::{Error, Kind, Result};
 use apex_core::file::FileLimits;
+use apex_core::health::Probe;
 use apex_core::run::{RunLimits, Wakeup};
 use apex_core::store::{Stores, memory};
 use std::sync::Arc;
@@ -48,8 +49,20 @@ pub(crate) fn openable(url: &DatabaseUrl, redis: Option<&DatabaseUrl>) -> Result
     }
 }
 
+/// The stores, and what tells whether they can be reached where the stores themselves do not.
+pub(crate) struct Opened {
+    pub(crate) stores: Stores,
+    pub(crate) probes: Vec<Arc<dyn Probe>>,
+}
+
+impl From<Stores> for Opened {
+    fn from(stores: Stores) -> Self {
+        Self { stores, probes: Vec::new() }
+    }
+}
+
 impl Opening {
-    pub(crate) async fn open(self, clock: &Arc<dyn Clock>) -> Result<Stores> {
+    pub(crate) async fn open(self, clock: &Arc<dyn Clock>) -> Result<Opened> {
         openable(&self.url, self.redis.as_ref().map(|(url, _)| url))?;
         #[cfg(feature = "redis")]
         if let Some((url, prefix)) = self.redis.clone() {
@@ -58,9 +71,10 @@ impl Opening {
             let options = RedisOptions { prefix, environment, ..RedisOptions::new(url) };
             let redis = redis::open(&options, &**clock).await?;
             let stores = self.database(clock, Some(Arc::clone(&redis.wakeup))).await?;
-            return Ok(redis.of(stores));
+            let probes = vec![Arc::clone(&redis.probe)];
+            return Ok(Opened { stores: redis.of(stores), probes });
         }
-        self.database(clock, None).await
+        self.database(clock, None).await.map(Opened::from)
     }
 
     /// The stores in the database, which wake by `wakeup` or in a way of their own.

@@ -9,7 +9,8 @@
 use apex_core::clock::{Clock, SystemClock, Timestamp};
 use apex_core::config::{Cache, Environment, Loader};
 use apex_core::error::{
-    Alert, AlertSink, Error, ErrorLog, EscalationPolicy, Failure, Kind, Outcome, Phase, Result,
+    Alert, AlertSink, Error, ErrorLog, EscalationPolicy, Failure, Kind, Notice, Outcome, Phase,
+    Result,
 };
 use apex_core::health::degraded::MODES;
 use apex_core::health::metric::METRICS;
@@ -184,7 +185,7 @@ fn metrics_are_named_once_and_by_the_rules() {
 /// Every row has a test of its name below, so that a row that is added without one fails here.
 #[test]
 fn each_row_of_the_table_has_a_test() {
-    let own = include_str!("health.rs");
+    let own = concat!(include_str!("health.rs"), include_str!("../../tests/whole/degraded.rs"));
     for mode in MODES {
         assert!(own.contains(&format!("async fn {}()", mode.name)), "no test named {}", mode.name);
     }
@@ -200,7 +201,7 @@ async fn required_dependency_down() {
     let policy = policy("postgres");
     let health = health()
         .with_probe(Arc::<Database>::clone(&database))
-        .with_breaker(Arc::clone(policy.breaker()));
+        .with_breaker(Arc::clone(policy.breaker()) as _);
     database.switch(false);
     for _ in 0..20 {
         let error =
@@ -376,6 +377,10 @@ impl AlertSink for Pager {
     fn alert(&self, _: &Alert) {
         assert!(!self.broken.load(Ordering::Relaxed), "the pager is broken");
         *self.told.lock() += 1;
+    }
+
+    fn notice(&self, notice: &Notice) {
+        assert_eq!(notice.number, 0, "nothing was to be noticed: {notice:?}");
     }
 }
 

@@ -1,7 +1,8 @@
 //! Calls into the host's code and stores: never waited for without end, and never the end of more than themselves.
 
-use apex_core::error::{Error, Kind, Outcome, Result};
+use apex_core::error::{Error, Kind, Outcome, Result, correlation};
 use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ pub(crate) async fn in_time<T>(
     call: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     match tokio::time::timeout(longest, AssertUnwindSafe(call).catch_unwind()).await {
-        Ok(Ok(answer)) => answer,
+        Ok(Ok(answer)) => answer.map_err(correlation::tie),
         Ok(Err(_)) => Err(panicked()),
         Err(_) => Err(too_late()),
     }
@@ -25,8 +26,12 @@ pub(crate) async fn to_the_end<T: Send + 'static>(
     longest: Duration,
     call: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {
+    let call: BoxFuture<'static, Result<T>> = match correlation::current() {
+        Some(id) => Box::pin(correlation::within(id, call)),
+        None => Box::pin(call),
+    };
     match tokio::time::timeout(longest, tokio::spawn(call)).await {
-        Ok(Ok(answer)) => answer,
+        Ok(Ok(answer)) => answer.map_err(correlation::tie),
         Ok(Err(_)) => Err(panicked()),
         Err(_) => Err(too_late()),
     }

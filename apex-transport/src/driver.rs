@@ -9,7 +9,8 @@ use crate::gateway::Gateway;
 use crate::handshake::Caller;
 use crate::hub::{Notice, Seat};
 use apex_core::auth::{Door, Entry, Way};
-use apex_core::error::Result;
+use apex_core::error::{Result, correlation};
+use apex_core::id::CorrelationId;
 use apex_core::principal::Principal;
 use apex_core::run::{InboxSubscription, Position, Subscription};
 use futures_util::StreamExt as _;
@@ -78,6 +79,9 @@ impl Driver {
     pub(crate) fn receive(&mut self, input: Input<'_>) {
         let now = self.now();
         self.connection.handle(input, now);
+        while let Some(error) = self.connection.next_failure() {
+            self.gateway.observer.errors().record(&error, self.connection.user());
+        }
     }
 
     /// What is to be sent next.
@@ -204,6 +208,10 @@ impl Driver {
     fn carry_out(&mut self, action: Action) {
         let gateway = Arc::clone(&self.gateway);
         let longest = gateway.config.connection.call_within;
+        let id = match &action {
+            Action::Start(_, _, message) => correlation::of_message(message.request_id),
+            _ => CorrelationId::new(&*gateway.clock),
+        };
         let call: BoxFuture<'static, Input<'static>> = match action {
             Action::Authenticate(id, credential) => {
                 let presented = self.caller.presents(Way::Hello, Door::Connection);
@@ -239,7 +247,8 @@ impl Driver {
                 Input::Done(id, to_the_end(longest, decide).await)
             }),
             Action::Follow(key, who, stream, position) => {
-                return self.spawn(key, open(gateway, key, who, stream, position));
+                let opening = open(gateway, key, who, stream, position);
+                return self.spawn(key, correlation::within(id, opening));
             }
             Action::Leave(key) => {
                 if let Some(abort) = self.aborts.remove(&key) {
@@ -248,7 +257,7 @@ impl Driver {
                 return;
             }
         };
-        self.calls.push(call);
+        self.calls.push(Box::pin(correlation::within(id, call)));
     }
 
     fn read_on(&mut self, key: StreamKey, reader: Reader) {
@@ -319,7 +328,7 @@ async fn read(key: StreamKey, mut reader: Reader) -> Step {
         match brought {
             Ok(brought) => return Step::Brought(key, reader, brought),
             Err(error) if error.is_retryable() && tries < TRIES => {
-                tracing::warn!(%error, "a stream is read again");
+                tracing::debug!(%error, "a stream is read again");
                 tokio::time::sleep(pause).await;
                 (pause, tries) = (pause * 2, tries + 1);
             }

@@ -7,6 +7,7 @@ use crate::share::Shares;
 use apex_core::auth::{Auth, Credential, Entry, Presented, RevocationWatch, Way};
 use apex_core::clock::{Clock, Timestamp};
 use apex_core::error::{Error, Kind, Result};
+use apex_core::health::Observer;
 use apex_core::id::ConnectionId;
 use apex_core::run::{Live, Runner, Topic, Woken};
 use apex_core::store::Stores;
@@ -35,6 +36,8 @@ pub struct Transport {
     pub live: Live,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
+    /// How this node is doing, and where failures are counted.
+    pub observer: Observer,
     /// By which ways clients come in; the default are those of the protocol.
     pub chain: Chain,
     /// How the transport behaves.
@@ -49,6 +52,7 @@ pub(crate) struct Gateway {
     pub(crate) runner: Arc<dyn Runner>,
     pub(crate) live: Live,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) observer: Observer,
     pub(crate) chain: Chain,
     pub(crate) config: TransportConfig,
     pub(crate) origins: Origins,
@@ -71,7 +75,7 @@ impl Gateway {
     /// `config_invalid`.
     pub(crate) fn new(transport: Transport) -> Result<Self> {
         transport.config.validate()?;
-        let Transport { stores, auth, runner, live, clock, chain, config } = transport;
+        let Transport { stores, auth, runner, live, clock, observer, chain, config } = transport;
         let shares = Shares::new(Arc::clone(&stores.limits), config.hub.per_user);
         Ok(Self {
             stores,
@@ -79,6 +83,7 @@ impl Gateway {
             runner,
             live,
             clock,
+            observer,
             origins: Origins::new(config.origins.clone()),
             limits: config.limits(),
             hub: Hub::new(config.hub, shares.clone()),

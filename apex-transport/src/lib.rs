@@ -28,6 +28,8 @@ mod service;
 mod share;
 #[cfg(feature = "sse")]
 mod sse;
+#[cfg(feature = "tls")]
+pub mod tls;
 #[cfg(feature = "websocket")]
 mod websocket;
 
@@ -36,4 +38,8 @@ pub use gateway::Transport;
 pub use handshake::{AuthMethod, Chain, Knock, PeerAddress, REFRESH_COOKIE, SESSION_COOKIE};
 pub use hub::{Hub, HubStatistics};
 pub use server::serve;
+#[cfg(feature = "tls")]
+pub use server::serve_tls;
 pub use service::{ResponseBody, TransportService};
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsFiles};

@@ -2,6 +2,8 @@
 
 use crate::handshake::PeerAddress;
 use crate::service::TransportService;
+#[cfg(feature = "tls")]
+use crate::tls::{Look, Tls};
 use apex_core::error::{Error, Kind, Result};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -9,6 +11,7 @@ use hyper_util::service::TowerToHyperService;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -28,63 +31,156 @@ pub async fn serve(
     service: TransportService,
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
-    listener.local_addr().map_err(|error| {
-        Error::new(Kind::Unavailable, "server.serve", "the listener is closed").with_source(error)
-    })?;
-    let config = service.gateway().config.http;
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(config.headers_within)
-        .max_buf_size(config.header_bytes)
-        .max_headers(config.headers)
-        .keep_alive(true);
-    let (closing, connections) = (CancellationToken::new(), TaskTracker::new());
-    // However this function ends, nobody stays behind.
-    let cut_off = CancellationToken::new();
-    let _guard = cut_off.clone().drop_guard();
-    let room = Arc::new(Semaphore::new(config.sockets));
-    let mut shutdown = pin!(shutdown);
-    loop {
-        let (stream, permit) = tokio::select! {
-            biased;
-            () = &mut shutdown => break,
-            accepted = accept(&listener, &room) => accepted,
-        };
-        let peer = stream.peer_addr().ok().map(|peer| PeerAddress(peer.ip()));
-        let service = service.for_peer(peer);
-        let io = TokioIo::new(stream);
-        let connection =
-            http.serve_connection(io, TowerToHyperService::new(service)).with_upgrades();
-        let (closing, cut_off) = (closing.clone(), cut_off.clone());
-        connections.spawn(async move {
-            let mut connection = pin!(connection);
-            let serving = async {
-                tokio::select! {
-                    ended = &mut connection => return ended,
-                    () = closing.cancelled() => connection.as_mut().graceful_shutdown(),
-                }
-                connection.await
-            };
-            match cut_off.run_until_cancelled(serving).await {
-                Some(Err(error)) => tracing::debug!(%error, "an HTTP connection ended"),
-                Some(Ok(())) => {}
-                None => tracing::debug!("an HTTP connection was cut off"),
+    Server::new(listener, service)?.run(shutdown, |stream| async { Some(stream) }).await
+}
+
+/// As [`serve`], with TLS. The pair's files are looked at every two seconds: a new pair is shown from the next
+/// handshake on and drops no connection, and one that is of no use is an error for the host (in the log, in its
+/// alerts and in the health of `listener`) and leaves the last good pair in place.
+///
+/// # Errors
+/// As [`serve`].
+#[cfg(feature = "tls")]
+pub async fn serve_tls(
+    listener: TcpListener,
+    service: TransportService,
+    tls: Tls,
+    shutdown: impl Future<Output = ()>,
+) -> Result<()> {
+    let gateway = Arc::clone(service.gateway());
+    let within = gateway.config.http.headers_within;
+    let acceptor = tls.acceptor();
+    let server = Server::new(listener, service)?;
+    let serving = server.run(shutdown, move |stream| {
+        let handshake = acceptor.accept(stream);
+        async move {
+            match tokio::time::timeout(within, handshake).await {
+                Ok(Ok(stream)) => return Some(stream),
+                Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+                Err(_) => tracing::debug!("a TLS handshake took too long"),
             }
-            drop(permit);
-        });
+            None
+        }
+    });
+    let health = gateway.observer.health();
+    health.observe_certificate(LISTENER, &tls.chain());
+    let watching = tls.watch(|news| match news {
+        Look::Good => {
+            tracing::info!("the listener shows the certificate of its files");
+            health.observe_certificate(LISTENER, &tls.chain());
+        }
+        Look::Refused(error) => {
+            health.certificate_failed(LISTENER, &error);
+            gateway.observer.errors().record(&error, None);
+        }
+    });
+    tokio::select! {
+        served = serving => served,
+        () = watching => Ok(()),
     }
-    drop(listener);
-    service.hub().drain();
-    let drained = async {
-        connections.close();
-        closing.cancel();
-        connections.wait().await;
-        service.hub().emptied().await;
+}
+
+/// What the listener is called in reports of health.
+#[cfg(feature = "tls")]
+const LISTENER: &str = "listener";
+
+struct Server {
+    listener: TcpListener,
+    service: TransportService,
+    http: http1::Builder,
+}
+
+impl Server {
+    fn new(listener: TcpListener, service: TransportService) -> Result<Self> {
+        listener.local_addr().map_err(|error| {
+            Error::new(Kind::Unavailable, "server.serve", "the listener is closed")
+                .with_source(error)
+        })?;
+        let config = service.gateway().config.http;
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(config.headers_within)
+            .max_buf_size(config.header_bytes)
+            .max_headers(config.headers)
+            .keep_alive(true);
+        Ok(Self { listener, service, http })
+    }
+
+    /// Serves what `prepare` makes of each socket; it gives up on one by `None`.
+    async fn run<P, F, S>(self, shutdown: impl Future<Output = ()>, prepare: P) -> Result<()>
+    where
+        P: Fn(TcpStream) -> F,
+        F: Future<Output = Option<S>> + Send + 'static,
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self { listener, service, http } = self;
+        let config = service.gateway().config.http;
+        let (closing, connections) = (CancellationToken::new(), TaskTracker::new());
+        // However this function ends, nobody stays behind.
+        let cut_off = CancellationToken::new();
+        let _guard = cut_off.clone().drop_guard();
+        let room = Arc::new(Semaphore::new(config.sockets));
+        let mut shutdown = pin!(shutdown);
+        loop {
+            let (stream, permit) = tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                accepted = accept(&listener, &room) => accepted,
+            };
+            let peer = stream.peer_addr().ok().map(|address| PeerAddress(address.ip()));
+            let prepared = prepare(stream);
+            let service = service.for_peer(peer);
+            let conversation = converse(http.clone(), service, prepared, closing.clone());
+            let cut_off = cut_off.clone();
+            connections.spawn(async move {
+                if cut_off.run_until_cancelled(conversation).await.is_none() {
+                    tracing::debug!("an HTTP connection was cut off");
+                }
+                drop(permit);
+            });
+        }
+        drop(listener);
+        service.hub().drain();
+        let drained = async {
+            connections.close();
+            closing.cancel();
+            connections.wait().await;
+            service.hub().emptied().await;
+        };
+        if tokio::time::timeout(config.shutdown_within, drained).await.is_err() {
+            tracing::warn!(
+                "connections were cut off, since they took longer than the shutdown may"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// One socket's requests, until its client or the server is done.
+async fn converse<S>(
+    http: http1::Builder,
+    service: TransportService,
+    prepared: impl Future<Output = Option<S>>,
+    closing: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Some(Some(stream)) = closing.run_until_cancelled(prepared).await else {
+        return;
     };
-    if tokio::time::timeout(config.shutdown_within, drained).await.is_err() {
-        tracing::warn!("connections were cut off, since they took longer than the shutdown may");
+    let io = TokioIo::new(stream);
+    let mut connection =
+        pin!(http.serve_connection(io, TowerToHyperService::new(service)).with_upgrades());
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = closing.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "an HTTP connection ended");
     }
-    Ok(())
 }
 
 /// The next socket, with its place; a full house leaves the next ones in the system's queue.

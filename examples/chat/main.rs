@@ -66,6 +66,7 @@ async fn host(arguments: Arguments) -> Result<()> {
     });
     let mut serving = tokio::spawn(serving.into_future());
     println!("Apex chat: http://{address}  (Ctrl-C ends it)");
+    println!("How it is doing: http://{address}/operator  (log in as \"operator\")");
     tokio::select! {
         _ = &mut serving => {
             return Err(Error::new(Kind::Unavailable, "chat.serve", "the listener failed"));

@@ -3,20 +3,21 @@
 mod kept;
 mod models;
 mod wire;
-mod work;
 
 use crate::Builder;
 use crate::stores::openable;
+use apex_agents::EngineOptions;
 use apex_core::config::{Checks, Environment, FaultCode, Section, reference};
 use apex_core::error::Result;
+use apex_core::file::FileLimits;
 use apex_core::health::HealthConfig;
 use apex_core::resilience::ResilienceConfig;
+use apex_core::run::RunLimits;
 use serde::Deserialize;
 
-pub use kept::{AuthSection, DatabaseSection, FilesSection, RedisSection, RunsSection};
+pub use kept::{AuthSection, DatabaseSection, RedisSection};
 pub use models::{CompatibleSection, ModelsSection, ProviderSection};
 pub use wire::{ConnectionsSection, ServerSection};
-pub use work::AgentsSection;
 
 /// Everything that an operator can say about an Apex. [`Loader`](apex_core::config::Loader) reads and checks it; [`builder`](Self::builder)
 /// makes it so.
@@ -41,11 +42,11 @@ pub struct ApexConfig {
     /// Logins and tickets.
     pub auth: AuthSection,
     /// Runs and their logs.
-    pub runs: RunsSection,
+    pub runs: RunLimits,
     /// What users may upload.
-    pub files: FilesSection,
+    pub files: FileLimits,
     /// The work of agents.
-    pub agents: AgentsSection,
+    pub agents: EngineOptions,
     /// The models that agents may ask.
     pub models: ModelsSection,
     /// Plain HTTP.
@@ -95,11 +96,16 @@ impl ApexConfig {
             .pool(self.database.pool.clone())
             .environment(self.environment)
             .auth(self.auth.config(self.environment))
-            .runs(self.runs.limits())
-            .files(self.files.limits())
-            .engine(self.agents.options(self.runs.attempts))
+            .runs(self.runs)
+            .files(self.files)
+            .engine(EngineOptions { attempts: self.runs.attempts, ..self.agents.clone() })
             .chain(self.models.options())
-            .transport(self.transport());
+            .transport(self.transport())
+            .health(self.health.clone());
+        #[cfg(feature = "tls")]
+        if let Some(files) = self.server.tls() {
+            builder = builder.tls(files);
+        }
         if let Some(url) = &self.redis.url {
             builder = builder.redis(url.clone(), self.redis.prefix.clone());
         }
@@ -119,8 +125,8 @@ impl ApexConfig {
             connection: self.connections.connection(),
             hub: self.connections.hub(),
             http: self.server.http(),
-            runs: self.runs.limits(),
-            files: self.files.limits(),
+            runs: self.runs,
+            files: self.files,
             unused_tickets: self.auth.unused_tickets,
         }
     }

@@ -4,6 +4,7 @@ use apex_core::config::{Checks, Environment, FaultCode, HumanDuration, Section, 
 use apex_transport::{ConnectionConfig, HttpConfig, HubConfig, TransportConfig};
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Plain HTTP.
@@ -17,6 +18,10 @@ pub struct ServerSection {
     pub origins: Vec<String>,
     /// Where the routes begin, such as `/apex`; empty for the root.
     pub prefix: String,
+    /// The certificate to serve with TLS, as PEM, those that vouch for it after it; looked at again while it serves.
+    pub certificate: Option<PathBuf>,
+    /// Its private key, as PEM without a passphrase.
+    pub private_key: Option<PathBuf>,
     /// Proxies between clients and this process that add the address that they saw to `X-Forwarded-For`. With 0, a
     /// client's address is that of the socket.
     #[schemars(range(min = 0, max = 16))]
@@ -67,6 +72,8 @@ impl Default for ServerSection {
             listen: (Ipv4Addr::LOCALHOST, 8000).into(),
             origins: Vec::new(),
             prefix: String::new(),
+            certificate: None,
+            private_key: None,
             trusted_proxies: 0,
             body_bytes,
             body_idle,
@@ -105,10 +112,35 @@ impl Section for ServerSection {
             "a page without TLS, or of the developer's own machine, may use the service",
             "leave https origins only",
         );
+        self.check_tls(checks);
     }
 }
 
 impl ServerSection {
+    #[cfg(feature = "tls")]
+    fn check_tls(&self, checks: &mut Checks<'_>) {
+        let (certificate, private_key) = (self.certificate.as_deref(), self.private_key.as_deref());
+        apex_transport::tls::check(certificate, private_key, checks);
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn check_tls(&self, checks: &mut Checks<'_>) {
+        checks.require(
+            &["certificate", "private_key"],
+            self.certificate.is_none() && self.private_key.is_none(),
+            FaultCode::Conflict,
+            "this build of Apex cannot serve with TLS",
+            "turn its feature `tls` on, or leave both files away",
+        );
+    }
+
+    /// The pair to serve with.
+    #[cfg(feature = "tls")]
+    pub(super) fn tls(&self) -> Option<apex_transport::TlsFiles> {
+        let (certificate, private_key) = (self.certificate.clone()?, self.private_key.clone()?);
+        Some(apex_transport::TlsFiles { certificate, private_key })
+    }
+
     pub(super) fn http(&self) -> HttpConfig {
         HttpConfig {
             body_bytes: self.body_bytes,

@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod config;
+mod degraded;
 mod golden_path;
+mod health;
 mod hello;
 mod kill;
 mod models;

@@ -2,8 +2,10 @@
 
 use netra_apex::core::config::{DatabaseUrl, Environment};
 use serde_json::Value;
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::{Arc, LazyLock, Mutex};
 
 /// An example's executable; cargo builds the examples with the tests, beside them.
 pub(crate) fn example(name: &str) -> PathBuf {
@@ -138,4 +140,112 @@ pub(crate) fn assert_whole_run(events: &[Value]) {
     }
     assert_eq!(terminals, 1, "{:?}", recorded.last());
     assert!(open_steps.is_empty() && open_calls.is_empty(), "{open_steps:?} {open_calls:?}");
+}
+
+/// One request with a bearer token, where one is given; the status and the JSON of the answer.
+pub(crate) async fn get(
+    address: std::net::SocketAddr,
+    method: &str,
+    path: &str,
+    token: &str,
+    body: &str,
+) -> (u16, Value) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let token = if token.is_empty() { "-" } else { token };
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: apex\r\nconnection: close\r\ncontent-length: {}\r\n\
+         authorization: {} {token}\r\n\r\n{body}",
+        body.len(),
+        if token == "-" { "None" } else { "Bearer" },
+    );
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, serde_json::from_str(body).unwrap_or_default())
+}
+
+/// Takes down our log lines, each with the fields of the spans around it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Heard(Arc<Mutex<Lines>>);
+
+#[derive(Debug, Default)]
+struct Lines {
+    lines: Vec<String>,
+    spans: Vec<String>,
+}
+
+thread_local! {
+    /// The spans that this thread is in.
+    static ENTERED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Heard {
+    /// What this process logs from now on: one for all tests, since a process decides once what it listens to.
+    pub(crate) fn everything() -> Self {
+        static HEARD: LazyLock<Heard> = LazyLock::new(|| {
+            let heard = Heard::default();
+            tracing::subscriber::set_global_default(heard.clone()).unwrap();
+            heard
+        });
+        HEARD.clone()
+    }
+
+    /// Fails unless one line holds all of these.
+    pub(crate) fn assert_says(&self, parts: &[&str]) {
+        let heard = self.0.lock().unwrap();
+        let says = heard.lines.iter().any(|line| parts.iter().all(|part| line.contains(part)));
+        assert!(says, "no line has {parts:?}:\n{}", heard.lines.join("\n"));
+    }
+}
+
+/// Writes fields down.
+struct Words(String);
+
+impl tracing::field::Visit for Words {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        self.0.push_str(&format!(" {field}={value:?}"));
+    }
+}
+
+impl tracing::Subscriber for Heard {
+    fn enabled(&self, of: &tracing::Metadata<'_>) -> bool {
+        of.target().starts_with("apex")
+    }
+
+    fn new_span(&self, attributes: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        let mut words = Words(String::new());
+        attributes.record(&mut words);
+        let mut heard = self.0.lock().unwrap();
+        heard.spans.push(words.0);
+        tracing::span::Id::from_u64(heard.spans.len() as u64)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut words = Words(String::new());
+        event.record(&mut words);
+        let mut heard = self.0.lock().unwrap();
+        let around: String = ENTERED.with_borrow(|entered| {
+            entered.iter().map(|id| heard.spans[*id as usize - 1].as_str()).collect()
+        });
+        heard.lines.push(around + &words.0);
+    }
+
+    fn enter(&self, span: &tracing::span::Id) {
+        ENTERED.with_borrow_mut(|entered| entered.push(span.into_u64()));
+    }
+
+    fn exit(&self, span: &tracing::span::Id) {
+        ENTERED.with_borrow_mut(|entered| {
+            if let Some(at) = entered.iter().rposition(|id| *id == span.into_u64()) {
+                entered.remove(at);
+            }
+        });
+    }
 }

@@ -3,6 +3,7 @@
 
 use super::lease::Writer;
 use super::machine::{Effect, Ending, Facts, Input, Lost, Machine, State, load, save};
+use super::outcome;
 use super::shared::Shared;
 use super::work::{self, Ended};
 use crate::agent::Request;
@@ -11,7 +12,9 @@ use crate::failure::Failure;
 use crate::stored::Stored;
 use crate::tool::{CallScope, Progress, Shown};
 use apex_core::clock::Timestamp;
+use apex_core::error::correlation::{of_message, within};
 use apex_core::error::{Kind, Result};
+use apex_core::event::Event;
 use apex_core::id::{CallId, StepId};
 use apex_core::run::{Claimed, Topic, Woken};
 use apex_core::thread::{Role, ThreadMessage};
@@ -244,7 +247,11 @@ impl Driver {
                 Effect::Record { events, transition } => {
                     let ends = transition.is_some_and(|state| state.is_terminal());
                     let checkpoint = (!ends).then(|| save(self.machine.state())).transpose()?;
+                    let ended = self.ended(&events);
                     self.writer.append(events, checkpoint, transition).await?;
+                    if let Some(ended) = ended {
+                        ended.tell(&self.shared, &self.claimed);
+                    }
                 }
                 Effect::Note(event) => self.writer.append(vec![event], None, None).await?,
                 Effect::StartAgent { step, agent, handed } => self.start_agent(step, agent, handed),
@@ -279,6 +286,15 @@ impl Driver {
         Ok(())
     }
 
+    fn ended(&self, events: &[Event]) -> Option<outcome::Ended> {
+        let state = self.machine.state();
+        let failure = match &state.ending {
+            Some(Ending::Failed(failure)) => Some(failure),
+            _ => None,
+        };
+        outcome::Ended::of(events, state.began_at, failure)
+    }
+
     fn start_agent(&mut self, step: StepId, agent: String, handed: Vec<(String, Stored)>) {
         let own = self.shared.registry.agents.get(&agent).and_then(|ready| ready.agent.deadline());
         let limit = own.unwrap_or(self.shared.options.step_deadline);
@@ -297,7 +313,8 @@ impl Driver {
             shown: self.shown.0.clone(),
             cancelled: cancelled.clone(),
         };
-        let abort = self.tasks.spawn(task.run());
+        let task = within(of_message(self.claimed.request), task.run());
+        let abort = self.tasks.spawn(task);
         let running = RunningAgent {
             agent,
             abort,
@@ -331,10 +348,11 @@ impl Driver {
             cancelled: cancelled.clone(),
         };
         let shared = Arc::clone(&self.shared);
-        let abort = self.tasks.spawn(async move {
+        let dispatch = async move {
             let dispatched = shared.dispatcher.dispatch(&tool, arguments, scope).await;
             Ended::Call(call, dispatched)
-        });
+        };
+        let abort = self.tasks.spawn(within(of_message(self.claimed.request), dispatch));
         let running = RunningCall { abort, cancelled, answer: self.asking.take() };
         self.calls.insert(call, running);
     }

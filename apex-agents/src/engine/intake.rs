@@ -35,6 +35,7 @@ pub(super) async fn start(
         agents: shared.registry.agents.keys().cloned().collect(),
     };
     let started = shared.stores.runs.start(principal, new).await?;
+    tracing::info!(run = %started.run, thread = %started.thread, created = started.created, "a message is on record");
     let said = ThreadMessage {
         run: started.run,
         role: Role::User,

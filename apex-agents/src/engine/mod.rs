@@ -10,6 +10,7 @@ mod lease;
 mod machine;
 mod node;
 mod options;
+mod outcome;
 mod shared;
 mod work;
 
@@ -18,8 +19,9 @@ pub use options::EngineOptions;
 use crate::registry::Registry;
 use crate::tool::{Dispatcher, ToolServices};
 use apex_core::clock::Clock;
-use apex_core::error::{Error, Kind, Result};
+use apex_core::error::{Error, Kind, Result, correlation};
 use apex_core::event::Decision;
+use apex_core::health::Observer;
 use apex_core::id::{ApprovalId, RunId, StepId};
 use apex_core::principal::{Principal, Scope};
 use apex_core::run::{Accepted, Live, Message, RunState, Runner, Signal};
@@ -58,9 +60,10 @@ impl Engine {
         live: Live,
         clock: Arc<dyn Clock>,
         registry: Registry,
+        observer: Observer,
         options: EngineOptions,
     ) -> Result<Arc<Self>> {
-        options.check()?;
+        options.validate()?;
         let mut registry = registry.ready()?;
         let services = ToolServices {
             files: Arc::clone(&stores.files),
@@ -74,7 +77,7 @@ impl Engine {
             Arc::clone(&options.redact),
             options.tool_timeout,
         );
-        let shared = Shared { stores, live, clock, registry, dispatcher, options };
+        let shared = Shared { stores, live, clock, registry, dispatcher, observer, options };
         Ok(Arc::new(Self {
             shared: Arc::new(shared),
             running: Arc::default(),
@@ -152,7 +155,9 @@ impl Runner for Engine {
                 "this node is shutting down; send the message to another one",
             ));
         }
-        intake::start(&self.shared, principal, message).await
+        let correlation = correlation::of_message(message.request_id);
+        let start = intake::start(&self.shared, principal, message);
+        correlation::within(correlation, start).await
     }
 
     async fn cancel(&self, principal: &Principal, run: RunId) -> Result<()> {

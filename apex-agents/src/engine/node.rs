@@ -1,8 +1,9 @@
 use super::driver::Driver;
 use super::lease::Writer;
+use super::outcome;
 use super::shared::Shared;
 use crate::failure::Failure;
-use apex_core::error::{Error, Result};
+use apex_core::error::{Error, Result, correlation};
 use apex_core::event::{AgentOutcome, Event, ToolOutcome};
 use apex_core::money::Usage;
 use apex_core::run::{Claim, Claimed, RunState, Topic};
@@ -57,7 +58,7 @@ async fn claim(shared: &Shared, max: usize) -> Vec<(Claimed, Instant)> {
     match shared.stores.runs.claim(Claim { node, max }).await {
         Ok(claimed) => claimed.into_iter().map(|claimed| (claimed, at)).collect(),
         Err(error) => {
-            tracing::warn!(%error, "looking for work failed; it is tried again");
+            shared.observer.errors().record(&error, None);
             Vec::new()
         }
     }
@@ -71,20 +72,24 @@ async fn drive(
 ) {
     let (run, attempt) = (claimed.lease.run, claimed.attempt);
     let span = tracing::info_span!("run", %run, attempt);
+    let (id, user) = (correlation::of_message(claimed.request), claimed.principal.user());
     let driven = async {
         match Driver::new(Arc::clone(&shared), claimed.clone(), claimed_at, leaving) {
             Ok(driver) => driver.run().await,
             Err(error) => refuse(&shared, &claimed, claimed_at, error).await,
         }
     };
-    if let Err(error) = driven.instrument(span).await {
-        tracing::warn!(%run, attempt, ?error, "a run was lost to this node");
-    }
+    let watched = async {
+        if let Err(error) = driven.await {
+            tracing::warn!(%run, attempt, "a run was lost to this node");
+            shared.observer.errors().record(&error, Some(user));
+        }
+    };
+    correlation::within(id, watched.instrument(span)).await;
 }
 
 /// Ends a run whose saved state cannot be read: what is open is closed as its log tells it.
 async fn refuse(shared: &Shared, claimed: &Claimed, claimed_at: Instant, why: Error) -> Result<()> {
-    tracing::error!(run = %claimed.lease.run, error = ?why, "a run cannot be gone on with");
     let view = shared.stores.runs.view(&claimed.principal, claimed.lease.run).await?;
     let mut events = Vec::new();
     let agent_of = |step| {
@@ -130,5 +135,10 @@ async fn refuse(shared: &Shared, claimed: &Claimed, claimed_at: Instant, why: Er
         usage: Usage::NONE,
         error: failure.report(),
     });
-    writer.append(events, None, Some(RunState::Failed)).await
+    let ended = outcome::Ended::of(&events, None, Some(&failure));
+    writer.append(events, None, Some(RunState::Failed)).await?;
+    if let Some(ended) = ended {
+        ended.tell(shared, claimed);
+    }
+    Ok(())
 }

@@ -1,31 +1,64 @@
 use crate::model::Chain;
 use crate::tool::{Redact, SecretNames};
+use apex_core::config::{Checks, FaultCode, HumanDuration, Section, duration};
 use apex_core::error::{Error, Kind, Result};
 use apex_core::run::RunLimits;
+use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How an [`super::Engine`] works. Deadlines never extend those around them: a tool call ends with its step, a step
-/// with its run.
-#[derive(Debug, Clone)]
+/// How much agents may work at a time, and for how long. Deadlines never extend those around them: a tool call ends
+/// with its step, a step with its run.
+#[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
 pub struct EngineOptions {
-    /// How many runs this node works on at the same time; 256. A waiting run costs little, and what computes is
-    /// limited by `parallel_work`.
+    /// Runs that this node works on at the same time.
+    // A waiting run costs little, and what computes is limited by `parallel_work`.
+    #[schemars(range(min = 1, max = 100_000))]
     pub parallel_runs: usize,
-    /// How many tools compute or block at the same time on this node; 4.
+    /// Tools that compute or block at the same time on this node.
+    #[schemars(range(min = 1, max = 1_024))]
     pub parallel_work: usize,
-    /// How long a run may take at work, over all attempts; an hour.
+    /// How long a run may take at work, over all attempts.
+    #[serde(with = "duration")]
+    #[schemars(with = "HumanDuration", extend("x-minimum" = "1s", "x-maximum" = "7d"))]
     pub run_deadline: Duration,
-    /// How long a step of an agent that says nothing else may take; five minutes.
+    /// How long a step of an agent that says nothing else may take.
+    #[serde(with = "duration")]
+    #[schemars(with = "HumanDuration", extend("x-minimum" = "1s", "x-maximum" = "7d"))]
     pub step_deadline: Duration,
-    /// How long a call of a tool that says nothing else may take; a minute.
+    /// How long a call of a tool that says nothing else may take.
+    #[serde(with = "duration")]
+    #[schemars(with = "HumanDuration", extend("x-minimum" = "1s", "x-maximum" = "7d"))]
     pub tool_timeout: Duration,
     /// The attempts after which a run that keeps getting lost has failed; that of the run log's limits.
+    #[serde(skip)]
     pub attempts: u32,
     /// Takes secrets out of what is shown of tool calls.
+    #[serde(skip)]
     pub redact: Arc<dyn Redact>,
     /// The models that agents may ask; without any they do what can be done by rules, and say so.
+    #[serde(skip)]
     pub models: Option<Chain>,
+}
+
+impl Section for EngineOptions {
+    fn check(&self, checks: &mut Checks<'_>) {
+        checks.require(
+            &["step_deadline", "run_deadline"],
+            self.step_deadline <= self.run_deadline,
+            FaultCode::Conflict,
+            "one step may take longer than the whole run",
+            "make it shorter than run_deadline",
+        );
+        checks.require(
+            &["tool_timeout", "step_deadline"],
+            self.tool_timeout <= self.step_deadline,
+            FaultCode::Conflict,
+            "one call of a tool may take longer than its step",
+            "make it shorter than step_deadline",
+        );
+    }
 }
 
 impl Default for EngineOptions {
@@ -45,7 +78,7 @@ impl Default for EngineOptions {
 
 impl EngineOptions {
     /// Passes options with which work can be done.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(super) fn validate(&self) -> Result<()> {
         let counts = [
             ("parallel_runs", self.parallel_runs),
             ("parallel_work", self.parallel_work),

@@ -2,6 +2,7 @@ use super::options::EngineOptions;
 use crate::registry::Ready;
 use crate::tool::Dispatcher;
 use apex_core::clock::Clock;
+use apex_core::health::Observer;
 use apex_core::run::Live;
 use apex_core::store::Stores;
 use std::sync::Arc;
@@ -14,5 +15,6 @@ pub(super) struct Shared {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) registry: Ready,
     pub(super) dispatcher: Dispatcher,
+    pub(super) observer: Observer,
     pub(super) options: EngineOptions,
 }

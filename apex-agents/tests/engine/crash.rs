@@ -170,6 +170,7 @@ async fn queued(world: &World) -> (Principal, Accepted) {
         Live::default(),
         clock,
         registry,
+        apex_core::health::Observer::quiet(Arc::clone(&world.clock)),
         EngineOptions::default(),
     )
     .unwrap();

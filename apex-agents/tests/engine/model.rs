@@ -118,6 +118,7 @@ async fn an_answer_that_breaks_off_is_taken_back_and_billed() {
         live.clone(),
         Arc::clone(&clock),
         asker(),
+        apex_core::health::Observer::quiet(Arc::clone(&clock)),
         options,
     )
     .unwrap();
@@ -304,6 +305,7 @@ fn a_node_may_die_at_any_write_and_no_answer_on_record_is_asked_for_again() {
                     live,
                     Arc::clone(&clock),
                     asker(),
+                    apex_core::health::Observer::quiet(Arc::clone(&clock)),
                     idle,
                 );
                 let engine = engine.unwrap();

@@ -1,6 +1,7 @@
 use apex_agents::{Engine, EngineOptions, Registry};
 use apex_core::clock::{Clock, Timestamp};
 use apex_core::event::{Envelope, Event};
+use apex_core::health::Observer;
 use apex_core::id::{RequestId, RunId, UserId};
 use apex_core::principal::{Principal, Scopes};
 use apex_core::run::{Accepted, Delivery, Live, Message, Position, Runner, Subscription};
@@ -48,8 +49,10 @@ impl Node {
         registry: Registry,
         options: EngineOptions,
     ) -> Self {
+        let observer = Observer::quiet(Arc::clone(&clock));
+        let live = Live::default();
         let engine =
-            Engine::new(stores.clone(), Live::default(), Arc::clone(&clock), registry, options)
+            Engine::new(stores.clone(), live, Arc::clone(&clock), registry, observer, options)
                 .unwrap();
         engine.launch();
         Self { stores, clock, engine }

@@ -90,11 +90,13 @@ async fn progress_is_shown_to_those_who_watch_and_never_recorded() {
     let live = Live::default();
     let registry = Registry::default().agent(agent).tool(work);
     let options = apex_agents::EngineOptions::default();
+    let observer = apex_core::health::Observer::quiet(Arc::clone(&clock));
     let engine = apex_agents::Engine::new(
         stores.clone(),
         live.clone(),
         Arc::clone(&clock),
         registry,
+        observer,
         options,
     )
     .unwrap();

@@ -11,7 +11,10 @@ use crate::clock::Timestamp;
 use crate::config::{Environment, Secret};
 use crate::error::{Error, Kind, Result};
 use crate::id::{SessionId, UserId};
-use crate::principal::{Principal, Scopes};
+use crate::principal::{Principal, Scope, Scopes};
+
+/// The name under which the development login makes an operator.
+pub const DEVELOPMENT_OPERATOR: &str = "operator";
 
 /// The longest name of the development login.
 const MAX_NAME: usize = 64;
@@ -21,7 +24,8 @@ const MAX_METHOD: usize = 64;
 const MAX_SUBJECT: usize = 512;
 
 impl Auth {
-    /// Lets anyone in under any name: for a developer's machine, and refused elsewhere as if it did not exist.
+    /// Lets anyone in under any name: for a developer's machine, and refused elsewhere as if it did not exist. The
+    /// name [`DEVELOPMENT_OPERATOR`] gets the rights of an operator.
     ///
     /// # Errors
     /// `not_found` outside development; `bad_request` for a name that is empty, longer than 64 characters or has
@@ -40,7 +44,13 @@ impl Auth {
                 "`user` must be 1 to 64 printable characters",
             ));
         }
-        self.log_in(&format!("dev:{name}"), "dev", presented).await
+        let subject = format!("dev:{name}");
+        if name == DEVELOPMENT_OPERATOR {
+            let scopes = Scopes::USER.with(Scope::Admin);
+            let operator = User { scopes, ..self.new_user(self.clock.now()) };
+            self.stores.users.resolve(&subject, operator).await?;
+        }
+        self.log_in(&subject, "dev", presented).await
     }
 
     /// Begins a login of the user whom the host has verified, known to it as `subject`; the account is made at the

@@ -33,6 +33,7 @@ pub use audit::{AuditAction, AuditEvent, AuditQuery, AuditStore};
 pub use burst::{Burst, BurstPolicy, DoorAlert, DoorAlertSink};
 pub use config::{AddressMask, AuthConfig};
 pub use entry::{Credential, Door, Entry, Login, Presented, Ticket, Way};
+pub use login::DEVELOPMENT_OPERATOR;
 pub use revoked::RevocationWatch;
 pub use service::{Auth, AuthParts, AuthStores};
 #[cfg(feature = "jwt")]

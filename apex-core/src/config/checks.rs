@@ -2,6 +2,7 @@
 
 use super::report::{Fault, FaultCode};
 use super::{Environment, Section};
+use crate::clock::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Collects what a configuration breaks. A rule names the fields that it looks at, the one to blame first; when one
@@ -9,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug)]
 pub struct Checks<'a> {
     environment: Environment,
+    now: Timestamp,
     prefix: String,
     faulty: &'a BTreeSet<String>,
     sources: &'a BTreeMap<String, String>,
@@ -19,18 +21,25 @@ pub struct Checks<'a> {
 impl<'a> Checks<'a> {
     pub(super) fn new(
         environment: Environment,
+        now: Timestamp,
         faulty: &'a BTreeSet<String>,
         sources: &'a BTreeMap<String, String>,
         faults: &'a mut Vec<Fault>,
         warnings: &'a mut Vec<Fault>,
     ) -> Self {
-        Self { environment, prefix: String::new(), faulty, sources, faults, warnings }
+        Self { environment, now, prefix: String::new(), faulty, sources, faults, warnings }
     }
 
     /// Where the process is going to run, as the key `environment` says.
     #[must_use]
     pub fn environment(&self) -> Environment {
         self.environment
+    }
+
+    /// The time at which the configuration is judged.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.now
     }
 
     /// Judges the rules of a section that stands under `name`.

@@ -6,6 +6,7 @@ use super::report::{Fault, FaultCode, Report, nearest};
 use super::schema::{Field, Node};
 use super::source::{Entry, Origin};
 use super::{DatabaseUrl, Environment, Section};
+use crate::clock::Timestamp;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -110,7 +111,7 @@ impl<'n> Gathered<'n> {
         }
     }
 
-    pub(super) fn resolve<T: Section>(&mut self) -> Result<Loaded<T>, Report> {
+    pub(super) fn resolve<T: Section>(&mut self, now: Timestamp) -> Result<Loaded<T>, Report> {
         let (values, listed) = self.choose();
         let secrets = self.secret_texts();
         let environment = self.environment(&values);
@@ -125,8 +126,14 @@ impl<'n> Gathered<'n> {
         {
             let sources =
                 listed.iter().map(|entry| (entry.key.clone(), entry.source.to_string())).collect();
-            let mut checks =
-                Checks::new(environment, &self.faulty, &sources, &mut self.faults, &mut warnings);
+            let mut checks = Checks::new(
+                environment,
+                now,
+                &self.faulty,
+                &sources,
+                &mut self.faults,
+                &mut warnings,
+            );
             value.check(&mut checks);
         }
         for fault in self.faults.iter_mut().chain(&mut warnings) {

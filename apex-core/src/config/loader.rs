@@ -4,6 +4,7 @@ use super::loaded::Loaded;
 use super::report::{Fault, FaultCode, Report, nearest};
 use super::schema::{Field, Node};
 use super::source::{self, Bad, Entry, Origin, SecretSource};
+use crate::clock::{Clock, SystemClock};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -42,6 +43,7 @@ pub struct Loader {
     secrets_dir: Option<PathBuf>,
     secret_source: Option<Arc<dyn SecretSource>>,
     any_secret_mode: bool,
+    clock: Arc<dyn Clock>,
 }
 
 impl std::fmt::Debug for Loader {
@@ -74,6 +76,7 @@ impl Loader {
             secrets_dir: None,
             secret_source: None,
             any_secret_mode: false,
+            clock: Arc::new(SystemClock),
         }
     }
 
@@ -139,6 +142,13 @@ impl Loader {
         self
     }
 
+    /// Judges what ends, such as a certificate, by this clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
     /// Reads every source, checks every value and every rule. Opens and writes nothing else.
     ///
     /// # Errors
@@ -148,7 +158,7 @@ impl Loader {
         let node = Node::of(&schema);
         let mut gathered = Gathered::new(&node);
         self.gather(&mut gathered);
-        let result = gathered.resolve::<T>();
+        let result = gathered.resolve::<T>(self.clock.now());
         for candidate in gathered.candidates.values_mut().flatten() {
             wipe(&mut candidate.value);
         }

@@ -34,7 +34,7 @@ pub use reference::{json_schema, reference};
 pub use report::{Fault, FaultCode, Report};
 pub use schema_name::{BadSchemaName, SchemaName};
 pub use secret::Secret;
-pub use source::{MAX_FILE_BYTES, MAX_SECRET_BYTES, Origin, SecretSource};
+pub use source::{MAX_FILE_BYTES, MAX_SECRET_BYTES, Origin, SecretSource, open_to_others};
 pub use strength::weakness;
 
 /// A part of the configuration, or all of it.

@@ -176,14 +176,18 @@ pub(super) fn read_secret(
     Ok((text, open))
 }
 
+/// Whether others than a file's owner may read or write it, where the platform tells.
 #[cfg(unix)]
-fn open_to_others(path: &Path) -> bool {
+#[must_use]
+pub fn open_to_others(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0)
 }
 
+/// Whether others than a file's owner may read or write it, where the platform tells.
 #[cfg(not(unix))]
-fn open_to_others(_: &Path) -> bool {
+#[must_use]
+pub fn open_to_others(_: &Path) -> bool {
     false
 }
 

@@ -3,7 +3,8 @@
 //! Whoever takes a request in runs its work [`within`] an id; every [`Error`](super::Error) that is made there
 //! carries it, and so does the span. Work that is spawned takes it along explicitly.
 
-use crate::id::CorrelationId;
+use super::Error;
+use crate::id::{CorrelationId, RequestId};
 use std::future::Future;
 use tracing::Instrument;
 
@@ -15,6 +16,23 @@ tokio::task_local! {
 #[must_use]
 pub fn current() -> Option<CorrelationId> {
     CURRENT.try_with(|id| *id).ok()
+}
+
+/// The id of everything that one message of a user's sets off, on every node and in every attempt: that of the
+/// message itself, which its client knows and every log keeps.
+#[must_use]
+pub fn of_message(request: RequestId) -> CorrelationId {
+    CorrelationId::from_bytes(*request.as_bytes())
+}
+
+/// Ties an error to the work that this task does now; one that was made elsewhere for it, such as on a store's own
+/// thread, does not know. An id that it has stays.
+#[must_use]
+pub fn tie(error: Error) -> Error {
+    match current() {
+        Some(id) => error.with_correlation(id),
+        None => error,
+    }
 }
 
 /// Runs `work` under an id and a span that carries it.
@@ -58,7 +76,7 @@ pub fn from_traceparent(header: &str) -> Option<CorrelationId> {
 mod tests {
     use super::*;
     use crate::clock::SystemClock;
-    use crate::error::{Error, Kind};
+    use crate::error::Kind;
 
     #[tokio::test]
     async fn an_error_carries_the_id_of_the_work_it_was_made_in() {

@@ -1,7 +1,7 @@
 //! When a failure needs a person, and how often that person is told: an outage is one alert, not one a request.
 
 use super::groups::{Sketch, dependency};
-use super::{Error, Fingerprint, Group, Kind, Severity};
+use super::{Error, Fingerprint, Group, Kind, Severity, correlation};
 use crate::clock::Timestamp;
 use crate::id::{CorrelationId, UserId};
 use serde::Serialize;
@@ -75,19 +75,42 @@ pub struct Alert {
     pub first: Timestamp,
     /// Which alert of this incident it is, from 1.
     pub number: u32,
+    /// When it was raised.
+    pub at: Timestamp,
     /// Leads to the log.
     pub correlation: Option<CorrelationId>,
 }
 
+/// What the host's callback is told that no single failure shows: a budget that burns, something that runs out, a
+/// certificate that ends, a dependency that is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Notice {
+    /// What it is about, as the lines of the health document are named: `completion:serviceLevel`.
+    pub subject: String,
+    /// How bad it is: an error wakes someone, a warning is put on the list.
+    pub severity: Severity,
+    /// What is the matter.
+    pub message: String,
+    /// Which notice about this it is since it was well, from 1.
+    pub number: u32,
+    /// When it was raised.
+    pub at: Timestamp,
+}
+
 /// The host's callback: a pager, a ticket, a chat. Called on the thread of the failing request, so it only hands on.
 pub trait AlertSink: fmt::Debug + Send + Sync {
-    /// Takes an alert.
+    /// Takes an alert: failures that need a person.
     fn alert(&self, alert: &Alert);
+
+    /// Takes a notice: something about this node that needs a person.
+    fn notice(&self, notice: &Notice);
 }
 
 /// Nobody is told.
 impl AlertSink for () {
     fn alert(&self, _: &Alert) {}
+
+    fn notice(&self, _: &Notice) {}
 }
 
 /// The incidents under watch.
@@ -158,7 +181,8 @@ impl Escalation {
             users,
             first: group.first,
             number,
-            correlation: error.correlation(),
+            at: group.last,
+            correlation: error.correlation().or_else(correlation::current),
         })
     }
 
@@ -237,7 +261,7 @@ impl Incident {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::SystemClock;
+    use crate::clock::{Clock as _, SystemClock};
     use crate::error::ErrorLog;
     use parking_lot::Mutex;
     use std::sync::Arc;
@@ -249,6 +273,10 @@ mod tests {
     impl AlertSink for Pager {
         fn alert(&self, alert: &Alert) {
             self.0.lock().push((alert.reason, alert.subject.clone(), alert.failures, alert.number));
+        }
+
+        fn notice(&self, notice: &Notice) {
+            panic!("a failure raised {notice:?}");
         }
     }
 
@@ -326,6 +354,10 @@ mod tests {
         fn alert(&self, _: &Alert) {
             panic!("no pager");
         }
+
+        fn notice(&self, _: &Notice) {
+            panic!("no pager");
+        }
     }
 
     #[test]
@@ -334,5 +366,13 @@ mod tests {
             ErrorLog::new(Arc::new(SystemClock), EscalationPolicy::default(), Arc::new(Broken));
         log.record(&Error::internal("x", "defect"), None);
         assert_eq!(log.groups().len(), 1);
+        let (subject, message) = ("disk:utilization".to_owned(), "full".to_owned());
+        log.notice(&Notice {
+            subject,
+            severity: Severity::Error,
+            message,
+            number: 1,
+            at: SystemClock.now(),
+        });
     }
 }

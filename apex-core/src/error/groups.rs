@@ -1,10 +1,10 @@
-use super::escalation::{AlertSink, Escalation, EscalationPolicy};
-use super::{Error, Failure, Kind, Severity};
+use super::escalation::{Alert, AlertSink, Escalation, EscalationPolicy, Notice};
+use super::{Error, Failure, Kind, Severity, correlation};
 use crate::clock::{Clock, Timestamp};
 use crate::id::{CorrelationId, UserId};
 use parking_lot::Mutex;
 use serde::{Serialize, Serializer};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -12,6 +12,9 @@ use tokio::time::Instant;
 
 /// The groups that are kept; when there are more, the one that was quiet for longest goes.
 const MAX_GROUPS: usize = 512;
+
+/// The alerts and notices that are remembered.
+const MAX_TOLD: usize = 64;
 
 /// What makes two failures the same one: kind, class of the driver's code, operation and dependency; not the ids and
 /// sizes that differ from request to request.
@@ -79,6 +82,17 @@ pub struct ErrorLog {
 struct State {
     groups: HashMap<Fingerprint, Kept>,
     escalation: Escalation,
+    told: VecDeque<Told>,
+}
+
+/// What the host was told.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum Told {
+    /// Failures that need a person.
+    Alert(Alert),
+    /// Something about this node that needs a person.
+    Notice(Notice),
 }
 
 struct Kept {
@@ -99,7 +113,11 @@ impl ErrorLog {
     /// A log that escalates by `policy` to `sink`.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, policy: EscalationPolicy, sink: Arc<dyn AlertSink>) -> Self {
-        let state = State { groups: HashMap::new(), escalation: Escalation::new(policy) };
+        let state = State {
+            groups: HashMap::new(),
+            escalation: Escalation::new(policy),
+            told: VecDeque::new(),
+        };
         Self { clock, sink, state: Mutex::new(state) }
     }
 
@@ -110,7 +128,7 @@ impl ErrorLog {
         log(error, fingerprint);
         let alert = {
             let mut state = self.state.lock();
-            let State { groups, escalation } = &mut *state;
+            let State { groups, escalation, .. } = &mut *state;
             make_room(groups, fingerprint);
             let now = Instant::now();
             let kept = groups
@@ -121,13 +139,44 @@ impl ErrorLog {
         };
         if let Some(alert) = alert {
             metrics::counter!("apex_alerts_total", "code" => alert.kind.row().code).increment(1);
-            // A host's callback that panics must not take the request down with it.
-            let call = std::panic::AssertUnwindSafe(|| self.sink.alert(&alert));
-            if std::panic::catch_unwind(call).is_err() {
-                tracing::error!(%fingerprint, "the host's alert callback panicked");
-            }
+            self.remember(Told::Alert(alert.clone()));
+            self.tell(|sink| sink.alert(&alert));
         }
         fingerprint
+    }
+
+    /// Logs a notice, counts it and hands it to the sink.
+    pub fn notice(&self, notice: &Notice) {
+        let Notice { subject, message, number, .. } = notice;
+        match notice.severity {
+            Severity::Info | Severity::Warning => tracing::warn!(subject, number, "{message}"),
+            Severity::Error | Severity::Critical => tracing::error!(subject, number, "{message}"),
+        }
+        metrics::counter!("apex_notices_total", "subject" => subject.clone()).increment(1);
+        self.remember(Told::Notice(notice.clone()));
+        self.tell(|sink| sink.notice(notice));
+    }
+
+    /// What the host was told last, the oldest first.
+    #[must_use]
+    pub fn told(&self) -> Vec<Told> {
+        self.state.lock().told.iter().cloned().collect()
+    }
+
+    fn remember(&self, told: Told) {
+        let mut state = self.state.lock();
+        if state.told.len() == MAX_TOLD {
+            state.told.pop_front();
+        }
+        state.told.push_back(told);
+    }
+
+    /// A host's callback that panics must not take down what it is called from.
+    fn tell(&self, call: impl FnOnce(&dyn AlertSink)) {
+        let call = std::panic::AssertUnwindSafe(|| call(self.sink.as_ref()));
+        if std::panic::catch_unwind(call).is_err() {
+            tracing::error!("the host's alert callback panicked");
+        }
     }
 
     /// Every group, the most frequent first.
@@ -164,7 +213,8 @@ impl Kept {
         // A clock that went back must not make the last time earlier than the first.
         self.group.last = self.group.last.max(at);
         self.group.message = error.report().message;
-        self.group.correlation = error.correlation().or(self.group.correlation);
+        let correlation = error.correlation().or_else(correlation::current);
+        self.group.correlation = correlation.or(self.group.correlation);
         if let Some(user) = user {
             self.users.add(user);
             self.group.users = self.users.estimate();
@@ -192,7 +242,8 @@ fn log(error: &Error, fingerprint: Fingerprint) {
     let row = error.kind().row();
     metrics::counter!("apex_errors_total", "code" => row.code, "operation" => error.operation())
         .increment(1);
-    let correlation = error.correlation().map(tracing::field::display);
+    let correlation = error.correlation().or_else(correlation::current);
+    let correlation = correlation.map(tracing::field::display);
     match row.severity {
         Severity::Info => {
             tracing::info!(%fingerprint, correlation, code = row.code, ?error, "request failed")

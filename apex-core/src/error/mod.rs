@@ -13,8 +13,8 @@ mod groups;
 
 pub use catalogue::{Class, Impact, Kind, Retry, Row, Severity, page, schema};
 pub use driver::{Consequence, Failure, Phase, REDIS, Repeat, SQLITE, SQLSTATE};
-pub use escalation::{Alert, AlertSink, EscalationPolicy, Reason};
-pub use groups::{ErrorLog, Fingerprint, Group};
+pub use escalation::{Alert, AlertSink, EscalationPolicy, Notice, Reason};
+pub use groups::{ErrorLog, Fingerprint, Group, Told};
 
 use crate::id::CorrelationId;
 use serde::{Deserialize, Serialize};

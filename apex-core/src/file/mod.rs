@@ -1,6 +1,7 @@
 //! Files that users bring, and artifacts that runs make.
 
 use crate::clock::Timestamp;
+use crate::config::{Checks, FaultCode, Section};
 use crate::error::{Error, Kind, Result};
 use crate::id::{ArtifactId, FileId, RunId};
 use crate::principal::Principal;
@@ -25,15 +26,31 @@ pub struct FileInfo {
     pub at: Timestamp,
 }
 
-/// What a user may bring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What users may upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
 pub struct FileLimits {
     /// The largest file, in bytes.
+    #[schemars(range(min = 1_024, max = 1_099_511_627_776_u64))]
     pub file_bytes: u64,
     /// All files of one user together, in bytes.
+    #[schemars(range(min = 1_024, max = 1_125_899_906_842_624_u64))]
     pub user_bytes: u64,
     /// How many files one user may have.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub user_files: usize,
+}
+
+impl Section for FileLimits {
+    fn check(&self, checks: &mut Checks<'_>) {
+        checks.require(
+            &["user_bytes", "file_bytes"],
+            self.file_bytes <= self.user_bytes,
+            FaultCode::Conflict,
+            "a single file may be larger than all files of a user together",
+            "raise user_bytes or lower file_bytes",
+        );
+    }
 }
 
 impl Default for FileLimits {

@@ -1,9 +1,10 @@
-use super::status::{Line, Status};
+use super::status::{Line, Status, members};
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, Kind, Result};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde::Serialize;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
@@ -11,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use x509_cert::Certificate;
-use x509_cert::der::Decode;
+use x509_cert::der::{Decode, Reader, SliceReader};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// The largest chain that is read, in bytes.
@@ -26,7 +27,7 @@ pub trait CertificateSource: fmt::Debug + Send + Sync {
     /// The endpoint, for people: `listener`, `postgres db1:5432`.
     fn endpoint(&self) -> &str;
 
-    /// The chain as PEM, or one certificate as DER.
+    /// The chain: PEM, or DER with one certificate after the other.
     ///
     /// # Errors
     /// It could not be had.
@@ -83,7 +84,7 @@ pub struct CertificateStatus {
     pub not_after: Option<Timestamp>,
     /// From 30 days before the end a warning, from 3 days a failure.
     pub status: Status,
-    /// Why nothing is known, if so.
+    /// What went wrong at the last look, if something did: the end is the one seen before, if there is one.
     pub problem: Option<String>,
 }
 
@@ -91,9 +92,16 @@ pub struct CertificateStatus {
 #[derive(Debug)]
 pub(super) struct Certificates {
     sources: Vec<Arc<dyn CertificateSource>>,
-    seen: Mutex<BTreeMap<String, Result<Timestamp, String>>>,
+    seen: Mutex<BTreeMap<String, Seen>>,
     warn: Duration,
     fail: Duration,
+}
+
+/// What is known of one endpoint's certificates.
+#[derive(Debug, Default)]
+struct Seen {
+    end: Option<Timestamp>,
+    problem: Option<String>,
 }
 
 impl Certificates {
@@ -108,57 +116,59 @@ impl Certificates {
     /// Looks at every source again.
     pub(super) async fn refresh(&self) {
         for source in &self.sources {
-            let end = match source.chain().await {
-                Ok(chain) => earliest_end(&chain).map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
-            };
-            self.remember(source.endpoint(), end);
+            self.remember(source.endpoint(), source.chain().await.and_then(|chain| end(&chain)));
         }
     }
 
     /// Takes what a handshake showed.
     pub(super) fn observe(&self, endpoint: &str, chain: &[u8]) {
-        self.remember(endpoint, earliest_end(chain).map_err(|error| error.to_string()));
+        self.remember(endpoint, end(chain));
     }
 
-    fn remember(&self, endpoint: &str, end: Result<Timestamp, String>) {
-        let mut seen = self.seen.lock();
-        // An end that is known stays known when the source fails for once.
-        let keeps = end.is_err() && seen.get(endpoint).is_some_and(Result::is_ok);
-        if !keeps && (seen.len() < MAX_ENDPOINTS || seen.contains_key(endpoint)) {
-            seen.insert(endpoint.to_owned(), end);
+    /// Takes why the certificates could not be had or replaced; the end that is known stays known.
+    pub(super) fn failed(&self, endpoint: &str, error: &Error) {
+        self.remember(endpoint, Err(Error::new(error.kind(), "certificate.look", error.message())));
+    }
+
+    fn remember(&self, endpoint: &str, end: Result<Timestamp>) {
+        let mut all = self.seen.lock();
+        if all.len() >= MAX_ENDPOINTS && !all.contains_key(endpoint) {
+            return;
+        }
+        let seen = all.entry(endpoint.to_owned()).or_default();
+        match end {
+            Ok(end) => *seen = Seen { end: Some(end), problem: None },
+            Err(error) => seen.problem = Some(error.to_string()),
         }
     }
 
     pub(super) fn status(&self, clock: &dyn Clock) -> Vec<CertificateStatus> {
         let now = clock.now();
-        let status = |(endpoint, end): (&String, &Result<Timestamp, String>)| match end {
-            Err(problem) => CertificateStatus {
-                endpoint: endpoint.clone(),
-                not_after: None,
-                status: Status::Warn,
-                problem: Some(problem.clone()),
-            },
-            Ok(end) => {
-                let left = end.since(now);
-                let status = if left <= self.fail {
-                    Status::Fail
-                } else if left <= self.warn {
-                    Status::Warn
-                } else {
-                    Status::Pass
-                };
+        let status = |(endpoint, seen): (&String, &Seen)| {
+            let problem = if seen.problem.is_some() { Status::Warn } else { Status::Pass };
+            let ending = seen.end.map_or(Status::Warn, |end| {
                 metrics::gauge!("apex_tls_certificate_not_after_seconds", "endpoint" => endpoint.clone())
                     .set(end.as_millis() as f64 / 1_000.0);
-                CertificateStatus {
-                    endpoint: endpoint.clone(),
-                    not_after: Some(*end),
-                    status,
-                    problem: None,
-                }
+                self.judge(end.since(now))
+            });
+            CertificateStatus {
+                endpoint: endpoint.clone(),
+                not_after: seen.end,
+                status: ending.max(problem),
+                problem: seen.problem.clone(),
             }
         };
         self.seen.lock().iter().map(status).collect()
+    }
+
+    fn judge(&self, left: Duration) -> Status {
+        if left <= self.fail {
+            Status::Fail
+        } else if left <= self.warn {
+            Status::Warn
+        } else {
+            Status::Pass
+        }
     }
 }
 
@@ -174,26 +184,58 @@ impl CertificateStatus {
             value: days.into(),
             unit: "days",
             output: self.problem.clone(),
+            more: members(json!({ "notAfter": self.not_after })),
         }
     }
 }
 
+/// The time in which a certificate is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// Not before then.
+    pub begins: Timestamp,
+    /// Not after then.
+    pub ends: Timestamp,
+}
+
+impl Validity {
+    /// The validity of each certificate of a chain: PEM, or DER with one certificate after the other.
+    ///
+    /// # Errors
+    /// `bad_data` when there is no certificate in it, or something else.
+    pub fn of_chain(chain: &[u8]) -> Result<Vec<Self>> {
+        let bad = |source: x509_cert::der::Error| {
+            Error::new(Kind::BadData, "certificate.read", "this is no certificate")
+                .with_source(source)
+        };
+        let mut certificates = Vec::new();
+        if chain.starts_with(&[0x30]) {
+            let mut rest = SliceReader::new(chain).map_err(bad)?;
+            while !rest.is_finished() {
+                certificates.push(Certificate::decode(&mut rest).map_err(bad)?);
+            }
+        } else {
+            certificates = Certificate::load_pem_chain(chain).map_err(bad)?;
+        }
+        if certificates.is_empty() {
+            let message = "there is no certificate in it";
+            return Err(Error::new(Kind::BadData, "certificate.read", message));
+        }
+        Ok(certificates.iter().map(Self::of).collect())
+    }
+
+    fn of(certificate: &Certificate) -> Self {
+        let validity = certificate.tbs_certificate().validity();
+        let at = |time: &x509_cert::time::Time| {
+            let since = time.to_unix_duration().as_millis();
+            Timestamp::from_millis(i64::try_from(since).unwrap_or(i64::MAX))
+        };
+        Self { begins: at(&validity.not_before), ends: at(&validity.not_after) }
+    }
+}
+
 /// The earliest end among the certificates of a chain.
-fn earliest_end(chain: &[u8]) -> Result<Timestamp> {
-    let bad = |source: x509_cert::der::Error| {
-        Error::new(Kind::BadData, "certificate.read", "this is no certificate").with_source(source)
-    };
-    let certificates = if chain.starts_with(&[0x30]) {
-        vec![Certificate::from_der(chain).map_err(bad)?]
-    } else {
-        Certificate::load_pem_chain(chain).map_err(bad)?
-    };
-    let end = |certificate: &Certificate| {
-        certificate.tbs_certificate().validity().not_after.to_unix_duration()
-    };
-    let first = certificates.iter().map(end).min();
-    let first = first.ok_or_else(|| {
-        Error::new(Kind::BadData, "certificate.read", "there is no certificate in it")
-    })?;
-    Ok(Timestamp::from_millis(i64::try_from(first.as_millis()).unwrap_or(i64::MAX)))
+fn end(chain: &[u8]) -> Result<Timestamp> {
+    let all = Validity::of_chain(chain)?;
+    Ok(all.iter().map(|one| one.ends).min().unwrap_or(Timestamp::from_millis(0)))
 }

@@ -46,6 +46,9 @@ pub struct HealthConfig {
     #[serde(with = "duration")]
     #[schemars(with = "HumanDuration", extend("x-minimum" = "100ms", "x-maximum" = "1d"))]
     pub answer_within: Duration,
+    /// So many runs that wait for a place, of all users, are a full queue.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub queued_runs: usize,
     /// The time over which failures and the users they touch are counted for alerts.
     #[serde(with = "duration")]
     #[schemars(with = "HumanDuration", extend("x-minimum" = "10s", "x-maximum" = "1h"))]
@@ -80,6 +83,7 @@ impl Default for HealthConfig {
             first_event_within: Duration::from_secs(1),
             answer_objective: 0.95,
             answer_within: Duration::from_secs(120),
+            queued_runs: 1_000,
             alert_window: alerts.window,
             alert_failures: alerts.failures,
             alert_users: alerts.users,

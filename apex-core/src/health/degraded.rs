@@ -56,6 +56,27 @@ pub const MODES: &[DegradedMode] = &[
         caught_up: "nothing is tried again by itself; the forecast warned before",
     },
     DegradedMode {
+        name: "database_file_gone",
+        gone: "the SQLite file itself, deleted or replaced under a running node",
+        works: "everything, on the file that is held open; the node is not ready, so it gets no new work",
+        refused: None,
+        caught_up: "nothing: what was written since is gone with the node, so the file is put back from a backup",
+    },
+    DegradedMode {
+        name: "wakeups_lost",
+        gone: "the wake-ups by which nodes hear of each other's work",
+        works: "everything, later: a node looks for work every 5 s and at the logs that are read every 20 s",
+        refused: None,
+        caught_up: "the next look",
+    },
+    DegradedMode {
+        name: "models_absent",
+        gone: "every model",
+        works: "everything that is computed; rules choose the agents and word the answer",
+        refused: None,
+        caught_up: "the next question is put to a model again",
+    },
+    DegradedMode {
         name: "breaker_exchange_down",
         gone: "what nodes share their breakers' states by",
         works: "everything; each node decides by its own calls",

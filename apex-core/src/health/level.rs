@@ -2,9 +2,11 @@
 //! chapter 5: several windows, several burn rates).
 
 use super::config::HealthConfig;
-use super::status::{Line, Status};
+use super::status::{Line, Status, members};
+use crate::error::Severity;
 use parking_lot::Mutex;
 use serde::Serialize;
+use serde_json::json;
 use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -116,6 +118,13 @@ impl Levels {
 }
 
 impl LevelStatus {
+    pub(super) fn severity(&self) -> Option<Severity> {
+        self.alert.map(|urgency| match urgency {
+            Urgency::Page => Severity::Error,
+            Urgency::Ticket => Severity::Warning,
+        })
+    }
+
     pub(super) fn line(&self) -> Line {
         Line {
             name: format!("{}:serviceLevel", self.level),
@@ -126,6 +135,12 @@ impl LevelStatus {
             output: self
                 .alert
                 .map(|_| format!("the error budget burns {:.1} times too fast", self.burn)),
+            more: members(json!({
+                "objective": self.objective,
+                "runs": self.runs,
+                "burn": self.burn,
+                "alert": self.alert,
+            })),
         }
     }
 }

@@ -47,6 +47,7 @@ metrics_table! {
     Counter "apex_errors_total" Count "code, operation" "Requests that failed.";
     Counter "apex_errors_unclassified_total" Count "operation" "Driver errors whose code has no class. Should stay 0.";
     Counter "apex_alerts_total" Count "code" "Alerts handed to the host.";
+    Counter "apex_notices_total" Count "subject" "Notices handed to the host: budgets that burn, resources that run out, certificates that end.";
     Counter "apex_retries_total" Count "dependency" "Calls that were made again.";
     Counter "apex_fallbacks_total" Count "dependency" "Answers by the next best.";
     Counter "apex_bulkhead_refused_total" Count "dependency" "Calls refused because too many waited or none ended in time.";

@@ -6,18 +6,24 @@
 mod certificate;
 mod config;
 pub mod degraded;
+mod file;
 pub mod forecast;
 mod level;
 pub mod metric;
+mod notice;
+mod observer;
 mod probe;
 mod resource;
 mod status;
+mod stores;
 mod watch;
 
-pub use certificate::{CertificateFile, CertificateSource, CertificateStatus};
+pub use certificate::{CertificateFile, CertificateSource, CertificateStatus, Validity};
 pub use config::HealthConfig;
+pub use file::FileProbe;
 pub use level::{LevelStatus, RunResult, Urgency};
+pub use observer::Observer;
 pub use probe::Probe;
 pub use resource::{Eta, Outlook, Resource};
 pub use status::{HealthDocument, Line, Status};
-pub use watch::{Health, HealthReport};
+pub use watch::{BreakerSource, Health, HealthReport};

@@ -1,9 +1,12 @@
 use super::status::{Line, Status};
-use crate::error::{Outcome, Result};
+use crate::error::{Error, Outcome, Result};
 use crate::resilience::Deadline;
 use async_trait::async_trait;
+use futures_util::FutureExt as _;
 use parking_lot::Mutex;
+use serde_json::Map;
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -51,7 +54,11 @@ impl Watched {
     pub(super) async fn look(&self) -> Line {
         let began = Instant::now();
         let deadline = Deadline::after(self.limit);
-        let result = deadline.limit("health.probe", Outcome::NotApplied, self.probe.probe()).await;
+        // A host's probe that panics has not answered.
+        let probe = AssertUnwindSafe(self.probe.probe()).catch_unwind().map(|answer| {
+            answer.unwrap_or_else(|_| Err(Error::internal("health.probe", "the probe panicked")))
+        });
+        let result = deadline.limit("health.probe", Outcome::NotApplied, probe).await;
         let took = began.elapsed();
         let dependency = self.probe.dependency();
         metrics::histogram!("apex_health_probe_seconds", "dependency" => dependency.to_owned())
@@ -66,6 +73,7 @@ impl Watched {
             value: u64::try_from(took.as_millis()).unwrap_or(u64::MAX).into(),
             unit: "ms",
             output: result.err().map(|error| format!("{}: {error}", error.code())),
+            more: Map::new(),
         }
     }
 

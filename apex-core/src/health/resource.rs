@@ -1,7 +1,8 @@
 use super::forecast::reached;
-use super::status::{Line, Status};
+use super::status::{Line, Status, members};
 use parking_lot::Mutex;
 use serde::Serialize;
+use serde_json::json;
 use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -138,6 +139,7 @@ impl Outlook {
             value: self.value.into(),
             unit: "in use",
             output,
+            more: members(json!({ "limit": self.limit, "reaches": self.reaches })),
         }
     }
 }

@@ -1,6 +1,6 @@
 use crate::clock::Timestamp;
 use serde::{Serialize, Serializer};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
 /// How something is doing; the worst of several is the greatest.
@@ -50,6 +50,8 @@ pub struct Line {
     pub unit: &'static str,
     /// What is wrong, for operators.
     pub output: Option<String>,
+    /// What else is known, as members of its own: a limit, a forecast.
+    pub more: Map<String, Value>,
 }
 
 /// What the health routes answer, `application/health+json`.
@@ -61,6 +63,14 @@ pub struct HealthDocument {
     pub time: Timestamp,
     /// The details, for operators only.
     pub lines: Vec<Line>,
+}
+
+/// The members of what serialises to an object.
+pub(super) fn members(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    }
 }
 
 impl HealthDocument {
@@ -85,8 +95,10 @@ impl Serialize for HealthDocument {
                 "observedUnit": line.unit,
                 "time": self.time,
             });
-            if let (Some(output), Some(check)) = (&line.output, check.as_object_mut()) {
-                check.insert("output".to_owned(), output.as_str().into());
+            if let Some(check) = check.as_object_mut() {
+                let output = line.output.as_deref();
+                check.extend(output.map(|output| ("output".to_owned(), output.into())));
+                check.extend(line.more.clone());
             }
             checks.entry(&line.name).or_default().push(check);
         }

@@ -1,13 +1,16 @@
 use super::certificate::{CertificateSource, CertificateStatus, Certificates};
 use super::config::HealthConfig;
 use super::level::{LevelStatus, Levels, RunResult};
+use super::notice::Told;
 use super::probe::{Probe, Watched};
 use super::resource::{Outlook, Resource};
-use super::status::{HealthDocument, Line, Status};
+use super::status::{HealthDocument, Line, Status, members};
 use crate::clock::{Clock, Timestamp};
+use crate::error::{Error, EscalationPolicy, Notice};
 use crate::resilience::{Breaker, BreakerState, BreakerStatus};
 use futures_util::future::join_all;
 use serde::Serialize;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -25,13 +28,27 @@ pub struct Health {
     certificates_every: Duration,
     probe_within: Duration,
     probes: Vec<Watched>,
-    breakers: Vec<Arc<Breaker>>,
+    breakers: Vec<Arc<dyn BreakerSource>>,
     resources: Vec<Arc<Resource>>,
     certificates: Certificates,
     levels: Levels,
+    told: Told,
+    escalation: EscalationPolicy,
     draining: AtomicBool,
     /// One look at a time; who comes meanwhile gets its result.
     latest: Mutex<Latest>,
+}
+
+/// Whatever protects its calls by breakers.
+pub trait BreakerSource: fmt::Debug + Send + Sync {
+    /// How they are doing.
+    fn breakers(&self) -> Vec<BreakerStatus>;
+}
+
+impl BreakerSource for Breaker {
+    fn breakers(&self) -> Vec<BreakerStatus> {
+        vec![self.status()]
+    }
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +92,8 @@ impl Health {
             breakers: Vec::new(),
             resources: Vec::new(),
             certificates: Certificates::new(config.certificate_warn, config.certificate_fail),
+            told: Told::new(config.escalation()),
+            escalation: config.escalation(),
             levels: Levels::new(config),
             draining: AtomicBool::new(false),
             latest: Mutex::default(),
@@ -88,9 +107,9 @@ impl Health {
         self
     }
 
-    /// Watches a breaker.
+    /// Watches a breaker, or whatever has several.
     #[must_use]
-    pub fn with_breaker(mut self, breaker: Arc<Breaker>) -> Self {
+    pub fn with_breaker(mut self, breaker: Arc<dyn BreakerSource>) -> Self {
         self.breakers.push(breaker);
         self
     }
@@ -109,9 +128,14 @@ impl Health {
         self
     }
 
-    /// Takes the certificates that a server showed in a handshake: PEM, or one as DER.
+    /// Takes the certificates that a server showed in a handshake: PEM, or DER with one certificate after the other.
     pub fn observe_certificate(&self, endpoint: &str, chain: &[u8]) {
         self.certificates.observe(endpoint, chain);
+    }
+
+    /// Takes why an endpoint's certificates could not be had, or not be replaced by what is there now.
+    pub fn certificate_failed(&self, endpoint: &str, error: &Error) {
+        self.certificates.failed(endpoint, error);
     }
 
     /// Takes how a run ended, for the service levels.
@@ -155,6 +179,18 @@ impl Health {
         report
     }
 
+    /// What a person should be told of it: budgets that burn, resources that run out, certificates that end; each
+    /// once, and again after its quiet time.
+    #[must_use]
+    pub fn notices(&self, report: &HealthReport) -> Vec<Notice> {
+        self.told.judge(report)
+    }
+
+    /// When failures escalate, as the configuration says.
+    pub(super) fn escalation(&self) -> EscalationPolicy {
+        self.escalation.clone()
+    }
+
     async fn look(&self, draining: bool) -> HealthReport {
         let dependencies = join_all(self.probes.iter().map(Watched::look)).await;
         let certificates = self.certificates.status(self.clock.as_ref());
@@ -163,7 +199,7 @@ impl Health {
             status: Status::Pass,
             time,
             draining,
-            breakers: self.breakers.iter().map(|breaker| breaker.status()).collect(),
+            breakers: self.breakers.iter().flat_map(|source| source.breakers()).collect(),
             levels: self.levels.status(),
             resources: self.resources.iter().map(|resource| resource.outlook()).collect(),
             certificates,
@@ -200,6 +236,7 @@ impl HealthReport {
                 value: true.into(),
                 unit: "",
                 output: Some("this node is shutting down".to_owned()),
+                more: serde_json::Map::new(),
             });
         }
         lines
@@ -215,5 +252,10 @@ fn breaker_line(breaker: &BreakerStatus) -> Line {
         value: serde_json::json!(breaker.state),
         unit: "state",
         output: open.then(|| format!("{} of {} calls were bad", breaker.bad, breaker.calls)),
+        more: members(serde_json::json!({
+            "calls": breaker.calls,
+            "bad": breaker.bad,
+            "peers": breaker.peers,
+        })),
     }
 }

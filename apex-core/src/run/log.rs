@@ -1,6 +1,7 @@
 use super::snapshot::Snapshot;
 use super::state::RunState;
 use crate::clock::Timestamp;
+use crate::config::{HumanDuration, Section, duration};
 use crate::error::Result;
 use crate::event::{Decision, Recorded};
 use crate::id::{
@@ -47,6 +48,14 @@ pub trait RunLog: fmt::Debug + Send + Sync {
     /// log's head; `bad_request` for events that are not numbered without holes or do not fit the change of state;
     /// `too_large` for more than 1,024 events or a checkpoint past 16 MiB.
     async fn append(&self, lease: &Lease, batch: Append) -> Result<Appended>;
+
+    /// How many runs wait for a place, of all users; `None` where this log does not count them.
+    ///
+    /// # Errors
+    /// `storage_failed`, `unavailable`.
+    async fn queued(&self) -> Result<Option<u64>> {
+        Ok(None)
+    }
 
     /// Records a user's wish about a run and wakes its writer. A queued or waiting run that is cancelled becomes
     /// claimable at once; one that waits and is told anything else, as soon as it has a place. On a run that has
@@ -301,26 +310,40 @@ pub struct InboxPage {
     pub oldest: u64,
 }
 
-/// What the log allows; told to clients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What runs and their logs may use; told to clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
 pub struct RunLimits {
     /// Runs of one user at work at the same time.
+    #[schemars(range(min = 1, max = 1_000))]
     pub running: usize,
     /// Runs of one user that wait for a place.
+    #[schemars(range(min = 0, max = 10_000))]
     pub queued: usize,
-    /// How long a lease holds without being renewed; a late writer still counts while nobody has taken the run over.
+    /// How long a node holds a run without a sign of life before another node takes it over.
+    // A late writer still counts while nobody has taken the run over.
+    #[serde(with = "duration")]
+    #[schemars(with = "HumanDuration", extend("x-minimum" = "1s", "x-maximum" = "10m"))]
     pub lease: Duration,
     /// The attempts after which a run that keeps getting lost has failed.
+    #[schemars(range(min = 1, max = 100))]
     pub attempts: u32,
     /// The events that one log keeps.
+    #[schemars(range(min = 100, max = 10_000_000))]
     pub history_events: usize,
     /// The bytes of events that one log keeps.
+    #[schemars(range(min = 65_536, max = 1_073_741_824))]
     pub history_bytes: usize,
     /// How long a log is kept after its run ended.
+    #[serde(with = "duration")]
+    #[schemars(with = "HumanDuration", extend("x-minimum" = "1m", "x-maximum" = "365d"))]
     pub history_age: Duration,
     /// The entries that one inbox keeps.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub inbox_entries: usize,
 }
+
+impl Section for RunLimits {}
 
 impl Default for RunLimits {
     fn default() -> Self {

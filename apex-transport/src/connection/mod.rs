@@ -17,9 +17,9 @@ use crate::config::ConnectionConfig;
 use crate::protocol::{CloseCode, Draining, ErrorFrame, FrameId, Limits, ServerFrame, Welcome};
 use apex_core::auth::{Credential, Entry};
 use apex_core::clock::Timestamp;
-use apex_core::error::{Error, Kind, Result};
+use apex_core::error::{Error, Result};
 use apex_core::event::{Decision, Recorded};
-use apex_core::id::{ApprovalId, ConnectionId, CorrelationId, Epoch, RunId, StepId};
+use apex_core::id::{ApprovalId, ConnectionId, CorrelationId, Epoch, RunId, StepId, UserId};
 use apex_core::principal::Principal;
 use apex_core::run::{Accepted, Delivery, InboxDelivery, Message, Position, RunState};
 use bytes::Bytes;
@@ -138,6 +138,7 @@ pub struct Connection {
     actions: VecDeque<Action>,
     calls: usize,
     errors: u64,
+    failures: VecDeque<Error>,
     bucket: Bucket,
     bad: Recent,
     streams: Streams,
@@ -182,6 +183,7 @@ impl Connection {
             actions: VecDeque::new(),
             calls: 0,
             errors: 0,
+            failures: VecDeque::new(),
             bucket: Bucket::new(config.frames_per_s, config.frames_burst),
             bad: Recent::new(config.bad_frames),
             streams: Streams::default(),
@@ -227,6 +229,17 @@ impl Connection {
     /// What is to be sent next.
     pub fn next_outgoing(&mut self) -> Option<Outgoing> {
         self.outbox.pop()
+    }
+
+    /// The next failure that the client was told of, for the host's log; a shell takes them all after each input.
+    pub fn next_failure(&mut self) -> Option<Error> {
+        self.failures.pop_front()
+    }
+
+    /// Whose connection it is, once the client has said so.
+    #[must_use]
+    pub fn user(&self) -> Option<UserId> {
+        self.entry.as_ref().map(|entry| entry.principal.user())
     }
 
     /// Whether anything waits to be sent.
@@ -383,22 +396,16 @@ impl Connection {
     fn refuse(&mut self, id: Option<FrameId>, error: Error, now: Moment) {
         let error = self.correlated(error);
         let frame = ErrorFrame { id, error: error.report() };
+        self.failures.push_back(error);
         self.send(&ServerFrame::Error(frame), now);
     }
 
     fn correlated(&mut self, error: Error) -> Error {
         self.errors += 1;
-        let error = error.with_correlation(CorrelationId::derived(&[
+        error.with_correlation(CorrelationId::derived(&[
             self.id.as_bytes(),
             &self.errors.to_be_bytes(),
-        ]));
-        match error.kind() {
-            Kind::Internal | Kind::Storage => {
-                tracing::error!(connection = %self.id, ?error, "a call failed");
-            }
-            _ => tracing::debug!(connection = %self.id, ?error, "a call was refused"),
-        }
-        error
+        ]))
     }
 
     /// Queues the close: nothing is asked or taken in after it.
@@ -422,6 +429,7 @@ impl Connection {
             (CloseCode::Defect, Some(id)) => format!("correlation {id}"),
             _ => error.code().to_owned(),
         };
+        self.failures.push_back(error);
         self.close(code, &reason, now);
     }
 }

@@ -25,7 +25,10 @@ impl Call {
         }
         let entry = self.gateway.verify_offer(offer).await?;
         // Only a connection may say later who it is.
-        entry.ok_or_else(|| Error::internal(OPERATION, "a request without a user was let in"))
+        let entry = entry
+            .ok_or_else(|| Error::internal(OPERATION, "a request without a user was let in"))?;
+        self.guarded.user.get_or_init(|| entry.principal.user());
+        Ok(entry)
     }
 
     /// Passes where the request changes nothing, or a page of the allow list asks for it.

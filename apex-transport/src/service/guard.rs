@@ -3,13 +3,14 @@ use crate::gateway::Gateway;
 use crate::handshake::{Caller, PeerAddress, client_address};
 use apex_core::auth::{Door, Way};
 use apex_core::error::Result;
-use apex_core::id::CorrelationId;
+use apex_core::id::{CorrelationId, UserId};
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
     ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderName, HeaderValue, VARY,
 };
 use http::{Method, Response, StatusCode};
+use std::sync::{Arc, OnceLock};
 
 /// Names a request in answers and logs.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -20,6 +21,8 @@ pub(super) struct Guarded {
     pub(super) correlation: CorrelationId,
     /// Where the request comes from; its page is on the allow list.
     pub(super) caller: Caller,
+    /// The user who asks, once that is known.
+    pub(super) user: Arc<OnceLock<UserId>>,
 }
 
 impl Guarded {
@@ -39,7 +42,7 @@ impl Guarded {
         let origin = gateway.origins.check(headers).inspect_err(|error| {
             gateway.auth.note_refusal(error, &nobody.presents(Way::Own, Door::Request));
         })?;
-        Ok(Self { correlation, caller: Caller { origin, ..nobody } })
+        Ok(Self { correlation, caller: Caller { origin, ..nobody }, user: Arc::default() })
     }
 
     /// The answer to a page that asks whether it may send a request.

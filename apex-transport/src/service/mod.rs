@@ -29,8 +29,8 @@ use crate::call::{in_time, to_the_end};
 use crate::gateway::{Gateway, Transport};
 use crate::handshake::PeerAddress;
 use crate::hub::Hub;
-use apex_core::error::{Error, Result};
-use apex_core::id::CorrelationId;
+use apex_core::error::{Error, Result, correlation};
+use apex_core::id::{CorrelationId, UserId};
 use body::RequestBody;
 use bytes::Bytes;
 use guard::Guarded;
@@ -43,6 +43,9 @@ use std::time::Duration;
 
 /// How long bringing a file may take: the largest one over a slow line.
 const FILE_WITHIN: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// The caller's trace (W3C Trace Context), whose id becomes the request's.
+const TRACEPARENT: &str = "traceparent";
 
 /// An error of a host's body.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -96,12 +99,24 @@ impl TransportService {
         B::Error: Into<BoxError>,
     {
         let request = request.map(RequestBody::new);
-        let correlation = CorrelationId::new(&*self.gateway.clock);
+        let correlation = request
+            .headers()
+            .get(TRACEPARENT)
+            .and_then(|header| correlation::from_traceparent(header.to_str().ok()?))
+            .unwrap_or_else(|| CorrelationId::new(&*self.gateway.clock));
+        correlation::within(correlation, self.answer(correlation, request)).await
+    }
+
+    async fn answer(
+        &self,
+        correlation: CorrelationId,
+        request: Request<RequestBody>,
+    ) -> Response<ResponseBody> {
         self.gateway.watch_revocations();
         let peer = request.extensions().get::<PeerAddress>().copied().or(self.peer);
         let guarded = match Guarded::admit(&self.gateway, correlation, request.headers(), peer) {
             Ok(guarded) => guarded,
-            Err(error) => return reply::refusal(&error.with_correlation(correlation)),
+            Err(error) => return self.refuse(error, correlation, None),
         };
         if let Some(preflight) = guarded.preflight(request.method(), request.headers()) {
             return preflight;
@@ -112,10 +127,22 @@ impl TransportService {
             if brings_file { FILE_WITHIN } else { self.gateway.config.connection.call_within };
         let answering = route(Arc::clone(&self.gateway), guarded.clone(), request);
         let answer = in_time(longest, answering).await;
-        guarded.dress(answer.unwrap_or_else(|error| {
-            let error = error.with_correlation(correlation);
-            reply::refusal(&error)
-        }))
+        guarded.dress(
+            answer.unwrap_or_else(|error| {
+                self.refuse(error, correlation, guarded.user.get().copied())
+            }),
+        )
+    }
+
+    fn refuse(
+        &self,
+        error: Error,
+        correlation: CorrelationId,
+        user: Option<UserId>,
+    ) -> Response<ResponseBody> {
+        let error = error.with_correlation(correlation);
+        self.gateway.observer.errors().record(&error, user);
+        reply::refusal(&error)
     }
 }
 
@@ -159,7 +186,7 @@ async fn route(
     match (&method, segments.as_slice()) {
         (_, segments) if segments.iter().any(|segment| segment.is_empty()) => Err(no_such_route()),
 
-        (&Method::GET, ["health", "live"]) => health::live(&call),
+        (&Method::GET, ["health", "live"]) => Ok(health::live(&call)),
         (&Method::GET, ["health", "ready"]) => health::ready(&call).await,
 
         (&Method::POST, ["auth", "dev"]) => login::development(&call, body).await,

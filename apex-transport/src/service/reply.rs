@@ -1,4 +1,4 @@
-use apex_core::error::{Error, Kind};
+use apex_core::error::Error;
 use bytes::Bytes;
 use http::header::{
     CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
@@ -111,10 +111,6 @@ pub(super) fn empty(status: StatusCode) -> Response<ResponseBody> {
 
 /// The catalogue's answer to what went wrong.
 pub(super) fn refusal(error: &Error) -> Response<ResponseBody> {
-    match error.kind() {
-        Kind::Internal | Kind::Storage => tracing::error!(?error, "a request failed"),
-        _ => tracing::debug!(?error, "a request was refused"),
-    }
     let status = StatusCode::from_u16(error.kind().row().status)
         .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = json(status, &error.report());

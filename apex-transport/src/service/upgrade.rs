@@ -20,6 +20,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use std::sync::Arc;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tracing::Instrument as _;
 
 const OPERATION: &str = "service.upgrade";
 
@@ -27,7 +28,9 @@ pub(super) async fn upgrade(mut call: Call) -> Result<Response<ResponseBody>> {
     let switching = match Switching::read(&call) {
         Ok(switching) => switching,
         Err(error) => {
-            return Ok(not_an_upgrade(&error.with_correlation(call.guarded.correlation)));
+            let error = error.with_correlation(call.guarded.correlation);
+            call.gateway.observer.errors().record(&error, None);
+            return Ok(not_an_upgrade(&error));
         }
     };
     let on_upgrade = call.head.extensions.remove::<OnUpgrade>().ok_or_else(|| {
@@ -48,7 +51,8 @@ pub(super) async fn upgrade(mut call: Call) -> Result<Response<ResponseBody>> {
         (Err(error), Some(_)) => Err(error),
         (Err(error), None) => return Err(error),
     };
-    tokio::spawn(converse(gateway, seat, caller, outcome, on_upgrade));
+    let span = tracing::info_span!("connection", id = %seat.id());
+    tokio::spawn(converse(gateway, seat, caller, outcome, on_upgrade).instrument(span));
     Ok(switching.answer(subprotocol))
 }
 
@@ -85,7 +89,7 @@ async fn converse(
             tracing::debug!(%connection, "disconnected");
         }
         Err(error) => {
-            tracing::debug!(%connection, ?error, "an entry was refused");
+            gateway.observer.errors().record(&error, None);
             let code = CloseCode::for_refusal(&error);
             websocket::refuse(upgraded, code, close_reason(code, &error), pump).await;
         }

@@ -273,7 +273,7 @@ async fn a_client_that_vanishes_leaves_nothing_behind() {
         let mut socket = wire.socket(&token).await;
         socket.start("hold").await;
         // Reset, without any close.
-        socket.stream.get_ref().set_zero_linger().unwrap();
+        socket.stream.get_ref().tcp().set_zero_linger().unwrap();
         drop(socket);
         wire.emptied().await;
         for entry in

@@ -18,5 +18,6 @@ mod secrets;
 mod sessions;
 mod stores_down;
 mod support;
+mod tls;
 mod walls;
 mod ways_in;

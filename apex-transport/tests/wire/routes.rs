@@ -345,14 +345,17 @@ async fn health_tells_everybody_whether_and_operators_what() {
     let mut wire = Wire::start().await;
     for path in ["/health/live", "/health/ready"] {
         let answer = wire.get(path, &[]).await;
-        assert_eq!((answer.status, answer.json()), (200, json!({"status": "pass"})));
+        assert_eq!(
+            (answer.status, answer.json()),
+            (200, json!({"status": "pass", "version": "1"}))
+        );
         assert_eq!(answer.header("content-type"), Some("application/health+json"));
     }
     let head = wire.ask("HEAD", "/health/live", &[], b"").await;
     assert_eq!((head.status, head.body.len()), (200, 0));
     wire.service.hub().drain();
     let answer = wire.get("/health/ready", &[]).await;
-    assert_eq!((answer.status, answer.json()), (503, json!({"status": "fail"})));
+    assert_eq!((answer.status, answer.json()), (503, json!({"status": "fail", "version": "1"})));
     assert_eq!(wire.get("/health/live", &[]).await.status, 200);
     wire.stop();
 }

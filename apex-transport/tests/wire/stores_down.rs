@@ -7,7 +7,7 @@ use apex_core::auth::{
     TokenHash,
 };
 use apex_core::clock::Timestamp;
-use apex_core::error::{Error, Kind, Result};
+use apex_core::error::{Alert, AlertSink, Error, Kind, Notice, Result};
 use apex_core::id::{SessionId, UserId};
 use apex_core::principal::Principal;
 use apex_core::store::Stores;
@@ -92,6 +92,11 @@ impl SessionStore for Faulty {
 }
 
 async fn start() -> (Wire, Arc<Mutex<Fault>>) {
+    let (settings, fault) = settings();
+    (Wire::start_with(settings).await, fault)
+}
+
+fn settings() -> (Settings, Arc<Mutex<Fault>>) {
     let fault = Arc::new(Mutex::new(Fault::None));
     let of_store = Arc::clone(&fault);
     let mut settings = Settings {
@@ -106,7 +111,7 @@ async fn start() -> (Wire, Arc<Mutex<Fault>>) {
         ..Settings::default()
     };
     settings.transport.http.auth_within = Duration::from_millis(200);
-    (Wire::start_with(settings).await, fault)
+    (settings, fault)
 }
 
 #[tokio::test]
@@ -134,7 +139,11 @@ async fn nobody_is_let_in_while_the_store_cannot_answer() {
         unknown.say(json!({"frame": "hello", "token": token})).await;
         assert_eq!(unknown.closed().await.0, close);
         let ready = wire.get("/health/ready", &[]).await;
-        assert_eq!((ready.status, ready.json()), (503, json!({"status": "fail"})), "{kind:?}");
+        assert_eq!(
+            (ready.status, ready.json()),
+            (503, json!({"status": "fail", "version": "1"})),
+            "{kind:?}"
+        );
     }
     *fault.lock() = Fault::None;
     assert_eq!(wire.get("/health/ready", &[]).await.status, 200);
@@ -151,4 +160,49 @@ async fn who_is_in_already_stays_in() {
     let answer = socket.call(json!({"frame": "hello", "token": "other"})).await;
     assert_eq!(answer["code"], "unavailable");
     assert_eq!(socket.call(json!({"frame": "ping", "n": 1})).await["frame"], "pong");
+}
+
+/// Counts what the host is told.
+#[derive(Debug, Default)]
+struct Pager(Mutex<Vec<Alert>>);
+
+impl AlertSink for Pager {
+    fn alert(&self, alert: &Alert) {
+        self.0.lock().push(alert.clone());
+    }
+
+    fn notice(&self, notice: &Notice) {
+        panic!("a failing request is no notice: {notice:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_outage_of_a_thousand_failing_requests_is_one_alert() {
+    let pager = Arc::new(Pager::default());
+    let (mut settings, fault) = settings();
+    settings.alerts = Arc::clone(&pager) as _;
+    let wire = Wire::start_with(settings).await;
+    let token = bearer(&wire.token("ada").await);
+    let mut socket = wire.socket(&wire.token("ada").await).await;
+    *fault.lock() = Fault::Down;
+    for number in 0..1_000 {
+        if number % 10 == 0 {
+            let answer = socket.call(json!({"frame": "hello", "token": "other"})).await;
+            assert_eq!(answer["code"], "unavailable");
+        } else {
+            let answer = wire.get("/threads", &[("authorization", &token)]).await;
+            assert_eq!(answer.status, 503);
+        }
+        // The limit on frames is another subject.
+        if number % 200 == 0 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+    let groups = wire.observer.errors().groups();
+    let group = groups.iter().find(|group| group.operation == "test.store").unwrap();
+    assert_eq!(group.count, 1_000);
+    assert!(group.correlation.is_some());
+    let alerts = pager.0.lock();
+    assert_eq!(alerts.len(), 1, "{alerts:?}");
+    assert_eq!((alerts[0].kind, alerts[0].failures), (Kind::Unavailable, 50));
 }

@@ -5,8 +5,10 @@ const LOGIN_KEY = 'apex.login';
 
 /** An answer that says no. */
 export class ApiError extends Error {
-  constructor(status, { code = 'unavailable', message = 'The server does not answer.', retryable = true } = {}) {
+  constructor(status, body = {}) {
+    const { code = 'unavailable', message = 'The server does not answer.', retryable = true } = body;
     super(message);
+    this.body = body;
     this.name = 'ApiError';
     this.status = status;
     this.code = code;
@@ -57,6 +59,16 @@ export class Api {
 
   thread(id, cursor = null) {
     return this.#json('GET', `/threads/${id}${cursor ? `?cursor=${encodeURIComponent(cursor)}` : ''}`);
+  }
+
+  /** How the node is doing; an operator's login gets the details. A node that cannot serve answers too. */
+  async health() {
+    try {
+      return await this.#json('GET', '/health/ready');
+    } catch (error) {
+      if (error.body?.status) return error.body;
+      throw error;
+    }
   }
 
   /** The entries of the inbox after a position. */

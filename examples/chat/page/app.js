@@ -80,6 +80,7 @@ function enter() {
   byId('login').hidden = true;
   for (const id of ['chat', 'threads', 'account', 'menu', 'connection']) byId(id).hidden = false;
   setText(byId('who'), api.login.user);
+  byId('operator').hidden = api.login.user !== 'operator'; // whom the development login makes an operator
   connect();
   threads.refresh();
   open(threadInAddress());

@@ -15,6 +15,7 @@ use super::metering::{Asker, Meter};
 use super::request::ModelRequest;
 use super::stream::Written;
 use apex_core::error::{Error, ErrorReport, Kind, Result};
+use apex_core::health::BreakerSource;
 use apex_core::money::{Usage, Usd};
 use apex_core::resilience::{BreakerOptions, BreakerStatus};
 use link::Link;
@@ -212,6 +213,12 @@ impl Chain {
     pub fn breakers(&self) -> Vec<BreakerStatus> {
         let links = self.inner.links.iter();
         links.map(|link| link.breaker.status()).collect()
+    }
+}
+
+impl BreakerSource for Chain {
+    fn breakers(&self) -> Vec<BreakerStatus> {
+        Chain::breakers(self)
     }
 }
 

@@ -93,6 +93,14 @@ impl RunLog for MemoryRunLog {
         Ok(appended)
     }
 
+    async fn queued(&self) -> Result<Option<u64>> {
+        let runs = self.runs.lock();
+        let queued = |run: &&RunId| {
+            runs.by_id.get(*run).is_some_and(|entry| entry.record.state == RunState::Queued)
+        };
+        Ok(Some(runs.open.values().filter(queued).count() as u64))
+    }
+
     async fn signal(&self, principal: &Principal, run: RunId, signal: Signal) -> Result<RunState> {
         let (state, effects) = {
             let mut runs = self.runs.lock();

@@ -72,6 +72,16 @@ impl RunLog for SqliteRunLog {
             .await
     }
 
+    async fn queued(&self) -> Result<Option<u64>> {
+        const COUNT: &str = "SELECT count(*) FROM run WHERE state = 'queued' AND parent IS NULL";
+        self.database
+            .read("run_log.queued", |connection| {
+                let queued: i64 = connection.query_row(COUNT, [], |row| row.get(0))?;
+                Ok(u64::try_from(queued).ok())
+            })
+            .await
+    }
+
     async fn signal(&self, principal: &Principal, run: RunId, signal: Signal) -> Result<RunState> {
         let (user, now, limits) = (principal.user(), self.clock.now(), self.limits);
         self.database

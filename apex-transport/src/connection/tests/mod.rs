@@ -5,6 +5,7 @@ use super::*;
 use crate::protocol::event_frame;
 use apex_core::auth::Way;
 use apex_core::clock::SystemClock;
+use apex_core::error::Kind;
 use apex_core::event::{Event, Recorded};
 use apex_core::id::{RequestId, ThreadId, UserId};
 use apex_core::principal::{Scope, Scopes};

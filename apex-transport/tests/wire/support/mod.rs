@@ -9,12 +9,17 @@ pub(crate) mod socket;
 use apex_core::auth::{Auth, AuthConfig, AuthParts, TokenHash};
 use apex_core::clock::{Clock, SystemClock, Timestamp};
 use apex_core::config::Environment;
+use apex_core::error::AlertSink;
+use apex_core::health::{Health, HealthConfig, Observer};
 use apex_core::principal::Principal;
 use apex_core::run::Live;
 use apex_core::store::Stores;
 use apex_core::store::memory::{MemoryOptions, open};
 use apex_transport::client::Api;
-use apex_transport::{Chain, HubStatistics, Transport, TransportConfig, TransportService, serve};
+use apex_transport::{
+    Chain, HubStatistics, Tls, TlsFiles, Transport, TransportConfig, TransportService, serve,
+    serve_tls,
+};
 use runner::ScriptedRunner;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -54,6 +59,9 @@ pub(crate) struct Settings {
     pub(crate) memory: MemoryOptions,
     /// Replaces what the service is given.
     pub(crate) stores: Box<dyn FnOnce(Stores) -> Stores + Send>,
+    /// Serves with TLS.
+    pub(crate) tls: Option<TlsFiles>,
+    pub(crate) alerts: Arc<dyn AlertSink>,
 }
 
 impl Default for Settings {
@@ -65,6 +73,8 @@ impl Default for Settings {
             chain: Chain::default(),
             memory: MemoryOptions::default(),
             stores: Box::new(|stores| stores),
+            tls: None,
+            alerts: Arc::new(()),
         }
     }
 }
@@ -76,6 +86,8 @@ pub(crate) struct Wire {
     pub(crate) stores: Stores,
     pub(crate) auth: Auth,
     pub(crate) clock: Arc<TestClock>,
+    pub(crate) observer: Observer,
+    pub(crate) tls: Option<Tls>,
     stop: Option<oneshot::Sender<()>>,
     server: JoinHandle<()>,
 }
@@ -101,12 +113,16 @@ impl Wire {
             Arc::clone(&clock) as Arc<dyn Clock>,
             settings.auth,
         );
+        let config = HealthConfig { ready_for: Duration::ZERO, ..HealthConfig::default() };
+        let health = Health::new(Arc::clone(&clock) as _, config).with_stores(&stores);
+        let observer = Observer::new(health, Arc::clone(&clock) as _, settings.alerts);
         let service = TransportService::new(Transport {
             stores: stores.clone(),
             auth: auth.clone(),
             runner,
             live,
             clock: Arc::clone(&clock) as _,
+            observer: observer.clone(),
             chain: settings.chain,
             config: settings.transport,
         })
@@ -114,14 +130,18 @@ impl Wire {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let serving = service.clone();
+        let tls = settings.tls.map(|files| Tls::open(files, Arc::clone(&clock) as _).unwrap());
+        let (serving, with_tls) = (service.clone(), tls.clone());
         let server = tokio::spawn(async move {
             let stopped = async {
                 let _ = stopped.await;
             };
-            serve(listener, serving, stopped).await.unwrap();
+            match with_tls {
+                Some(tls) => serve_tls(listener, serving, tls, stopped).await.unwrap(),
+                None => serve(listener, serving, stopped).await.unwrap(),
+            }
         });
-        Self { address, service, stores, auth, clock, stop: Some(stop), server }
+        Self { address, service, stores, auth, clock, observer, tls, stop: Some(stop), server }
     }
 
     pub(crate) fn url(&self) -> String {

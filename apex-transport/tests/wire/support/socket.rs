@@ -7,16 +7,35 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What a socket may stand on.
+pub(crate) trait Io: AsyncRead + AsyncWrite + std::fmt::Debug + Send + Unpin {
+    fn tcp(&self) -> &TcpStream;
+}
+
+impl Io for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Io for TlsStream<TcpStream> {
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Socket {
-    pub(crate) stream: WebSocketStream<TcpStream>,
+    pub(crate) stream: WebSocketStream<Box<dyn Io>>,
     pub(crate) protocol: Option<String>,
     last_id: u64,
 }
@@ -35,13 +54,22 @@ impl Socket {
         path: &str,
         headers: &[(&str, &str)],
     ) -> Result<Self, Refusal> {
+        let stream = TcpStream::connect(address).await.unwrap();
+        Self::over(Box::new(stream), address, path, headers).await
+    }
+
+    pub(crate) async fn over(
+        stream: Box<dyn Io>,
+        address: SocketAddr,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Self, Refusal> {
         let target = format!("ws://{address}{path}");
         let mut request = target.into_client_request().unwrap();
         for (name, value) in headers {
             let name: http::HeaderName = name.parse().unwrap();
             request.headers_mut().append(name, value.parse().unwrap());
         }
-        let stream = TcpStream::connect(address).await.unwrap();
         match tokio_tungstenite::client_async(request, stream).await {
             Ok((stream, response)) => {
                 let protocol = response.headers().get("sec-websocket-protocol");
