@@ -1,7 +1,7 @@
 //! Typed identifiers. Every id is a UUIDv7 made by the caller of a write, so that a write can be repeated safely
 //! and rows of a store stay in order of creation (RFC 9562, section 5.7).
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -25,6 +25,13 @@ macro_rules! ids {
             #[must_use]
             pub fn derived(parts: &[&[u8]]) -> Self {
                 Self(derived(stringify!($name), parts))
+            }
+
+            /// When it was made, by the clock of whoever made it; `None` for one that does not tell, such as a derived
+            /// one.
+            #[must_use]
+            pub fn made_at(&self) -> Option<Timestamp> {
+                made_at(self.0)
             }
 
             /// The id as 16 bytes, for keys and digests.
@@ -166,6 +173,12 @@ fn uuid_v7(clock: &dyn Clock) -> Uuid {
     uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
 }
 
+fn made_at(id: Uuid) -> Option<Timestamp> {
+    let (seconds, nanos) = id.get_timestamp().filter(|_| id.get_version_num() == 7)?.to_unix();
+    let millis = i64::try_from(seconds).ok()?.checked_mul(1_000)?;
+    Some(Timestamp::from_millis(millis.checked_add(i64::from(nanos / 1_000_000))?))
+}
+
 fn derived(kind: &str, parts: &[&[u8]]) -> Uuid {
     use sha2::{Digest, Sha256};
     let mut hash = Sha256::new();
@@ -192,6 +205,14 @@ mod tests {
         let b = RunId::new(&SystemClock);
         assert!(a < b);
         assert_eq!(a, a.to_string().parse().unwrap());
+    }
+
+    #[test]
+    fn an_id_tells_when_it_was_made() {
+        let before = SystemClock.now();
+        let made = RunId::new(&SystemClock).made_at().unwrap();
+        assert!(before <= made && made <= SystemClock.now());
+        assert_eq!(RunId::derived(&[b"a"]).made_at(), None);
     }
 
     #[test]

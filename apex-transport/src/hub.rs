@@ -5,6 +5,7 @@ use crate::config::HubConfig;
 use crate::protocol::Draining;
 use crate::share::Shares;
 use apex_core::auth::Revocation;
+use apex_core::clock::Timestamp;
 use apex_core::error::{Error, Kind, Result};
 use apex_core::id::{ConnectionId, SessionId, UserId};
 use apex_core::principal::Principal;
@@ -69,7 +70,7 @@ struct State {
 #[derive(Debug, Default)]
 struct Revoked {
     sessions: HashMap<SessionId, Instant>,
-    users: HashMap<UserId, Instant>,
+    users: HashMap<UserId, (Instant, Timestamp)>,
     sweep_at: usize,
 }
 
@@ -79,22 +80,31 @@ impl Revoked {
         // Swept whenever it has doubled: bounded by what ends within the time, at a constant cost for each.
         if self.sessions.len() + self.users.len() >= self.sweep_at {
             self.sessions.retain(|_, at| now.duration_since(*at) < REMEMBERED);
-            self.users.retain(|_, at| now.duration_since(*at) < REMEMBERED);
+            self.users.retain(|_, (at, _)| now.duration_since(*at) < REMEMBERED);
             self.sweep_at = 2 * (self.sessions.len() + self.users.len()) + 64;
         }
         match revocation.session {
-            Some(session) => self.sessions.insert(session, now),
-            None => self.users.insert(revocation.user, now),
-        };
+            Some(session) => drop(self.sessions.insert(session, now)),
+            None => drop(self.users.insert(revocation.user, (now, revocation.at))),
+        }
     }
 
     /// Whether an entry whose verification began at that moment is worth nothing. A user whose logins have all ended
     /// may log in again.
     fn covers(&self, principal: &Principal, began: Instant) -> bool {
         let session = principal.session().and_then(|session| self.sessions.get(&session));
+        let user = self.users.get(&principal.user());
         session.is_some_and(|at| at.elapsed() < REMEMBERED)
-            || self.users.get(&principal.user()).is_some_and(|at| began <= *at)
+            || user.is_some_and(|(told, at)| match principal.session() {
+                Some(session) => is_older(session, *at),
+                None => began <= *told,
+            })
     }
+}
+
+/// Whether a login was there already at that moment.
+fn is_older(session: SessionId, at: Timestamp) -> bool {
+    session.made_at().is_none_or(|made| made <= at)
 }
 
 #[derive(Debug)]
@@ -178,7 +188,11 @@ impl Hub {
         for taken in state.seats.values() {
             let ended = match revocation.session {
                 Some(session) => taken.session == Some(session),
-                None => taken.user == Some(revocation.user),
+                // Who has logged in since then stays.
+                None => {
+                    taken.user == Some(revocation.user)
+                        && taken.session.is_none_or(|session| is_older(session, revocation.at))
+                }
             };
             if ended {
                 taken.mailbox.put(Notice::Revoked);
@@ -343,7 +357,7 @@ fn release(users: &mut HashMap<UserId, usize>, user: UserId) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use apex_core::clock::{SystemClock, Timestamp};
+    use apex_core::clock::SystemClock;
     use apex_core::principal::Scopes;
     use apex_core::store::memory::{self, MemoryOptions};
     use std::task::Waker;

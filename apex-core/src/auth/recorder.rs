@@ -5,6 +5,7 @@ use super::entry::Presented;
 use crate::clock::{Clock, Timestamp};
 use crate::error::correlation;
 use crate::id::{AuditId, SessionId, UserId};
+use crate::limit::Rate;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,6 +18,9 @@ const WAITING: usize = 8_192;
 
 /// The most events of one write.
 const BATCH: usize = 256;
+
+/// How many refusals of nobody in particular are kept: a flood of them is counted, not written down one by one.
+const ANONYMOUS: Rate = Rate { burst: 2_000, refill: Duration::from_millis(50) };
 
 /// How long after a failure the store is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -38,6 +42,7 @@ struct Inner {
     bursts: Bursts,
     queue: Mutex<Queue>,
     emptied: Notify,
+    began: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +50,8 @@ struct Queue {
     events: VecDeque<AuditEvent>,
     writing: bool,
     swept: Option<Instant>,
+    /// When nobody in particular may be refused again as often as [`ANONYMOUS`] says.
+    full_at: i64,
 }
 
 /// What is to be written down.
@@ -72,8 +79,8 @@ impl Recorder {
         life: Duration,
         bursts: Bursts,
     ) -> Self {
-        let (queue, emptied) = (Mutex::default(), Notify::new());
-        Self(Arc::new(Inner { store, clock, mask, life, bursts, queue, emptied }))
+        let (queue, emptied, began) = (Mutex::default(), Notify::new(), Instant::now());
+        Self(Arc::new(Inner { store, clock, mask, life, bursts, queue, emptied, began }))
     }
 
     pub(super) fn record(&self, happened: Happened<'_>) {
@@ -115,6 +122,13 @@ impl Recorder {
 
     fn queue(&self, event: AuditEvent) {
         let mut queue = self.0.queue.lock();
+        if event.reason.is_some() && event.user.is_none() {
+            let now = i64::try_from(self.0.began.elapsed().as_micros()).unwrap_or(i64::MAX);
+            match ANONYMOUS.take(1, queue.full_at, now) {
+                Ok(full_at) => queue.full_at = full_at,
+                Err(_) => return metrics::counter!("apex_audit_lost_total").increment(1),
+            }
+        }
         if queue.events.len() >= WAITING {
             queue.events.pop_front();
             metrics::counter!("apex_audit_lost_total").increment(1);

@@ -125,15 +125,18 @@ impl Revocations {
 #[derive(Debug)]
 pub struct RevocationWatch {
     revocations: Revocations,
+    began: Timestamp,
     next: u64,
 }
 
 impl RevocationWatch {
     pub(super) fn new(revocations: Revocations) -> Self {
-        Self { revocations, next: 0 }
+        let began = revocations.0.clock.now();
+        Self { revocations, began, next: 0 }
     }
 
-    /// Looks into the store; what was revoked since the last call, each once.
+    /// Looks into the store; what was revoked since the last call, each once. What was revoked well before the watch
+    /// began is left out: whoever came in since then was verified against it.
     ///
     /// # Errors
     /// `unavailable`, `storage_failed`; what this process has revoked itself comes with the next call.
@@ -142,6 +145,8 @@ impl RevocationWatch {
         let known = self.revocations.0.known.lock();
         let skip = usize::try_from(self.next.saturating_sub(known.told)).unwrap_or(usize::MAX);
         self.next = known.told + known.news.len() as u64;
-        Ok(known.news.iter().skip(skip).copied().collect())
+        let oldest = self.began.minus(OVERLAP);
+        let news = known.news.iter().skip(skip);
+        Ok(news.filter(|revocation| revocation.at >= oldest).copied().collect())
     }
 }

@@ -57,7 +57,7 @@ metrics_table! {
     Counter "apex_redis_connections_given_up_total" Count "" "Connections to Redis that answered nothing twice in a row, broke, or led to a replica.";
     Counter "apex_redis_subscriptions_total" Count "" "Subscriptions to the wake-ups of other nodes. One at the start; each further one says that wake-ups may have been missed.";
     Counter "apex_door_total" Count "action, way, outcome" "Logins, entries, tickets, renewals and what was refused of them.";
-    Counter "apex_audit_lost_total" Count "" "Entries of the record of the door that gave way because its store did not keep up. Should stay 0.";
+    Counter "apex_audit_lost_total" Count "" "Entries of the record of the door that were not kept: its store did not keep up, or nobody in particular was refused too often.";
     Counter "apex_audit_failures_total" Count "" "Writes of that record that failed and are tried again.";
     Counter "apex_jwks_failures_total" Count "" "Keys of other issuers that could not be fetched.";
     Counter "apex_usage_lost_total" Count "" "Attempts at a model's answer that could not be recorded; each is in the log. Should stay 0.";

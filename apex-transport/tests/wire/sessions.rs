@@ -255,6 +255,10 @@ async fn what_is_revoked_and_told_to_nobody_is_closed_by_a_look() {
     let began = Instant::now();
     let user = wire.principal(login["token"].as_str().unwrap()).await.user();
     wire.auth.end_all_sessions(user).await.unwrap();
+    // Who logs in again meanwhile is not meant by what is heard of later.
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let again = log_in(&wire, "ada").await.json();
+    let mut fresh = wire.socket(again["token"].as_str().unwrap()).await;
     let early = tokio::time::timeout(Duration::from_millis(500), victim.message()).await;
     assert!(early.is_err(), "somebody was told: {early:?}");
     let closed = tokio::time::timeout(Duration::from_secs(25), async {
@@ -268,4 +272,5 @@ async fn what_is_revoked_and_told_to_nobody_is_closed_by_a_look() {
     });
     assert_eq!(closed.await.expect("it stays open"), 4401);
     assert!(began.elapsed() < Duration::from_secs(22), "{:?}", began.elapsed());
+    assert_eq!(fresh.call(json!({"frame": "ping", "n": 1})).await["frame"], "pong");
 }

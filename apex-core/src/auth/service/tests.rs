@@ -338,6 +338,29 @@ async fn everything_goes_on_record_and_no_secret_does() {
     }
 }
 
+#[tokio::test]
+async fn a_flood_of_refusals_does_not_fill_the_record() {
+    let house = House::open();
+    let nonsense = Credential::Token(Secret::new("nonsense".into()));
+    for _ in 0..5_000 {
+        house.refused(&nonsense, &by(Way::Bearer)).await;
+    }
+    let (login, entry) = house.entry().await;
+    house.auth.log_out(&entry.principal, &by(Way::Bearer)).await.unwrap();
+    house.refused(&token(&login), &by(Way::Bearer)).await;
+    assert!(house.auth.audit_written(PATIENCE).await);
+    let mut kept = 0;
+    let mut before = None;
+    loop {
+        let page = AuditQuery { user: None, before, limit: 1_000 };
+        let events = house.auth.audit(page).await.unwrap();
+        let Some(last) = events.last() else { break };
+        before = Some(last.id);
+        kept += events.len();
+    }
+    assert!((2_000..3_000).contains(&kept), "{kept}");
+}
+
 #[derive(Debug, Default)]
 struct Pager(Mutex<Vec<(Burst, u64)>>);
 
