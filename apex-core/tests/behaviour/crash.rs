@@ -54,8 +54,9 @@ fn survives(place: &str, kills: u64) {
         kill_a_writer(place, kill, &mut acknowledged);
         runtime().block_on(check(place, &acknowledged));
     }
-    assert!(acknowledged.heads.len() as u64 > 2 * kills, "hardly anything was written");
-    assert!(acknowledged.ended.len() > 5 && acknowledged.files.len() > 5);
+    let few = if is_server(place) { 1 } else { 5 };
+    assert!(acknowledged.heads.len() > 8 * few, "hardly anything was written");
+    assert!(acknowledged.ended.len() >= few && acknowledged.files.len() >= few);
 }
 
 /// What the killed processes said that they were told.
@@ -99,7 +100,7 @@ fn kill_a_writer(place: &str, kill: u64, acknowledged: &mut Acknowledged) {
         lines.read_line(&mut text).unwrap();
     }
     // The moment of the kill is meant to be any; nothing is waited for.
-    let longest = if is_server(place) { 1_200_000 } else { 120_000 };
+    let longest = if is_server(place) { 3_000_000 } else { 120_000 };
     std::thread::sleep(Duration::from_micros(random.below(longest) as u64));
     child.kill().unwrap();
     child.wait().unwrap();

@@ -3,9 +3,10 @@ use super::inbox;
 use super::node::Liveness;
 use super::row::key;
 use super::run_row::{self, BY_REQUEST, BY_RUN, BY_RUN_LOCKED, OF_THREAD_LOCKED, RunRow};
+use super::statement::finished;
 use crate::clock::{Clock, Timestamp};
 use crate::database::{Access, Database, Transaction};
-use crate::error::{Error, Result, correlation};
+use crate::error::Result;
 use crate::id::{RunId, ThreadId, UserId};
 use crate::principal::Principal;
 use crate::run::place::admit;
@@ -18,7 +19,6 @@ use crate::store::{PAGE_ITEMS, run_taken, still_open};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::future::Future;
 use std::sync::Arc;
 use tokio_postgres::types::ToSql;
 
@@ -177,10 +177,8 @@ impl RunLog for PostgresRunLog {
 
     async fn view(&self, principal: &Principal, run: RunId) -> Result<RunView> {
         let (access, user) = (Access::of(principal, "run_log.view"), principal.user());
-        finished(self.database.clone(), move |database| async move {
-            run_row::view(&database, access, user, run).await
-        })
-        .await
+        let database = self.database.clone();
+        finished(async move { run_row::view(&database, access, user, run).await }).await
     }
 
     async fn read(
@@ -191,7 +189,8 @@ impl RunLog for PostgresRunLog {
         max: usize,
     ) -> Result<Page> {
         let (access, user) = (Access::of(principal, "run_log.read"), principal.user());
-        finished(self.database.clone(), move |database| async move {
+        let database = self.database.clone();
+        finished(async move {
             run_row::page(&database, access, user, run, after, max.min(PAGE_ITEMS)).await
         })
         .await
@@ -199,9 +198,10 @@ impl RunLog for PostgresRunLog {
 
     async fn inbox(&self, principal: &Principal, after: u64, max: usize) -> Result<InboxPage> {
         let (access, user) = (Access::of(principal, "run_log.inbox"), principal.user());
-        finished(self.database.clone(), move |database| async move {
-            inbox::page(&database, access, user, after, max.min(PAGE_ITEMS)).await
-        })
+        let database = self.database.clone();
+        finished(
+            async move { inbox::page(&database, access, user, after, max.min(PAGE_ITEMS)).await },
+        )
         .await
     }
 
@@ -213,21 +213,6 @@ impl RunLog for PostgresRunLog {
             })
             .await
     }
-}
-
-/// Reads to the end even when nobody waits any more. Readers come and go, and a statement that is given up in the
-/// middle costs its connection.
-async fn finished<T, F, R>(database: Database, read: F) -> Result<T>
-where
-    T: Send + 'static,
-    F: FnOnce(Database) -> R,
-    R: Future<Output = Result<T>> + Send + 'static,
-{
-    match (correlation::current(), read(database)) {
-        (Some(id), reading) => tokio::spawn(correlation::within(id, reading)).await,
-        (None, reading) => tokio::spawn(reading).await,
-    }
-    .map_err(|error| Error::internal("run_log.read", "a read broke off").with_source(error))?
 }
 
 const FORGET: &str =

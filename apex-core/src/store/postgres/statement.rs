@@ -1,9 +1,13 @@
 //! Pieces of work as the stores want them: one statement, or a transaction, with patience where others depend on it.
 
 use crate::database::{Access, Database, Parameters, Transaction};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, correlation};
 use futures_util::future::BoxFuture;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::Row;
 
@@ -12,6 +16,44 @@ const PATIENCE: Duration = Duration::from_secs(8);
 
 /// How long it waits in between where nobody says.
 const PAUSE: Duration = Duration::from_millis(100);
+
+tokio::task_local! {
+    /// Whether a statement of this task has been sent.
+    static SENT: Arc<AtomicBool>;
+}
+
+/// Reads to the end even when nobody waits any more. Readers come and go, and a statement that is given up in the
+/// middle costs its connection. One that still waits for a session is given up.
+pub(super) async fn finished<T, R>(read: R) -> Result<T>
+where
+    T: Send + 'static,
+    R: Future<Output = Result<T>> + Send + 'static,
+{
+    let sent = Arc::new(AtomicBool::new(false));
+    let reading = SENT.scope(Arc::clone(&sent), read);
+    let task = match correlation::current() {
+        Some(id) => tokio::spawn(correlation::within(id, reading)),
+        None => tokio::spawn(reading),
+    };
+    let mut waited = Waited { task, sent };
+    (&mut waited.task)
+        .await
+        .map_err(|error| Error::internal("run_log.read", "a read broke off").with_source(error))?
+}
+
+/// Who waits for a read.
+struct Waited<T> {
+    task: JoinHandle<T>,
+    sent: Arc<AtomicBool>,
+}
+
+impl<T> Drop for Waited<T> {
+    fn drop(&mut self) {
+        if !self.sent.load(Ordering::Acquire) {
+            self.task.abort();
+        }
+    }
+}
 
 impl Database {
     /// The rows of a statement that only reads: one way to the server and back.
@@ -23,8 +65,12 @@ impl Database {
     ) -> Result<Vec<Row>> {
         let patience = Patience::of(access);
         loop {
-            let read =
-                self.read(access, |transaction| Box::pin(transaction.query(sql, parameters))).await;
+            let read = self
+                .read(access, |transaction| {
+                    let _ = SENT.try_with(|sent| sent.store(true, Ordering::Release));
+                    Box::pin(transaction.query(sql, parameters))
+                })
+                .await;
             match read {
                 Err(error) => patience.bear(error).await?,
                 rows => return rows,
