@@ -73,7 +73,7 @@ impl Default for DatabaseConfig {
             connections: 10,
             nodes: 1,
             per_user: None,
-            waiting_per_user: 64,
+            waiting_per_user: 16,
             waiting: None,
             acquire: Duration::from_secs(2),
             connect: Duration::from_secs(3),
