@@ -31,7 +31,7 @@ pub use statistics::{AcquireLatency, DatabaseStatistics, WaitingRequests};
 pub(crate) use access::Access;
 pub(crate) use ledger::TABLE as OPERATION_TABLE;
 pub(crate) use listen::{Heard, Listener};
-pub(crate) use transaction::{Columns, Parameters, Transaction};
+pub(crate) use transaction::{Parameters, Transaction};
 
 use crate::config::{DatabaseKind, DatabaseUrl};
 use crate::error::{Error, Kind, Result};

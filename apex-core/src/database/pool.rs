@@ -17,7 +17,8 @@ const PING: Duration = Duration::from_millis(300);
 /// The server processes that are remembered to be ended; the server ends the others when it notices.
 const THROWN_AWAY: usize = 1_000;
 
-type Waiter = oneshot::Sender<Result<Lease, NoConnection>>;
+/// Who waits for a connection, and since when.
+type Waiter = (oneshot::Sender<Result<Lease, NoConnection>>, Instant);
 
 /// The open connections. It does not decide who gets one: whoever asks has a place already.
 #[derive(Debug)]
@@ -108,8 +109,8 @@ impl Pool {
         if state.closed {
             return connection;
         }
-        state.waiting.retain(|waiter| !waiter.is_closed());
-        state.waiting.push_back(waiter);
+        state.waiting.retain(|(waiter, _)| !waiter.is_closed());
+        state.waiting.push_back((waiter, Instant::now()));
         self.make_one(&mut state);
         connection
     }
@@ -159,7 +160,7 @@ impl Pool {
                 state.open = state.open.saturating_sub(1);
                 return;
             }
-            let Some(waiter) = state.waiting.pop_front() else {
+            let Some((waiter, _)) = state.waiting.pop_front() else {
                 state.idle.push(Idle { connection, since: Instant::now() });
                 return;
             };
@@ -183,7 +184,7 @@ impl Pool {
     fn lost(self: &Arc<Self>) {
         let mut state = self.state.lock();
         state.open = state.open.saturating_sub(1);
-        state.waiting.retain(|waiter| !waiter.is_closed());
+        state.waiting.retain(|(waiter, _)| !waiter.is_closed());
         if !state.waiting.is_empty() {
             self.make_one(&mut state);
         }
@@ -246,15 +247,22 @@ impl Making {
         let Some(pool) = self.0.clone() else {
             return;
         };
+        let began = Instant::now();
         match pool.connect().await {
             Ok(connection) => {
                 self.0 = None;
                 pool.put(Arc::new(connection));
             }
             Err(error) => {
-                // Everyone who waits is told the cause at once.
-                let waiting = std::mem::take(&mut pool.state.lock().waiting);
-                for waiter in waiting {
+                // Everyone who has waited for this try is told the cause at once; the others get a try of their own.
+                let told: VecDeque<Waiter> = {
+                    let mut state = pool.state.lock();
+                    let all = std::mem::take(&mut state.waiting);
+                    let (told, later) = all.into_iter().partition(|(_, since)| *since <= began);
+                    state.waiting = later;
+                    told
+                };
+                for (waiter, _) in told {
                     let _ = waiter.send(Err(error.clone()));
                 }
             }

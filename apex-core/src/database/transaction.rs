@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::{FromSql, ToSql};
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
 /// What a piece of work does to the database.
@@ -232,23 +232,5 @@ impl Transaction<'_> {
 
     fn defect(&self, message: &'static str) -> Error {
         Error::internal(self.held.access.operation, message)
-    }
-}
-
-/// Reading a row's columns without a panic.
-pub(crate) trait Columns {
-    /// The value of a column, counted from 0.
-    ///
-    /// # Errors
-    /// [`Kind::Storage`] where there is no such column, or it is of another type.
-    fn column<'r, T: FromSql<'r>>(&'r self, index: usize) -> Result<T>;
-}
-
-impl Columns for Row {
-    fn column<'r, T: FromSql<'r>>(&'r self, index: usize) -> Result<T> {
-        self.try_get(index).map_err(|error| {
-            Error::driver(Failure::Schema, Phase::BeforeCommit, "database.row", error.to_string())
-                .with("column", index)
-        })
     }
 }

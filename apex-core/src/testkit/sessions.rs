@@ -1,7 +1,7 @@
 //! Sessions with a server database, for benchmarks: the stores are who uses them otherwise.
 
-use crate::database::{Access, Columns as _, Database, Priority};
-use crate::error::Result;
+use crate::database::{Access, Database, Priority};
+use crate::error::{Error, Result};
 use crate::id::UserId;
 
 /// The one number that a query gives, read in a session of its own; in nobody's name without a user.
@@ -19,7 +19,10 @@ pub async fn number(
         None => Access::system("testkit.number"),
     };
     let asked = database.read(access.priority(priority), |transaction| {
-        Box::pin(async move { transaction.query_one(sql, &[]).await?.column::<i64>(0) })
+        Box::pin(async move {
+            let row = transaction.query_one(sql, &[]).await?;
+            row.try_get(0).map_err(|error| Error::internal("testkit.number", error.to_string()))
+        })
     });
     asked.await
 }

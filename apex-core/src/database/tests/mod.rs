@@ -13,6 +13,20 @@ use crate::error::{Failure, Outcome};
 use apex_test_services::{Kind as Service, Options, Proxy, Replies, Server};
 use parking_lot::Mutex;
 use std::sync::atomic::Ordering;
+use tokio_postgres::Row;
+use tokio_postgres::types::FromSql;
+
+/// Reading a row's columns.
+trait Columns {
+    /// The value of a column, counted from 0.
+    fn column<'r, T: FromSql<'r>>(&'r self, index: usize) -> Result<T>;
+}
+
+impl Columns for Row {
+    fn column<'r, T: FromSql<'r>>(&'r self, index: usize) -> Result<T> {
+        self.try_get(index).map_err(|error| Error::internal("test", error.to_string()))
+    }
+}
 
 /// A server of a test's own; none where PostgreSQL is not installed, which is then said.
 fn server(options: &Options) -> Option<Server> {
