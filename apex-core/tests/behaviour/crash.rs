@@ -217,9 +217,13 @@ async fn work(stores: Stores, seed: u64) {
 
 async fn next_run(stores: &Stores) -> Claimed {
     loop {
-        let claim = Claim { node: stores.node, max: 1 };
-        if let Some(claimed) = stores.runs.claim(claim).await.unwrap().pop() {
-            return claimed;
+        // A server passes over a user whose runs somebody else is changing at that moment.
+        for _ in 0..5 {
+            let claim = Claim { node: stores.node, max: 1 };
+            if let Some(claimed) = stores.runs.claim(claim).await.unwrap().pop() {
+                return claimed;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let new = NewRun {
             run: RunId::new(&SystemClock),

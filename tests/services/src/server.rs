@@ -360,7 +360,9 @@ fn gone(pid: u32) {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         // The state follows the name, which is in brackets.
         let state = stat.rsplit_once(") ").map(|(_, rest)| rest.chars().next());
-        if matches!(state, None | Some(Some('Z' | 'X'))) {
+        // As long as a thread is left, so are the sockets.
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+        if state.is_none() || (matches!(state, Some(Some('Z' | 'X'))) && threads <= 1) {
             return;
         }
         std::thread::sleep(Duration::from_millis(5));
