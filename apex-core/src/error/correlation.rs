@@ -1,6 +1,6 @@
 //! The id that ties logs, spans, events and the client's error together.
 //!
-//! Whoever takes a request in runs its work [`within`] an id; every [`Error`](super::Error) that is made there
+//! Whoever takes a request in runs its work [`within`] an id; every [`Error`] that is made there
 //! carries it, and so does the span. Work that is spawned takes it along explicitly.
 
 use super::Error;

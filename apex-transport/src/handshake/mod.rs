@@ -10,7 +10,9 @@ mod ways;
 
 pub use origin::PeerAddress;
 pub(crate) use origin::{Caller, Origins, client_address};
-pub(crate) use ways::{bearer, cookie};
+#[cfg(feature = "jwt")]
+pub(crate) use ways::bearer;
+pub(crate) use ways::cookie;
 
 use apex_core::auth::{Auth, Credential, Door, Entry, Presented, Way};
 use apex_core::error::{Error, Kind, Result};
