@@ -18,7 +18,7 @@ pub struct DatabaseConfig {
     /// The requests of one user that may wait for a session.
     #[schemars(range(min = 1, max = 10_000))]
     pub waiting_per_user: usize,
-    /// The requests that may wait for a session; without a value 16 times the connections.
+    /// The requests that may wait for a session; without a value 64 times the connections.
     #[schemars(range(min = 1, max = 100_000))]
     pub waiting: Option<usize>,
     /// How long a request waits for a session.
@@ -100,7 +100,7 @@ impl DatabaseConfig {
     /// The requests that may wait.
     #[must_use]
     pub fn queue(&self) -> usize {
-        self.waiting.unwrap_or(self.connections.saturating_mul(16))
+        self.waiting.unwrap_or(self.connections.saturating_mul(64))
     }
 }
 

@@ -79,7 +79,7 @@ impl FileStore for PostgresFileStore {
     }
 
     async fn info(&self, principal: &Principal, file: FileId) -> Result<FileInfo> {
-        let access = Access::of(principal, "file.info");
+        let access = Access::of_a_run("file.info");
         let own: [&(dyn ToSql + Sync); 2] =
             [&key(file.as_bytes()), &key(principal.user().as_bytes())];
         let found = self.database.fetch(access, INFO, &own).await?;

@@ -33,7 +33,8 @@ impl ThreadStore for PostgresThreadStore {
         const OPERATION: &str = "thread.add";
         let (user, message) = (principal.user(), &message);
         self.database
-            .write(Access::of(principal, OPERATION), |transaction| {
+            // What a run says at its end, or a user whose run is on record already.
+            .write(Access::of_a_run(OPERATION), |transaction| {
                 Box::pin(add(transaction, user, thread, message, OPERATION))
             })
             .await
