@@ -58,7 +58,14 @@ async fn golden_path(arguments: &Arguments) -> Result<bool> {
         &otherwise,
         said,
     )
-    .map_err(|report| Error::new(Kind::Config, "golden_path.settings", report.to_string()))?;
+    .map_err(|report| {
+        let lines: Vec<_> = report
+            .faults
+            .iter()
+            .map(|fault| format!("{}: {}; {}", fault.key, fault.problem, fault.advice))
+            .collect();
+        Error::new(Kind::Config, "golden_path.settings", lines.join("\n"))
+    })?;
     let apex = settings.builder()?.build().await?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
