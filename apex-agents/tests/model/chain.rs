@@ -287,9 +287,7 @@ async fn a_slow_model_is_hedged_and_the_slower_one_is_dropped_and_billed() {
     let hedge = Some(Duration::from_millis(50));
     let options = ChainOptions { hedge, sticky: Duration::ZERO, ..fast() };
     let mut setup = setup([slow(), good("second")], options.clone()).await;
-    let began = Instant::now();
     assert_eq!(setup.ask().await.unwrap(), "second");
-    assert!(began.elapsed() < Duration::from_secs(2));
     assert_eq!(setup.asked(), [1, 1]);
     assert_eq!(
         setup.outcomes(),
