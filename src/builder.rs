@@ -316,7 +316,7 @@ impl Builder {
         };
         let auth = Auth::new(stores.auth(), self.auth_parts, Arc::clone(&clock), self.auth);
         let live = Live::default();
-        let mut options = self.engine;
+        let mut options = EngineOptions { runs: self.runs, ..self.engine };
         if let Some(catalogue) = catalogue.filter(|_| !self.models.is_empty()) {
             let recorder = UsageRecorder::new(Arc::clone(&stores.usage), USAGE_WAITING);
             let meter = Meter::new(catalogue, Arc::clone(&clock), Arc::new(recorder));

@@ -98,7 +98,7 @@ impl ApexConfig {
             .auth(self.auth.config(self.environment))
             .runs(self.runs)
             .files(self.files)
-            .engine(EngineOptions { attempts: self.runs.attempts, ..self.agents.clone() })
+            .engine(self.agents.clone())
             .chain(self.models.options())
             .transport(self.transport())
             .health(self.health.clone());

@@ -157,7 +157,7 @@ impl Driver {
         if let Some(by) = self.writer.signals().cancelled_by {
             return self.machine.abandon(Ending::Cancelled(by), now);
         }
-        let attempts = self.shared.options.attempts;
+        let attempts = self.shared.options.runs.attempts;
         if self.claimed.attempt > attempts {
             let told = format!("the run was lost with its node {attempts} times; ask again");
             let lost = Failure::new(Kind::Crashed, told);
@@ -381,7 +381,7 @@ impl Driver {
             Role::Assistant => (self.now(), Vec::new()),
         };
         let message = ThreadMessage { run: self.claimed.lease.run, role, text, attachments, at };
-        let insist = self.claimed.attempt <= self.shared.options.attempts;
+        let insist = self.claimed.attempt <= self.shared.options.runs.attempts;
         self.writer.say(&self.claimed, message, insist).await
     }
 

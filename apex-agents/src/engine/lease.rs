@@ -7,13 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// How often a lease is renewed.
-const RENEW: Duration = Duration::from_secs(5);
-
-/// After how long without a renewal its holder gives a lease up, by its own monotonic clock: well before the store
-/// gives it to somebody else.
-const GIVE_UP: Duration = Duration::from_secs(10);
-
 /// How long to wait before something that failed is tried again.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -23,6 +16,8 @@ pub(super) struct Writer {
     emitter: Emitter,
     threads: Arc<dyn ThreadStore>,
     renewed: Instant,
+    renew_every: Duration,
+    give_up_after: Duration,
     signals: Signals,
 }
 
@@ -38,6 +33,8 @@ impl Writer {
             emitter,
             threads: Arc::clone(&shared.stores.threads),
             renewed: claimed_at,
+            renew_every: shared.options.renew_every(),
+            give_up_after: shared.options.give_up_after(),
             signals: claimed.signals.clone(),
         }
     }
@@ -49,7 +46,7 @@ impl Writer {
 
     /// When the lease is to be renewed.
     pub(super) fn renew_at(&self) -> Instant {
-        self.renewed + RENEW
+        self.renewed + self.renew_every
     }
 
     /// Records what happened.
@@ -63,8 +60,9 @@ impl Writer {
         transition: Option<RunState>,
     ) -> Result<()> {
         let sent = Instant::now();
+        let lost_at = self.lost_at();
         let append = self.emitter.append(events, checkpoint, transition);
-        self.signals = within(self.renewed + GIVE_UP, append).await?;
+        self.signals = within(lost_at, append).await?;
         self.renewed = sent;
         Ok(())
     }
@@ -95,11 +93,11 @@ impl Writer {
         message: ThreadMessage,
         insist: bool,
     ) -> Result<()> {
-        let until = Instant::now() + GIVE_UP;
+        let until = Instant::now() + self.give_up_after;
         loop {
             let (principal, thread) = (&claimed.principal, claimed.lease.thread);
             let add = self.threads.add(principal, thread, message.clone());
-            let Err(error) = within(self.renewed + GIVE_UP, add).await else {
+            let Err(error) = within(self.lost_at(), add).await else {
                 return Ok(());
             };
             let last = Instant::now() >= until;
@@ -121,7 +119,12 @@ impl Writer {
     }
 
     fn is_lost(&self) -> bool {
-        Instant::now() >= self.renewed + GIVE_UP
+        Instant::now() >= self.lost_at()
+    }
+
+    /// When the lease is no longer certain, if it is not renewed before.
+    fn lost_at(&self) -> Instant {
+        self.renewed + self.give_up_after
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-/// How often a node looks for work without being woken; also how often lost runs are found.
+/// How often a node looks for work without being woken, at least; also how often lost runs are found.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// Claims runs and works on them, as many at the same time as this node may, until it is told to drain; then it
@@ -30,6 +30,7 @@ pub(super) async fn work(
 ) {
     let mut runs = JoinSet::new();
     let mut woken = shared.stores.wakeup.listen(Topic::Work);
+    let look = shared.options.renew_every().min(LOOK);
     while !draining.is_cancelled() {
         let free = shared.options.parallel_runs.saturating_sub(runs.len());
         for (claimed, at) in claim(&shared, free).await {
@@ -38,7 +39,7 @@ pub(super) async fn work(
         running.store(runs.len(), Ordering::Relaxed);
         tokio::select! {
             () = draining.cancelled() => {}
-            () = woken.wait(LOOK) => {}
+            () = woken.wait(look) => {}
             Some(_) = runs.join_next() => {}
         }
         while runs.try_join_next().is_some() {}
@@ -128,7 +129,7 @@ async fn refuse(shared: &Shared, claimed: &Claimed, claimed_at: Instant, why: Er
         attachments: Vec::new(),
         at: now,
     };
-    let insist = claimed.attempt <= shared.options.attempts;
+    let insist = claimed.attempt <= shared.options.runs.attempts;
     writer.say(claimed, message, insist).await?;
     events.push(Event::RunFailed {
         elapsed_ms: u64::try_from(now.since(claimed.started_at).as_millis()).unwrap_or(u64::MAX),

@@ -31,9 +31,10 @@ pub struct EngineOptions {
     #[serde(with = "duration")]
     #[schemars(with = "HumanDuration", extend("x-minimum" = "1s", "x-maximum" = "7d"))]
     pub tool_timeout: Duration,
-    /// The attempts after which a run that keeps getting lost has failed; that of the run log's limits.
+    /// The limits that the run log was opened with: its lease says how often a node has to give a sign of life, its
+    /// attempts after how many a run that keeps getting lost has failed.
     #[serde(skip)]
-    pub attempts: u32,
+    pub runs: RunLimits,
     /// Takes secrets out of what is shown of tool calls.
     #[serde(skip)]
     pub redact: Arc<dyn Redact>,
@@ -69,7 +70,7 @@ impl Default for EngineOptions {
             run_deadline: Duration::from_secs(60 * 60),
             step_deadline: Duration::from_secs(5 * 60),
             tool_timeout: Duration::from_secs(60),
-            attempts: RunLimits::default().attempts,
+            runs: RunLimits::default(),
             redact: Arc::new(SecretNames),
             models: None,
         }
@@ -77,17 +78,29 @@ impl Default for EngineOptions {
 }
 
 impl EngineOptions {
+    /// How often a lease is renewed, and, without being woken, how often a node looks for lost runs.
+    pub(super) fn renew_every(&self) -> Duration {
+        self.runs.lease / 3
+    }
+
+    /// After how long without a renewal its holder gives a lease up, by its own monotonic clock: well before the store
+    /// gives it to somebody else.
+    pub(super) fn give_up_after(&self) -> Duration {
+        self.runs.lease * 2 / 3
+    }
+
     /// Passes options with which work can be done.
     pub(super) fn validate(&self) -> Result<()> {
         let counts = [
             ("parallel_runs", self.parallel_runs),
             ("parallel_work", self.parallel_work),
-            ("attempts", self.attempts as usize),
+            ("attempts", self.runs.attempts as usize),
         ];
         let times = [
             ("run_deadline", self.run_deadline),
             ("step_deadline", self.step_deadline),
             ("tool_timeout", self.tool_timeout),
+            ("lease", self.runs.lease),
         ];
         let zeros = counts
             .into_iter()
