@@ -5,6 +5,8 @@
 
 mod config;
 mod degraded;
+#[cfg(feature = "postgres")]
+mod delivery;
 mod golden_path;
 mod health;
 mod hello;

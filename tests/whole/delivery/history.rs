@@ -1,0 +1,330 @@
+//! The judge of a history: from what the writers were told, what the store holds at the end and what each reader
+//! applied, it names every broken promise.
+
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// What happened while something went wrong.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct History {
+    /// The events whose append a store acknowledged to a writer.
+    pub(crate) acknowledged: Vec<Written>,
+    /// What the store holds of each run.
+    pub(crate) logs: BTreeMap<String, Log>,
+    /// What each reader applied.
+    pub(crate) readers: Vec<Reader>,
+    /// What was counted: at most so much of it is right.
+    pub(crate) counted: Vec<Counted>,
+    /// The longest that a log may stand still before its run has ended.
+    pub(crate) patience: Duration,
+}
+
+/// An event's name and what it says.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Written {
+    pub(crate) run: String,
+    pub(crate) epoch: String,
+    pub(crate) seq: u64,
+    /// The whole envelope, with its keys in order.
+    pub(crate) envelope: String,
+}
+
+impl Written {
+    /// A recorded event; `None` for a volatile one, which has no place in the log.
+    pub(crate) fn read(envelope: &Value) -> Option<Self> {
+        let text = |key: &str| envelope[key].as_str().unwrap().to_owned();
+        Some(Self {
+            run: text("run"),
+            epoch: text("epoch"),
+            seq: envelope["seq"].as_u64()?,
+            envelope: envelope.to_string(),
+        })
+    }
+
+    fn is_terminal(&self) -> bool {
+        let envelope: Value = serde_json::from_str(&self.envelope).unwrap();
+        ["run_completed", "run_failed", "run_cancelled"].iter().any(|end| envelope["type"] == **end)
+    }
+
+    fn at(&self) -> Duration {
+        let envelope: Value = serde_json::from_str(&self.envelope).unwrap();
+        let at =
+            serde_json::from_value::<netra_apex::core::clock::Timestamp>(envelope["at"].clone());
+        Duration::from_millis(u64::try_from(at.unwrap().as_millis()).unwrap())
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Log {
+    pub(crate) owner: String,
+    pub(crate) epoch: String,
+    /// The oldest number that is kept.
+    pub(crate) oldest: u64,
+    pub(crate) events: Vec<Written>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Reader {
+    pub(crate) user: String,
+    pub(crate) run: String,
+    pub(crate) applied: Vec<Applied>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Applied {
+    Event(Written),
+    /// What lay between could not be given; `ended` says that nothing follows.
+    Reset {
+        epoch: String,
+        head: u64,
+        ended: bool,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Counted {
+    pub(crate) what: String,
+    pub(crate) count: u64,
+    pub(crate) most: u64,
+}
+
+/// A promise that was broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Violation {
+    /// A reader applied what is not in the log.
+    Invented { run: String, seq: u64 },
+    /// A reader applied an event that does not follow the one before it, without a reset.
+    OutOfOrder { run: String, after: u64, seq: u64 },
+    /// A reader went on in another life of the log without a reset.
+    OtherLife { run: String, seq: u64 },
+    /// A reader was left without the end.
+    Unfinished { run: String, after: u64 },
+    /// A reader applied something after the end.
+    AfterTheEnd { run: String },
+    /// A reader saw a run of somebody else.
+    Stranger { user: String, run: String },
+    /// An acknowledged event is not in the log, which is in the same life.
+    Lost { run: String, seq: u64 },
+    /// A log has a hole, or a number twice.
+    Broken { run: String, seq: u64 },
+    /// A log has not exactly one end, as its last event.
+    Ends { run: String, count: usize },
+    /// A log stood still for longer than a lost node may go unnoticed.
+    Stalled { run: String, after: u64 },
+    /// There was more of something than there may be.
+    TooMany { what: String, count: u64 },
+}
+
+impl History {
+    /// Every broken promise.
+    pub(crate) fn judge(&self) -> Vec<Violation> {
+        let logs = self.logs.iter().flat_map(|(run, log)| self.judge_log(run, log));
+        let readers = self.readers.iter().flat_map(|reader| self.judge_reader(reader));
+        let counted = self.counted.iter().filter(|counted| counted.count > counted.most);
+        let too_many = counted.map(|c| Violation::TooMany { what: c.what.clone(), count: c.count });
+        logs.chain(self.lost()).chain(readers).chain(too_many).collect()
+    }
+
+    fn judge_log(&self, run: &str, log: &Log) -> Vec<Violation> {
+        let mut found = Vec::new();
+        let run = || run.to_owned();
+        for (event, seq) in log.events.iter().zip(log.oldest..) {
+            if event.seq != seq || event.epoch != log.epoch || event.run != run() {
+                found.push(Violation::Broken { run: run(), seq });
+                break;
+            }
+        }
+        for pair in log.events.windows(2) {
+            if pair[1].at().saturating_sub(pair[0].at()) > self.patience {
+                found.push(Violation::Stalled { run: run(), after: pair[0].seq });
+            }
+        }
+        let count = log.events.iter().filter(|event| event.is_terminal()).count();
+        if count != 1 || !log.events.last().is_some_and(Written::is_terminal) {
+            found.push(Violation::Ends { run: run(), count });
+        }
+        found
+    }
+
+    fn lost(&self) -> Vec<Violation> {
+        let held: BTreeSet<&Written> = self.logs.values().flat_map(|log| &log.events).collect();
+        let kept = |written: &Written| match self.logs.get(&written.run) {
+            Some(log) => {
+                let trimmed = written.seq < log.oldest;
+                log.epoch != written.epoch || trimmed || held.contains(written)
+            }
+            None => false,
+        };
+        let lost = self.acknowledged.iter().filter(|written| !kept(written));
+        lost.map(|w| Violation::Lost { run: w.run.clone(), seq: w.seq }).collect()
+    }
+
+    fn judge_reader(&self, reader: &Reader) -> Vec<Violation> {
+        let run = || reader.run.clone();
+        let Some(log) = self.logs.get(&reader.run) else {
+            return vec![Violation::Invented { run: run(), seq: 0 }];
+        };
+        if log.owner != reader.user {
+            return vec![Violation::Stranger { user: reader.user.clone(), run: run() }];
+        }
+        let mut found = Vec::new();
+        let (mut life, mut last, mut ended) = (None::<&String>, 0, false);
+        for applied in &reader.applied {
+            if ended {
+                found.push(Violation::AfterTheEnd { run: run() });
+                break;
+            }
+            match applied {
+                Applied::Reset { epoch, head, ended: with_end } => {
+                    (life, last, ended) = (Some(epoch), *head, *with_end);
+                }
+                Applied::Event(event) => {
+                    let seq = event.seq;
+                    if life.is_some_and(|life| *life != event.epoch) {
+                        found.push(Violation::OtherLife { run: run(), seq });
+                    } else if seq != last + 1 {
+                        found.push(Violation::OutOfOrder { run: run(), after: last, seq });
+                    }
+                    let in_log = event.epoch != log.epoch
+                        || seq < log.oldest
+                        || log.events.get((seq - log.oldest) as usize) == Some(event);
+                    if !in_log {
+                        found.push(Violation::Invented { run: run(), seq });
+                    }
+                    (life, last, ended) = (Some(&event.epoch), seq, event.is_terminal());
+                }
+            }
+        }
+        if !ended {
+            found.push(Violation::Unfinished { run: run(), after: last });
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn event(seq: u64, kind: &str) -> Written {
+        let second = if seq < 10 { format!("0{seq}") } else { seq.to_string() };
+        let at = format!("2026-01-01T00:00:{second}.000Z");
+        let envelope = json!({"run": "r", "epoch": "e", "seq": seq, "at": at, "type": kind});
+        Written::read(&envelope).unwrap()
+    }
+
+    /// A history in which nothing is wrong: six events, one reader from the start and one who was reset.
+    fn sound() -> History {
+        let mut events: Vec<_> = (1..=5).map(|seq| event(seq, "agent_thinking")).collect();
+        events.push(event(6, "run_completed"));
+        let reader = |applied| Reader { user: "ada".into(), run: "r".into(), applied };
+        let whole = events.iter().cloned().map(Applied::Event).collect();
+        let reset = Applied::Reset { epoch: "e".into(), head: 4, ended: false };
+        let late =
+            std::iter::once(reset).chain(events[4..].iter().cloned().map(Applied::Event)).collect();
+        let log = Log { owner: "ada".into(), epoch: "e".into(), oldest: 1, events: events.clone() };
+        History {
+            acknowledged: events,
+            logs: BTreeMap::from([("r".to_owned(), log)]),
+            readers: vec![reader(whole), reader(late)],
+            counted: vec![Counted { what: "connections left".into(), count: 0, most: 0 }],
+            patience: Duration::from_secs(2),
+        }
+    }
+
+    fn log(history: &mut History) -> &mut Log {
+        history.logs.get_mut("r").unwrap()
+    }
+
+    fn run() -> String {
+        "r".to_owned()
+    }
+
+    #[test]
+    fn a_sound_history_passes() {
+        assert_eq!(sound().judge(), []);
+    }
+
+    #[test]
+    fn every_kind_of_violation_that_is_planted_is_found() {
+        type Plant = fn(&mut History);
+        let planted: [(Plant, Violation); 15] = [
+            (
+                |h| h.readers[0].applied[2] = Applied::Event(event(3, "agent_started")),
+                Violation::Invented { run: run(), seq: 3 },
+            ),
+            (
+                |h| drop(h.readers[0].applied.remove(2)),
+                Violation::OutOfOrder { run: run(), after: 2, seq: 4 },
+            ),
+            (
+                |h| h.readers[0].applied.insert(3, Applied::Event(event(3, "agent_thinking"))),
+                Violation::OutOfOrder { run: run(), after: 3, seq: 3 },
+            ),
+            (
+                |h| h.readers[0].applied.swap(1, 2),
+                Violation::OutOfOrder { run: run(), after: 1, seq: 3 },
+            ),
+            (
+                |h| {
+                    let other = Written { epoch: "f".into(), ..event(4, "agent_thinking") };
+                    h.readers[0].applied[3] = Applied::Event(other);
+                },
+                Violation::OtherLife { run: run(), seq: 4 },
+            ),
+            (|h| drop(h.readers[0].applied.pop()), Violation::Unfinished { run: run(), after: 5 }),
+            (|h| h.readers[1].applied.clear(), Violation::Unfinished { run: run(), after: 0 }),
+            (
+                |h| h.readers[0].applied.push(Applied::Event(event(7, "agent_thinking"))),
+                Violation::AfterTheEnd { run: run() },
+            ),
+            (
+                |h| h.readers[1].user = "eve".into(),
+                Violation::Stranger { user: "eve".into(), run: run() },
+            ),
+            (
+                |h| h.acknowledged.push(event(7, "agent_thinking")),
+                Violation::Lost { run: run(), seq: 7 },
+            ),
+            (
+                |h| h.acknowledged[1] = event(2, "agent_started"),
+                Violation::Lost { run: run(), seq: 2 },
+            ),
+            (|h| log(h).events[1].seq = 1, Violation::Broken { run: run(), seq: 2 }),
+            (
+                |h| log(h).events.push(event(7, "run_failed")),
+                Violation::Ends { run: run(), count: 2 },
+            ),
+            (
+                |h| {
+                    log(h).events.pop();
+                    log(h).events.push(event(9, "run_completed"));
+                },
+                Violation::Stalled { run: run(), after: 5 },
+            ),
+            (
+                |h| h.counted[0].count = 1,
+                Violation::TooMany { what: "connections left".into(), count: 1 },
+            ),
+        ];
+        for (number, (plant, expected)) in planted.into_iter().enumerate() {
+            let mut history = sound();
+            plant(&mut history);
+            let found = history.judge();
+            assert!(found.contains(&expected), "{number}: {expected:?} is not in {found:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_lost_with_another_life_or_by_trimming_is_no_violation() {
+        let mut history = sound();
+        log(&mut history).oldest = 4;
+        log(&mut history).events.drain(..3);
+        assert_eq!(history.judge(), []);
+        let before = Written { epoch: "d".into(), ..event(9, "agent_thinking") };
+        history.acknowledged.push(before);
+        assert_eq!(history.judge(), []);
+    }
+}
