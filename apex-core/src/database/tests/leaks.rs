@@ -139,26 +139,50 @@ fn a_session_outlives_its_runtime() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_cancellations_lose_no_connection() {
-    let rounds = if std::env::var_os("APEX_FULL").is_some() { 1_000_000 } else { 3_000 };
-    let Some(server) = server(&Options::default()) else { return };
+    const TASKS: u64 = 64;
+    let rounds = if std::env::var_os("APEX_FULL").is_some() { 1_000_000 } else { 6_400 };
+    // What is on the disk does not count here.
+    let Some(server) = server(&Options::default().set("fsync", "off")) else { return };
     let watcher = Watcher::new(&server).await;
     let database = open(server.url(), small()).await;
-    let tasks: Vec<_> = (0..16_u64)
+    let began = Instant::now();
+    let tasks: Vec<_> = (0..TASKS)
         .map(|task| {
             let database = database.clone();
             tokio::spawn(async move {
-                let mut random = fastrand::Rng::with_seed(task);
-                for round in 0..rounds / 16 {
+                let (mut random, mut done) = (fastrand::Rng::with_seed(task), 0);
+                for round in 0..rounds / TASKS {
                     let key = format!("{task} {round}");
-                    let polls = random.u32(1..20);
-                    let _ = cancelled_after(polls, insert(&database, access(), &key)).await;
+                    // Cancelled while it waits for its place, at any point later, or not at all.
+                    let polls = match random.u32(0..8) {
+                        0..3 => 1,
+                        3 => random.u32(2..10),
+                        _ => u32::MAX,
+                    };
+                    let kind = random.u32(0..8);
+                    let work = async {
+                        // Mostly what is taken and given back most often.
+                        match kind {
+                            0 => insert(&database, access(), &key).await,
+                            _ => number(&database, "SELECT 1::int8").await.map(drop),
+                        }
+                    };
+                    done += u64::from(cancelled_after(polls, work).await.is_some());
+                    if task == 0 && (round + 1) % 1_562 == 0 {
+                        println!("{} rounds in {:?}", (round + 1) * TASKS, began.elapsed());
+                    }
                 }
+                done
             })
         })
         .collect();
+    let mut done = 0;
     for task in tasks {
-        task.await.unwrap();
+        done += task.await.unwrap();
     }
+    let cancelled = rounds - done;
+    println!("{cancelled} of {rounds} cancelled in {:?}", began.elapsed());
+    assert!(done > 0 && cancelled > rounds / 4, "{cancelled} of {rounds} cancelled");
     all_back_within(&database, Duration::from_secs(5)).await;
     watcher.nothing_left_within(Duration::from_secs(1)).await;
     assert!(watcher.connections().await <= 5, "the pool, and who looks after it");

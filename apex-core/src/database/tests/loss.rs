@@ -4,14 +4,18 @@
 use super::*;
 use crate::testkit::loss::{Tally, Writes};
 use sha2::{Digest as _, Sha256};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use tokio::task::JoinSet;
 
-/// So many cycles; `APEX_FULL` asks for the long form.
-fn cycles() -> u64 {
-    if std::env::var_os("APEX_FULL").is_some() { 10_000 } else { 200 }
+/// So many cycles for each version of the server, and how many servers share them; `APEX_FULL` asks for the long form.
+fn cycles() -> (u64, u64) {
+    if std::env::var_os("APEX_FULL").is_some() { (10_000, 4) } else { (200, 1) }
 }
 
 const WRITERS: u64 = 4;
+
+/// The shortest time for which a server or a network stands still.
+const STANDSTILL: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Fault {
@@ -41,6 +45,28 @@ impl Fault {
     }
 }
 
+/// What was seen in some cycles.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    cycles: u64,
+    /// The cycles in which the fault was felt: a write failed or stood still, or connections had to be made anew.
+    felt: u64,
+    tally: Tally,
+    /// The rows that are there in the end.
+    rows: u64,
+}
+
+impl Seen {
+    fn and(self, other: Self) -> Self {
+        Self {
+            cycles: self.cycles + other.cycles,
+            felt: self.felt + other.felt,
+            tally: self.tally.and(other.tally),
+            rows: self.rows + other.rows,
+        }
+    }
+}
+
 struct Rig {
     server: Server,
     proxy: Proxy,
@@ -53,7 +79,10 @@ impl Rig {
         let proxy = Proxy::start(server.port()).unwrap();
         let direct = open(server.url(), small()).await;
         let made = direct.write(access(), |transaction| {
-            Box::pin(async move { transaction.batch("CREATE TABLE w (k text NOT NULL)").await })
+            // No key is unique here: what is done twice is to be seen.
+            const TABLE: &str =
+                "CREATE TABLE w (k text COLLATE \"C\" NOT NULL); CREATE INDEX ON w (k)";
+            Box::pin(async move { transaction.batch(TABLE).await })
         });
         made.await.unwrap();
         let address = server.url_at(proxy.port());
@@ -61,15 +90,16 @@ impl Rig {
         Self { server, proxy, database, direct }
     }
 
-    async fn cycle(&mut self, cycle: u64) -> (Fault, Tally) {
+    async fn cycle(&mut self, cycle: u64) -> (Fault, Seen) {
         let mut random = fastrand::Rng::with_seed(cycle);
         let fault = Fault::random(&mut random);
+        let connections = self.proxy.accepted();
         let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {
                 let (database, stop) = (self.database.clone(), Arc::clone(&stop));
                 tokio::spawn(async move {
-                    let mut writes = Writes::default();
+                    let (mut writes, mut longest) = (Writes::default(), Duration::ZERO);
                     for number in 0.. {
                         if stop.load(Ordering::SeqCst) {
                             break;
@@ -78,7 +108,9 @@ impl Rig {
                         writes.intend(&key);
                         // Every other writer does without a record.
                         let recorded = writer % 2 == 0;
+                        let sent = Instant::now();
                         let answer = write(&database, &key, recorded).await;
+                        longest = longest.max(sent.elapsed());
                         if let Err(error) = &answer {
                             assert!(!recorded || error.outcome() != Outcome::Applied);
                             assert_ne!(error.failure(), Some(Failure::Unknown), "{error:?}");
@@ -86,7 +118,7 @@ impl Rig {
                         }
                         writes.told(&key, &answer);
                     }
-                    writes
+                    (writes, longest)
                 })
             })
             .collect();
@@ -95,20 +127,25 @@ impl Rig {
         sleep(Duration::from_micros(random.u64(0..30_000))).await;
         self.proxy.pass();
         stop.store(true, Ordering::SeqCst);
-        let mut tally = Tally::default();
+        let mut seen = Seen { cycles: 1, ..Seen::default() };
+        let mut longest = Duration::ZERO;
         for writer in writers {
-            let writes = within(Duration::from_secs(40), writer).await.unwrap();
-            tally = tally.and(self.check(cycle, writes, fault).await);
+            let (writes, waited) = within(Duration::from_secs(40), writer).await.unwrap();
+            longest = longest.max(waited);
+            seen = seen.and(self.check(cycle, writes, fault).await);
         }
         all_back_within(&self.database, Duration::from_secs(5)).await;
-        (fault, tally)
+        let anew = self.proxy.accepted() > connections;
+        let failed = seen.tally.not_applied + seen.tally.unknown_there + seen.tally.unknown_absent;
+        seen.felt = u64::from(anew || failed > 0 || longest >= STANDSTILL);
+        (fault, seen)
     }
 
     async fn break_it(&mut self, fault: Fault, random: &mut fastrand::Rng) {
         match fault {
             Fault::Cut => self.proxy.cut(),
             Fault::LoseCommit => self.proxy.lose_reply_to(b"COMMIT\0"),
-            Fault::CutAnswers => self.proxy.replies(Replies::CutAfter(random.u64(0..2_000))),
+            Fault::CutAnswers => self.proxy.replies(Replies::CutAfter(random.u64(0..300))),
             Fault::Terminate => {
                 const ALL: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
                      WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() \
@@ -117,12 +154,12 @@ impl Rig {
             }
             Fault::Freeze => {
                 self.proxy.freeze();
-                sleep(Duration::from_millis(random.u64(50..700))).await;
+                sleep(STANDSTILL + Duration::from_millis(random.u64(0..650))).await;
             }
             Fault::Abandon => self.proxy.abandon(),
             Fault::Pause => {
                 self.server.pause("postgres");
-                sleep(Duration::from_millis(random.u64(50..700))).await;
+                sleep(STANDSTILL + Duration::from_millis(random.u64(0..650))).await;
                 self.server.resume("postgres");
             }
             Fault::Kill => {
@@ -134,7 +171,7 @@ impl Rig {
         }
     }
 
-    async fn check(&self, cycle: u64, mut writes: Writes, fault: Fault) -> Tally {
+    async fn check(&self, cycle: u64, mut writes: Writes, fault: Fault) -> Seen {
         let there = self.there(cycle).await;
         let own = |there: HashMap<String, u64>, writes: &Writes| {
             let of_writer = |key: &String| writes.has(key);
@@ -150,19 +187,21 @@ impl Rig {
             }
         }
         let told = writes.check(&own(self.there(cycle).await, &writes));
-        told.unwrap_or_else(|broken| panic!("cycle {cycle} ({fault:?}), again: {broken:?}"));
-        tally
+        let last =
+            told.unwrap_or_else(|broken| panic!("cycle {cycle} ({fault:?}), again: {broken:?}"));
+        Seen { tally, rows: last.applied + last.unknown_there, ..Seen::default() }
     }
 
     async fn there(&self, cycle: u64) -> HashMap<String, u64> {
-        let prefix = format!("{cycle} %");
-        let prefix = &prefix;
+        let (from, below) = (format!("{cycle} "), format!("{cycle}!"));
+        let (from, below) = (&from, &below);
         let until = Instant::now() + Duration::from_secs(20);
         loop {
             let read = self.direct.read(access(), |transaction| {
                 Box::pin(async move {
-                    const COUNT: &str = "SELECT k, count(*) FROM w WHERE k LIKE $1 GROUP BY k";
-                    let rows = transaction.query(COUNT, &[prefix]).await?;
+                    const COUNT: &str =
+                        "SELECT k, count(*) FROM w WHERE k >= $1 AND k < $2 GROUP BY k";
+                    let rows = transaction.query(COUNT, &[from, below]).await?;
                     let pairs = rows.iter().map(|row| {
                         Ok((row.column(0)?, u64::try_from(row.column::<i64>(1)?).unwrap()))
                     });
@@ -192,19 +231,55 @@ async fn write(database: &Database, key: &str, recorded: bool) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_and_nothing_done_twice_whatever_breaks() {
-    for server in servers() {
-        let mut rig = Rig::new(server).await;
-        let (mut all, mut faults) = (Tally::default(), std::collections::BTreeMap::new());
-        let began = Instant::now();
-        for cycle in 0..cycles() {
-            let (fault, tally) = rig.cycle(cycle).await;
-            all = all.and(tally);
-            *faults.entry(fault).or_insert(0_u32) += 1;
-        }
-        println!("{} cycles in {:?}: {faults:?} {all:?}", cycles(), began.elapsed());
-        assert!(all.applied > cycles() && all.unknown_there > 0);
-        all_back_within(&rig.database, Duration::from_secs(5)).await;
-        let watcher = Watcher::new(&rig.server).await;
-        watcher.nothing_left_within(Duration::from_secs(3)).await;
+    let (_, parts) = cycles();
+    let servers: Vec<_> =
+        (0..parts).flat_map(|part| servers().map(move |server| (part, server))).collect();
+    let mut broken = JoinSet::new();
+    for (part, server) in servers {
+        broken.spawn(break_again_and_again(server, part));
     }
+    let mut of_version = BTreeMap::<i64, BTreeMap<Fault, Seen>>::new();
+    while let Some(done) = broken.join_next().await {
+        let (version, faults) = done.unwrap();
+        let sums = of_version.entry(version).or_default();
+        for (fault, seen) in faults {
+            let sum = sums.entry(fault).or_default();
+            *sum = sum.and(seen);
+        }
+    }
+    for (version, faults) in of_version {
+        let all = faults.values().fold(Seen::default(), |sum, seen| sum.and(*seen));
+        println!("PostgreSQL {version}: {all:?}");
+        assert_eq!(all.cycles, cycles().0);
+        assert!(all.tally.applied > all.cycles && all.tally.unknown_there > 0);
+        for (fault, seen) in faults {
+            println!("    {fault:?}: {seen:?}");
+            assert!(seen.felt * 2 > seen.cycles, "{fault:?} hits nothing: {seen:?}");
+        }
+    }
+}
+
+/// Every so-manieth cycle, on one server. Its version, and what was seen of each fault.
+async fn break_again_and_again(server: Server, part: u64) -> (i64, BTreeMap<Fault, Seen>) {
+    const VERSION: &str = "SELECT current_setting('server_version_num')::int8 / 10000";
+    let mut rig = Rig::new(server).await;
+    let version = number(&rig.direct, VERSION).await.unwrap();
+    let mut faults = BTreeMap::<Fault, Seen>::new();
+    let began = Instant::now();
+    let (cycles, parts) = cycles();
+    for cycle in (part..cycles).step_by(parts as usize) {
+        let (fault, seen) = rig.cycle(cycle).await;
+        let sum = faults.entry(fault).or_default();
+        *sum = sum.and(seen);
+        if (cycle - part) % 1_000 == 0 {
+            println!("PostgreSQL {version}: cycle {cycle} after {:?}", began.elapsed());
+        }
+    }
+    // What was there after its cycle has outlived all that came later.
+    let rows = number(&rig.direct, "SELECT count(*) FROM w").await.unwrap();
+    assert_eq!(u64::try_from(rows).unwrap(), faults.values().map(|seen| seen.rows).sum::<u64>());
+    all_back_within(&rig.database, Duration::from_secs(5)).await;
+    let watcher = Watcher::new(&rig.server).await;
+    watcher.nothing_left_within(Duration::from_secs(3)).await;
+    (version, faults)
 }
