@@ -46,14 +46,18 @@ impl Auth {
         Ok(Changed { user: changed, revoked })
     }
 
-    /// Erases an account and ends all of its logins. What its user has made is deleted by the stores that keep it.
+    /// Erases an account with all that its database keeps of the user ([`UserStore::erase`](super::UserStore::erase)),
+    /// and ends all of its logins. A host that keeps a part elsewhere erases it there.
     ///
     /// # Errors
     /// `not_found` for an account that is not there.
     pub async fn erase_user(&self, user: UserId) -> Result<Vec<Revocation>> {
         self.stores.users.erase(user).await?;
         self.recorder.record(Happened::done(AuditAction::Erase, user));
-        self.end_all_sessions(user).await
+        let revoked = self.end_all_sessions(user).await?;
+        // What was on its way into the store when the account was marked is there by now.
+        self.stores.users.erase(user).await?;
+        Ok(revoked)
     }
 
     /// Ends every login of a user's, on all nodes. Gives what was revoked, for whoever keeps connections here.

@@ -233,6 +233,7 @@ async fn ending_all_ends_every_login_of_that_user(backend: Arc<dyn Backend>) {
     let mut woken = bench.stores.wakeup.listen(Topic::Revocations);
     let mut ended = sessions.end_all(user.user(), now).await.unwrap();
     ended.sort_unstable();
+    logins.sort_unstable();
     assert_eq!(ended, logins);
     assert!(is_woken(&mut woken).await);
     assert_eq!(sessions.list(&user).await.unwrap(), []);
