@@ -4,7 +4,7 @@ use crate::handshake::{Chain, Offer, Origins};
 use crate::hub::Hub;
 use crate::protocol::Limits;
 use crate::share::Shares;
-use apex_core::auth::{Auth, Credential, Entry, Presented, RevocationWatch, Way};
+use apex_core::auth::{Auth, Credential, Entry, Presented, Revocation, RevocationWatch, Way};
 use apex_core::clock::{Clock, Timestamp};
 use apex_core::error::{Error, Kind, Result};
 use apex_core::health::Observer;
@@ -116,6 +116,13 @@ impl Gateway {
 
     pub(crate) fn connection_id(&self) -> ConnectionId {
         ConnectionId::new(&*self.clock)
+    }
+
+    /// Closes on this node at once what came by logins that have ended.
+    pub(crate) fn close(&self, revoked: &[Revocation]) {
+        for revocation in revoked {
+            self.hub.revoke(revocation);
+        }
     }
 
     /// Verifies one credential.

@@ -5,7 +5,6 @@ use crate::config::HubConfig;
 use crate::protocol::Draining;
 use crate::share::Shares;
 use apex_core::auth::Revocation;
-use apex_core::clock::Timestamp;
 use apex_core::error::{Error, Kind, Result};
 use apex_core::id::{ConnectionId, SessionId, UserId};
 use apex_core::principal::Principal;
@@ -70,7 +69,7 @@ struct State {
 #[derive(Debug, Default)]
 struct Revoked {
     sessions: HashMap<SessionId, Instant>,
-    users: HashMap<UserId, (Instant, Timestamp)>,
+    users: HashMap<UserId, (Instant, Revocation)>,
     sweep_at: usize,
 }
 
@@ -85,7 +84,7 @@ impl Revoked {
         }
         match revocation.session {
             Some(session) => drop(self.sessions.insert(session, now)),
-            None => drop(self.users.insert(revocation.user, (now, revocation.at))),
+            None => drop(self.users.insert(revocation.user, (now, *revocation))),
         }
     }
 
@@ -95,16 +94,11 @@ impl Revoked {
         let session = principal.session().and_then(|session| self.sessions.get(&session));
         let user = self.users.get(&principal.user());
         session.is_some_and(|at| at.elapsed() < REMEMBERED)
-            || user.is_some_and(|(told, at)| match principal.session() {
-                Some(session) => is_older(session, *at),
+            || user.is_some_and(|(told, all)| match principal.session() {
+                Some(session) => all.covers(principal.user(), session),
                 None => began <= *told,
             })
     }
-}
-
-/// Whether a login was there already at that moment.
-fn is_older(session: SessionId, at: Timestamp) -> bool {
-    session.made_at().is_none_or(|made| made <= at)
 }
 
 #[derive(Debug)]
@@ -186,14 +180,10 @@ impl Hub {
         let mut state = self.0.state.lock();
         state.revoked.add(revocation);
         for taken in state.seats.values() {
-            let ended = match revocation.session {
-                Some(session) => taken.session == Some(session),
-                // Who has logged in since then stays.
-                None => {
-                    taken.user == Some(revocation.user)
-                        && taken.session.is_none_or(|session| is_older(session, revocation.at))
-                }
-            };
+            let ended = taken.user.is_some_and(|user| match taken.session {
+                Some(session) => revocation.covers(user, session),
+                None => revocation.session.is_none() && revocation.user == user,
+            });
             if ended {
                 taken.mailbox.put(Notice::Revoked);
             }
@@ -357,7 +347,7 @@ fn release(users: &mut HashMap<UserId, usize>, user: UserId) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use apex_core::clock::SystemClock;
+    use apex_core::clock::{SystemClock, Timestamp};
     use apex_core::principal::Scopes;
     use apex_core::store::memory::{self, MemoryOptions};
     use std::task::Waker;

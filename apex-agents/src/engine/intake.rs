@@ -70,7 +70,10 @@ async fn check(shared: &Shared, principal: &Principal, message: &Message) -> Res
         return Err(Error::new(Kind::BadRequest, OPERATION, "a message needs words or a file"));
     }
     if let Some(thread) = message.thread {
-        shared.stores.threads.thread(principal, thread).await?;
+        // Who may only read a conversation that is shared with them says nothing in it.
+        if shared.stores.threads.thread(principal, thread).await?.owner != principal.user() {
+            return Err(Error::not_found(OPERATION, "thread"));
+        }
     }
     for file in &message.attachments {
         shared.stores.files.info(principal, *file).await?;

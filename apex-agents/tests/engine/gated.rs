@@ -1,12 +1,12 @@
 use apex_core::error::Result;
-use apex_core::id::{RunId, ThreadId};
+use apex_core::id::{RunId, ThreadId, UserId};
 use apex_core::principal::Principal;
 use apex_core::run::{
     Append, Appended, Claim, Claimed, InboxPage, Lease, NewRun, Page, RunLog, RunState, RunView,
     Signal, Started,
 };
 use apex_core::store::Stores;
-use apex_core::thread::{Paged, Thread, ThreadMessage, ThreadStore};
+use apex_core::thread::{Paged, Share, Thread, ThreadMessage, ThreadStore, Whose};
 use async_trait::async_trait;
 use std::fmt;
 use std::sync::Arc;
@@ -116,10 +116,11 @@ impl ThreadStore for Gated {
     async fn threads(
         &self,
         principal: &Principal,
+        whose: Whose,
         cursor: Option<&str>,
         max: usize,
     ) -> Result<Paged<Thread>> {
-        self.stores.threads.threads(principal, cursor, max).await
+        self.stores.threads.threads(principal, whose, cursor, max).await
     }
 
     async fn messages(
@@ -134,5 +135,17 @@ impl ThreadStore for Gated {
 
     async fn delete(&self, principal: &Principal, thread: ThreadId) -> Result<()> {
         self.stores.threads.delete(principal, thread).await
+    }
+
+    async fn share(&self, principal: &Principal, thread: ThreadId, with: Share) -> Result<()> {
+        self.stores.threads.share(principal, thread, with).await
+    }
+
+    async fn unshare(&self, principal: &Principal, thread: ThreadId, user: UserId) -> Result<()> {
+        self.stores.threads.unshare(principal, thread, user).await
+    }
+
+    async fn shares(&self, principal: &Principal, thread: ThreadId) -> Result<Vec<Share>> {
+        self.stores.threads.shares(principal, thread).await
     }
 }

@@ -5,6 +5,7 @@ use crate::support::Node;
 use apex_agents::{Context, Registry, Request, ToolContext, agent_fn, tool_fn};
 use apex_core::error::Kind;
 use apex_core::event::Event;
+use apex_core::thread::Whose;
 use std::time::Duration;
 
 #[tokio::test(start_paused = true)]
@@ -49,6 +50,6 @@ async fn two_hundred_users_at_once_each_see_their_own_run() {
         let threads = &node.stores.threads;
         let messages = threads.messages(user, theirs.thread, None, 10).await;
         assert_eq!(messages.unwrap_err().kind(), Kind::NotFound);
-        assert_eq!(threads.threads(user, None, 10).await.unwrap().items.len(), 1);
+        assert_eq!(threads.threads(user, Whose::Own, None, 10).await.unwrap().items.len(), 1);
     }
 }

@@ -9,12 +9,21 @@ use crate::error::{Error, Result};
 use crate::id::UserId;
 use crate::principal::Scopes;
 
+/// What came of a change to an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// The account as it is now.
+    pub user: User,
+    /// What ended with the change, for whoever keeps connections here; other nodes hear of it by themselves.
+    pub revoked: Vec<Revocation>,
+}
+
 impl Auth {
     /// Bars an account and ends all of its logins, or lets it in again.
     ///
     /// # Errors
     /// `not_found` for an account that is not there or erased.
-    pub async fn disable_user(&self, user: UserId, disabled: bool) -> Result<User> {
+    pub async fn disable_user(&self, user: UserId, disabled: bool) -> Result<Changed> {
         let change = UserChange { disabled: Some(disabled), ..UserChange::default() };
         let changed = self.stores.users.change(user, change).await?;
         let reason = if disabled { "disabled" } else { "enabled" };
@@ -22,43 +31,49 @@ impl Auth {
             reason: Some(reason),
             ..Happened::done(AuditAction::Disable, user)
         });
-        if disabled {
-            self.end_all_sessions(user).await?;
-        }
-        Ok(changed)
+        let revoked = if disabled { self.end_all_sessions(user).await? } else { Vec::new() };
+        Ok(Changed { user: changed, revoked })
     }
 
     /// Says what a user may do, from their next login on; the logins that there are end.
     ///
     /// # Errors
     /// `not_found` for an account that is not there or erased.
-    pub async fn set_scopes(&self, user: UserId, scopes: Scopes) -> Result<User> {
+    pub async fn set_scopes(&self, user: UserId, scopes: Scopes) -> Result<Changed> {
         let change = UserChange { scopes: Some(scopes), ..UserChange::default() };
         let changed = self.stores.users.change(user, change).await?;
-        self.end_all_sessions(user).await?;
-        Ok(changed)
+        let revoked = self.end_all_sessions(user).await?;
+        Ok(Changed { user: changed, revoked })
     }
 
-    /// Erases an account and ends all of its logins. What its user has made is deleted by the stores that keep it.
+    /// Erases an account with all that its database keeps of the user ([`UserStore::erase`](super::UserStore::erase)),
+    /// and ends all of its logins. A host that keeps a part elsewhere erases it there.
     ///
     /// # Errors
     /// `not_found` for an account that is not there.
-    pub async fn erase_user(&self, user: UserId) -> Result<()> {
+    pub async fn erase_user(&self, user: UserId) -> Result<Vec<Revocation>> {
         self.stores.users.erase(user).await?;
         self.recorder.record(Happened::done(AuditAction::Erase, user));
-        self.end_all_sessions(user).await
+        let revoked = self.end_all_sessions(user).await?;
+        // What was on its way into the store when the account was marked is there by now.
+        self.stores.users.erase(user).await?;
+        Ok(revoked)
     }
 
-    /// Ends every login of a user's, on all nodes.
+    /// Ends every login of a user's, on all nodes. Gives what was revoked, for whoever keeps connections here.
     ///
     /// # Errors
     /// `unavailable`, `storage_failed`.
-    pub async fn end_all_sessions(&self, user: UserId) -> Result<()> {
+    pub async fn end_all_sessions(&self, user: UserId) -> Result<Vec<Revocation>> {
         let now = self.clock.now();
-        self.stores.sessions.end_all(user, now).await?;
-        self.revocations.note(Revocation { at: now, user, session: None });
+        let ended = self.stores.sessions.end_all(user, now).await?;
+        let each = ended.into_iter().map(Some).chain([None]);
+        let revoked: Vec<_> = each.map(|session| Revocation { at: now, user, session }).collect();
+        for revocation in &revoked {
+            self.revocations.note(*revocation);
+        }
         self.recorder.record(Happened::done(AuditAction::Revocation, user));
-        Ok(())
+        Ok(revoked)
     }
 
     /// Makes an account known by one more subject.

@@ -29,6 +29,7 @@ mod token;
 mod tokens;
 mod user;
 
+pub use account::Changed;
 pub use audit::{AuditAction, AuditEvent, AuditQuery, AuditStore};
 pub use burst::{Burst, BurstPolicy, DoorAlert, DoorAlertSink};
 pub use config::{AddressMask, AuthConfig};

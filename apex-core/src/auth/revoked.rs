@@ -86,8 +86,14 @@ impl Revocations {
         made_at: Timestamp,
     ) -> bool {
         let known = self.0.known.lock();
-        session.is_some_and(|session| known.sessions.contains_key(&session))
-            || known.users.get(&user).is_some_and(|at| made_at <= *at)
+        let all = known.users.get(&user).map(|at| Revocation { at: *at, user, session: None });
+        match session {
+            Some(session) => {
+                known.sessions.contains_key(&session)
+                    || all.is_some_and(|all| all.covers(user, session))
+            }
+            None => all.is_some_and(|all| made_at <= all.at),
+        }
     }
 
     /// Looks into the store.

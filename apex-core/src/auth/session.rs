@@ -95,7 +95,8 @@ impl Rotation {
             expires_at: self.now.plus(self.token_life).min(known.ends_at),
             refresh: Some(RefreshHash { current: self.refresh, ..refresh }),
             renewed_at: self.now,
-            lapses_at: self.now.plus(self.idle_life).min(known.ends_at),
+            // Not before its token: what is dropped from the store must be worth nothing.
+            lapses_at: self.now.plus(self.idle_life.max(self.token_life)).min(known.ends_at),
             ..known
         })
     }
@@ -109,8 +110,27 @@ pub struct Revocation {
     pub at: Timestamp,
     /// Whose.
     pub user: UserId,
-    /// The login; `None` for everything of the user's that began up to that moment.
+    /// The login; `None` for everything of the user's that is not a login which the store keeps. Those are named one
+    /// by one.
     pub session: Option<SessionId>,
+}
+
+/// How far the clocks of nodes may be apart.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
+
+impl Revocation {
+    /// Whether this is the end of a login of the user's. One that `session` does not name has ended when it began well
+    /// before: the next login may begin at the same moment, and on a node whose clock is behind.
+    #[must_use]
+    pub fn covers(&self, user: UserId, session: SessionId) -> bool {
+        match self.session {
+            Some(ended) => ended == session,
+            None => {
+                let made_at = session.made_at();
+                self.user == user && made_at.is_none_or(|made| made.plus(CLOCKS_DIFFER) < self.at)
+            }
+        }
+    }
 }
 
 /// Keeps logins, and for a while which of them were revoked. A revocation wakes
@@ -154,12 +174,12 @@ pub trait SessionStore: fmt::Debug + Send + Sync {
     /// `not_found`.
     async fn end(&self, principal: &Principal, session: SessionId, now: Timestamp) -> Result<()>;
 
-    /// Ends every login of a user's and notes that they were revoked, also where there is none: there may be tokens
-    /// that are not looked up.
+    /// Ends every login of a user's and notes each as revoked, and everything else of the user's too: there may be
+    /// tokens that are not looked up. Gives the logins.
     ///
     /// # Errors
     /// `unavailable`, `storage_failed`.
-    async fn end_all(&self, user: UserId, now: Timestamp) -> Result<()>;
+    async fn end_all(&self, user: UserId, now: Timestamp) -> Result<Vec<SessionId>>;
 
     /// What was revoked at `since` or later, in order of time. A store keeps it for [`REVOCATIONS_KEPT`] at least and
     /// drops what is older with a later revocation.

@@ -117,7 +117,11 @@ pub trait UserStore: fmt::Debug + Send + Sync {
     async fn change(&self, user: UserId, change: UserChange) -> Result<User>;
 
     /// Erases an account for good: its subjects are forgotten and may make new accounts, it has no scopes left, and
-    /// its id stays as [`Standing::Erased`]. Again is no change.
+    /// its id stays as [`Standing::Erased`]. Everything else that the same database keeps of the user goes with it, in
+    /// one transaction: conversations and to whom they are shared, runs also under way, files, results, usage, tickets.
+    /// What is begun in the user's name afterwards is `not_found`. Not so logins, which
+    /// [`SessionStore::end_all`](super::SessionStore::end_all) ends, and the record of the door, which goes with its age.
+    /// Again drops what was still being written meanwhile.
     ///
     /// # Errors
     /// `not_found`.

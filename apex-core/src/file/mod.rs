@@ -129,7 +129,8 @@ pub type Body = BoxStream<'static, Result<Bytes>>;
 /// The content of a file, read from its start by a thread that may block.
 pub type Content = Box<dyn std::io::Read + Send>;
 
-/// Keeps the files that users bring.
+/// Keeps the files that users bring. Reading needs the scope `read`, bringing and deleting `run`; without it,
+/// `forbidden`.
 #[async_trait]
 pub trait FileStore: fmt::Debug + Send + Sync {
     /// Keeps a file, streamed. When the body fails or passes a limit, nothing is kept.
@@ -188,7 +189,8 @@ pub struct ArtifactInfo {
 }
 
 /// Keeps what runs make. An artifact's id follows from its run and name, so a step that is done again puts the same
-/// artifact again.
+/// artifact again. What a run of a shared conversation made is read by whom it is shared with, too. Scopes are those of
+/// files.
 #[async_trait]
 pub trait ArtifactStore: fmt::Debug + Send + Sync {
     /// Keeps an artifact; one of the same run and name is replaced.

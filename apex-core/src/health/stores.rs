@@ -39,7 +39,7 @@ impl Probe for StoreProbe {
 
     async fn probe(&self) -> Result<()> {
         let none = [0; 16];
-        let nobody = Principal::vouched(UserId::from_bytes(none), Scopes::NONE);
+        let nobody = Principal::vouched(UserId::from_bytes(none), Scopes::USER);
         let hash = TokenHash::from_bytes([0; 32]);
         let stores = &self.stores;
         let answer = match self.name {

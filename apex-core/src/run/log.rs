@@ -7,7 +7,7 @@ use crate::event::{Decision, Recorded};
 use crate::id::{
     ApprovalId, BatchId, Epoch, FileId, NodeId, RequestId, RunId, StepId, ThreadId, UserId,
 };
-use crate::principal::{Principal, Scopes};
+use crate::principal::{Principal, Scope, Scopes};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,9 @@ use std::time::Duration;
 /// together is one transaction in one backend.
 ///
 /// Reading and signalling take a [`Principal`] and answer `not_found` for whatever is not that user's. Writing
-/// takes a [`Lease`], which only [`RunLog::claim`] gives out.
+/// takes a [`Lease`], which only [`RunLog::claim`] gives out. The views and events of a run are read by those with whom
+/// its owner shares its conversation, too (see [`ThreadStore`](crate::thread::ThreadStore)). Reading needs the scope
+/// `read`, starting, deciding and forgetting `run`, cancelling and stopping `cancel`; without it, `forbidden`.
 #[async_trait]
 pub trait RunLog: fmt::Debug + Send + Sync {
     /// Puts a run on record as queued, with its first event and its entry in the user's inbox, in one transaction.
@@ -360,7 +362,18 @@ impl Default for RunLimits {
     }
 }
 
-/// The rights with which a run's owner is recorded, so that the run can be resumed in the owner's name.
+/// The rights with which a run's owner is recorded, so that the run can be resumed in the owner's name. Who may start
+/// one lets it read what it works on, also where they may not see it themselves.
 pub(crate) fn recorded_scopes(principal: &Principal) -> Scopes {
-    principal.scopes().and(Scopes::USER)
+    principal.scopes().and(Scopes::USER).with(Scope::Read)
+}
+
+impl Signal {
+    /// What a principal must be allowed for it.
+    pub(crate) fn scope(&self) -> Scope {
+        match self {
+            Self::Cancel | Self::Stop(_) => Scope::Cancel,
+            Self::Decide { .. } => Scope::Run,
+        }
+    }
 }

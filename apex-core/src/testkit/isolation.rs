@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::id::{FileId, SessionId};
 use crate::principal::Scopes;
 use crate::run::{Live, Position, Signal, Subscription};
-use crate::thread::{Role, ThreadMessage};
+use crate::thread::{Role, Share, ThreadMessage, Whose};
 use crate::usage::{Attempt, UsageQuery};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -70,7 +70,16 @@ async fn threads_are_their_users_own(backend: Arc<dyn Backend>) {
     hidden(threads.thread(&eve, thread).await);
     hidden(threads.messages(&eve, thread, None, 10).await);
     hidden(threads.delete(&eve, thread).await);
-    assert!(threads.threads(&eve, None, 10).await.unwrap().items.is_empty());
+    let with = Share { user: eve.user(), at: bench.clock.now() };
+    hidden(threads.share(&eve, thread, with).await);
+    hidden(threads.shares(&eve, thread).await);
+    hidden(threads.unshare(&eve, thread, eve.user()).await);
+    let other = Share { user: bench.user().user(), ..with };
+    threads.share(&ada, thread, other).await.unwrap();
+    hidden(threads.unshare(&eve, thread, other.user).await);
+    hidden(threads.thread(&eve, thread).await);
+    assert!(threads.threads(&eve, Whose::Shared, None, 10).await.unwrap().items.is_empty());
+    assert!(threads.threads(&eve, Whose::Own, None, 10).await.unwrap().items.is_empty());
     let kept = threads.messages(&ada, thread, None, 10).await.unwrap();
     assert_eq!(kept.items.len(), 1);
 }

@@ -15,6 +15,7 @@ mod artifact;
 mod audit;
 mod bench;
 mod clock;
+mod erase;
 mod file;
 mod inbox;
 mod isolation;
@@ -27,6 +28,7 @@ mod run_log;
 mod session;
 #[cfg(feature = "postgres")]
 pub mod sessions;
+mod share;
 mod subscription;
 mod thread;
 mod ticket;
@@ -96,6 +98,8 @@ pub fn suite() -> Vec<Case> {
         inbox::cases(),
         isolation::cases(),
         thread::cases(),
+        share::cases(),
+        erase::cases(),
         file::cases(),
         artifact::cases(),
         ticket::cases(),

@@ -222,24 +222,40 @@ async fn of_many_renewals_with_one_token_one_wins_and_the_login_ends(backend: Ar
 async fn ending_all_ends_every_login_of_that_user(backend: Arc<dyn Backend>) {
     let bench = Bench::open(&*backend).await;
     let (user, other, sessions) = (bench.user(), bench.user(), &bench.stores.sessions);
+    let mut logins = Vec::new();
     for token in ["a", "b"] {
-        sessions.create(session(&bench, token, &user)).await.unwrap();
+        let record = session(&bench, token, &user);
+        logins.push(record.session);
+        sessions.create(record).await.unwrap();
     }
     sessions.create(session(&bench, "c", &other)).await.unwrap();
     let now = bench.clock.now();
     let mut woken = bench.stores.wakeup.listen(Topic::Revocations);
-    sessions.end_all(user.user(), now).await.unwrap();
+    let mut ended = sessions.end_all(user.user(), now).await.unwrap();
+    ended.sort_unstable();
+    logins.sort_unstable();
+    assert_eq!(ended, logins);
     assert!(is_woken(&mut woken).await);
     assert_eq!(sessions.list(&user).await.unwrap(), []);
     assert_eq!(sessions.find(&TokenHash::of("a")).await.unwrap(), None);
     assert_eq!(sessions.rotate(rotation(&bench, "b", 0)).await.unwrap(), Rotated::Unknown);
     assert_eq!(sessions.list(&other).await.unwrap().len(), 1);
+    // Each is noted by itself, so that a login that begins at the same moment is not meant.
+    let (noted, next) = (|at, session| Revocation { at, user: user.user(), session }, "d");
+    let anew = session(&bench, next, &user);
+    sessions.create(anew.clone()).await.unwrap();
+    let mut told = sessions.revoked(now).await.unwrap();
+    told.sort_unstable();
+    let mut each = vec![noted(now, None)];
+    each.extend(logins.iter().map(|login| noted(now, Some(*login))));
+    assert_eq!(told, each);
+    assert!(!told.iter().any(|told| told.covers(user.user(), anew.session)));
+    sessions.end(&user, anew.session, now).await.unwrap();
     // It is noted also where there is no login.
     bench.clock.advance(MINUTE);
-    sessions.end_all(user.user(), bench.clock.now()).await.unwrap();
-    let whole = |at| Revocation { at, user: user.user(), session: None };
-    let told = sessions.revoked(now).await.unwrap();
-    assert_eq!(told, [whole(now), whole(bench.clock.now())]);
+    let later = bench.clock.now();
+    assert_eq!(sessions.end_all(user.user(), later).await.unwrap(), []);
+    assert_eq!(sessions.revoked(later).await.unwrap(), [noted(later, None)]);
 }
 
 async fn revocations_are_told_in_order_and_kept(backend: Arc<dyn Backend>) {

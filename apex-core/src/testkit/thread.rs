@@ -3,7 +3,7 @@ use super::{Backend, Random, cases};
 use crate::clock::Clock as _;
 use crate::error::Kind;
 use crate::id::{FileId, ThreadId};
-use crate::thread::{Role, ThreadMessage};
+use crate::thread::{Role, ThreadMessage, Whose};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,7 +75,7 @@ async fn threads_are_paged_from_the_last_written(backend: Arc<dyn Backend>) {
     }
     let (mut found, mut cursor) = (Vec::new(), None);
     loop {
-        let page = threads.threads(&user, cursor.as_deref(), 7).await.unwrap();
+        let page = threads.threads(&user, Whose::Own, cursor.as_deref(), 7).await.unwrap();
         assert!(page.items.len() == 7 || page.next.is_none());
         found.extend(page.items);
         cursor = page.next;
@@ -118,7 +118,7 @@ async fn a_strange_cursor_is_refused(backend: Arc<dyn Backend>) {
     let (user, thread, threads) = (bench.user(), bench.thread(), &bench.stores.threads);
     threads.add(&user, thread, message(&bench, Role::User, "hi")).await.unwrap();
     for cursor in ["", "x", "1", "'; DROP TABLE thread; --"] {
-        let listed = threads.threads(&user, Some(cursor), 5).await;
+        let listed = threads.threads(&user, Whose::Own, Some(cursor), 5).await;
         assert_eq!(listed.unwrap_err().kind(), Kind::BadRequest);
         let listed = threads.messages(&user, thread, Some(cursor), 5).await;
         assert_eq!(listed.unwrap_err().kind(), Kind::BadRequest);

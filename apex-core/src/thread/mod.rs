@@ -2,7 +2,7 @@
 
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
-use crate::id::{FileId, RunId, ThreadId};
+use crate::id::{FileId, RunId, ThreadId, UserId};
 use crate::principal::Principal;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,8 @@ use std::fmt;
 pub struct Thread {
     /// Its id.
     pub thread: ThreadId,
+    /// Whose it is: the reader's own, or that of who shares it with them.
+    pub owner: UserId,
     /// The first words of its first message.
     pub title: String,
     /// When it began.
@@ -46,6 +48,27 @@ pub struct ThreadMessage {
     pub at: Timestamp,
 }
 
+/// Somebody with whom a conversation is shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Share {
+    /// Who may read it and follow its runs.
+    pub user: UserId,
+    /// Since when.
+    pub at: Timestamp,
+}
+
+/// Which conversations a list holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Whose {
+    /// The user's own.
+    Own,
+    /// Those that others share with the user.
+    Shared,
+}
+
+/// With how many users one conversation is shared, at most.
+pub const MOST_SHARES: usize = 100;
+
 /// A piece of a list, with the cursor that the next piece follows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Paged<T> {
@@ -57,6 +80,11 @@ pub struct Paged<T> {
 }
 
 /// Keeps conversations.
+///
+/// A conversation that its owner shares may be read by whom it is shared with, and so may its runs and what they made:
+/// the run log and the artifacts of the same database ask for it at each read. Nothing more is open to them: what
+/// changes anything is `not_found` as for everybody else. Reading needs the scope `read` and changing `run`; without
+/// it, `forbidden`.
 #[async_trait]
 pub trait ThreadStore: fmt::Debug + Send + Sync {
     /// Adds a message, and the conversation with it when it is new. The same message of the same run and role
@@ -71,19 +99,20 @@ pub trait ThreadStore: fmt::Debug + Send + Sync {
         message: ThreadMessage,
     ) -> Result<()>;
 
-    /// One conversation.
+    /// One conversation, the user's own or a shared one.
     ///
     /// # Errors
     /// `not_found`.
     async fn thread(&self, principal: &Principal, thread: ThreadId) -> Result<Thread>;
 
-    /// The user's conversations, the one last written to first.
+    /// The user's conversations, or those shared with the user; the one last written to first.
     ///
     /// # Errors
     /// `bad_request` for a cursor that this store did not give out.
     async fn threads(
         &self,
         principal: &Principal,
+        whose: Whose,
         cursor: Option<&str>,
         max: usize,
     ) -> Result<Paged<Thread>>;
@@ -105,6 +134,39 @@ pub trait ThreadStore: fmt::Debug + Send + Sync {
     /// # Errors
     /// `not_found`.
     async fn delete(&self, principal: &Principal, thread: ThreadId) -> Result<()>;
+
+    /// Shares a conversation of the user's own. Again changes nothing.
+    ///
+    /// # Errors
+    /// `not_found`; `bad_request` with oneself; `too_large` past [`MOST_SHARES`].
+    async fn share(&self, principal: &Principal, thread: ThreadId, with: Share) -> Result<()>;
+
+    /// Ends that: the owner takes it back, or `user` wants it no longer. Whoever follows runs of it is woken
+    /// ([`Topic::Run`](crate::run::Topic::Run)), and finds that they may not any more.
+    ///
+    /// # Errors
+    /// `not_found`, also where it is not shared with `user`.
+    async fn unshare(&self, principal: &Principal, thread: ThreadId, user: UserId) -> Result<()>;
+
+    /// With whom a conversation of the user's own is shared, in the order of their ids.
+    ///
+    /// # Errors
+    /// `not_found`.
+    async fn shares(&self, principal: &Principal, thread: ThreadId) -> Result<Vec<Share>>;
+}
+
+/// Passes for a share that may be made beside `others`.
+pub(crate) fn check_share(principal: &Principal, with: &Share, others: usize) -> Result<()> {
+    const OPERATION: &str = "thread.share";
+    if with.user == principal.user() {
+        let own = "a conversation is its owner's already";
+        return Err(Error::new(Kind::BadRequest, OPERATION, own));
+    }
+    if others >= MOST_SHARES {
+        let many = "this conversation is shared with as many users as it may be; end one of them";
+        return Err(Error::new(Kind::TooLarge, OPERATION, many).with("limit", MOST_SHARES));
+    }
+    Ok(())
 }
 
 /// The longest title, in characters.

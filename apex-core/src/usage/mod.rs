@@ -69,7 +69,8 @@ pub struct UsageRecord {
 /// The most attempts that are recorded at once.
 pub const MOST_ATTEMPTS: usize = 1_000;
 
-/// Keeps what runs asked of models.
+/// Keeps what runs asked of models. Reading needs the scope `read` and dropping `run`;
+/// without it, `forbidden`.
 #[async_trait]
 pub trait UsageStore: fmt::Debug + Send + Sync {
     /// Records attempts of a user's: all or none. One that is on record already changes nothing, so a call whose

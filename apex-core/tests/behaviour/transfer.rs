@@ -15,7 +15,7 @@ use apex_core::store::postgres::{self, PostgresOptions, Time};
 use apex_core::store::sqlite::{self, SqliteOptions, Synchronous};
 use apex_core::store::transfer::{copy, renew_epochs};
 use apex_core::testkit::{Bench, VirtualClock, completed, thought};
-use apex_core::thread::{Role, ThreadMessage};
+use apex_core::thread::{Role, Share, ThreadMessage};
 use apex_core::usage::{Attempt, AttemptOutcome};
 use bytes::Bytes;
 use libtest_mimic::Trial;
@@ -150,6 +150,8 @@ async fn fill(bench: &Bench) -> (Principal, FileId) {
         };
         stores.threads.add(&user, ended.thread, message).await.unwrap();
     }
+    let reader = Share { user: UserId::new(clock), at: clock.now() };
+    stores.threads.share(&user, ended.thread, reader).await.unwrap();
     let file = FileId::new(clock);
     let pieces = (0..7_u8).map(|number| Ok(Bytes::from(vec![number; 100_000])));
     let body: Body = Box::pin(futures_util::stream::iter(pieces));

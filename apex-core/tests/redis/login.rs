@@ -179,7 +179,7 @@ async fn a_login_with_the_named_rights_is_enough() {
     redis.sessions.create(record.clone()).await.unwrap();
     assert_eq!(redis.sessions.find(&record.hash).await.unwrap(), Some(record.clone()));
     redis.sessions.end_all(record.user, now).await.unwrap();
-    assert_eq!(redis.sessions.revoked(now).await.unwrap().len(), 1);
+    assert_eq!(redis.sessions.revoked(now).await.unwrap().len(), 2);
     let key = LimitKey::new("connections", record.user).unwrap();
     let place = Place { key: key.clone(), holder: HolderId::new(&SystemClock), most: 1 };
     redis.limits.hold(&place, Duration::from_secs(9)).await.unwrap();

@@ -4,8 +4,8 @@ use apex_core::clock::Timestamp;
 use apex_core::config::Secret;
 use apex_core::error::{Error, Kind, Result};
 use apex_core::file::FileInfo;
-use apex_core::id::{ArtifactId, RunId, ThreadId};
-use apex_core::thread::{Paged, Thread};
+use apex_core::id::{ArtifactId, RunId, ThreadId, UserId};
+use apex_core::thread::{Paged, Share, Thread};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::unfold;
@@ -169,6 +169,44 @@ impl Api {
     pub async fn delete_thread(&self, thread: ThreadId) -> Result<()> {
         let route = format!("/threads/{thread}");
         self.send(Method::DELETE, &route, None).await.map(drop)
+    }
+
+    /// The first page of the conversations that others share with the user.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn shared_threads(&self) -> Result<Paged<Thread>> {
+        self.json(Method::GET, "/threads?shared=true", None).await
+    }
+
+    /// Lets another user read a conversation and follow its runs.
+    ///
+    /// # Errors
+    /// `not_found` for one that is not the user's own; `too_large` with too many.
+    pub async fn share(&self, thread: ThreadId, with: UserId) -> Result<()> {
+        let body = serde_json::json!({ "user": with });
+        self.send(Method::POST, &format!("/threads/{thread}/shares"), Some(&body)).await.map(drop)
+    }
+
+    /// Takes that back, or ends it as the user with whom it is shared.
+    ///
+    /// # Errors
+    /// `not_found` where it is not shared.
+    pub async fn unshare(&self, thread: ThreadId, with: UserId) -> Result<()> {
+        self.send(Method::DELETE, &format!("/threads/{thread}/shares/{with}"), None).await.map(drop)
+    }
+
+    /// With whom a conversation is shared.
+    ///
+    /// # Errors
+    /// `not_found` for one that is not the user's own.
+    pub async fn shares(&self, thread: ThreadId) -> Result<Vec<Share>> {
+        #[derive(Deserialize)]
+        struct Body {
+            items: Vec<Share>,
+        }
+        let body: Body = self.json(Method::GET, &format!("/threads/{thread}/shares"), None).await?;
+        Ok(body.items)
     }
 
     /// Ends the login, and with it every connection that came by it.

@@ -4,7 +4,7 @@ use super::Call;
 use super::reply::{self, ResponseBody};
 use crate::handshake::bearer;
 use apex_core::auth::jwt::Jwks;
-use apex_core::auth::{AuditEvent, AuditQuery, Revocation, Standing, User, Way};
+use apex_core::auth::{AuditEvent, AuditQuery, Standing, User, Way};
 use apex_core::error::{Error, Kind, Result};
 use apex_core::id::{AuditId, UserId};
 use apex_core::principal::{Scope, Scopes};
@@ -54,11 +54,12 @@ pub(super) async fn bar(call: &Call, id: &str, disabled: bool) -> Result<Respons
     call.operator()?;
     let user = user_of(id)?;
     let changed = call
-        .change(move |gateway| async move { gateway.auth.disable_user(user, disabled).await })
+        .change(move |gateway| async move {
+            let changed = gateway.auth.disable_user(user, disabled).await?;
+            gateway.close(&changed.revoked);
+            Ok(changed.user)
+        })
         .await?;
-    if disabled {
-        call.close_all(user);
-    }
     let User { user, scopes, standing, .. } = changed;
     Ok(reply::json(StatusCode::OK, &UserBody { user, scopes, standing }))
 }
@@ -67,8 +68,12 @@ pub(super) async fn bar(call: &Call, id: &str, disabled: bool) -> Result<Respons
 pub(super) async fn erase(call: &Call, id: &str) -> Result<Response<ResponseBody>> {
     call.operator()?;
     let user = user_of(id)?;
-    call.change(move |gateway| async move { gateway.auth.erase_user(user).await }).await?;
-    call.close_all(user);
+    call.change(move |gateway| async move {
+        let revoked = gateway.auth.erase_user(user).await?;
+        gateway.close(&revoked);
+        Ok(())
+    })
+    .await?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 
@@ -76,8 +81,8 @@ pub(super) async fn erase(call: &Call, id: &str) -> Result<Response<ResponseBody
 pub(super) async fn end_sessions(call: &Call, id: &str) -> Result<Response<ResponseBody>> {
     call.operator()?;
     let user = user_of(id)?;
-    call.gateway.auth.end_all_sessions(user).await?;
-    call.close_all(user);
+    let revoked = call.gateway.auth.end_all_sessions(user).await?;
+    call.gateway.close(&revoked);
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 
@@ -97,11 +102,6 @@ impl Call {
         let token = bearer(&self.head.headers)?;
         let entry = self.gateway.auth.service(token.as_ref(), &self.presents(Way::Bearer))?;
         entry.require(Scope::Admin, OPERATION)
-    }
-
-    fn close_all(&self, user: UserId) {
-        let at = self.gateway.now();
-        self.gateway.hub.revoke(&Revocation { at, user, session: None });
     }
 }
 

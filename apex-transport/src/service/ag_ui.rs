@@ -70,13 +70,20 @@ impl Call {
         input: &RunAgentInput,
     ) -> Result<Option<ThreadId>> {
         let stores = &self.gateway.stores;
+        // One that others share is only read.
+        let own = async |thread| {
+            let found = known(stores.threads.thread(principal, thread).await)?;
+            Ok::<_, Error>(found.is_some_and(|found| found.owner == principal.user()))
+        };
         if let Ok(named) = input.thread_id.parse()
-            && known(stores.threads.thread(principal, named).await)?.is_some()
+            && own(named).await?
         {
             return Ok(Some(named));
         }
         for run in input.earlier_runs().take(LOOK_BACK) {
-            if let Some(view) = known(stores.runs.view(principal, run).await)? {
+            if let Some(view) = known(stores.runs.view(principal, run).await)?
+                && own(view.thread).await?
+            {
                 return Ok(Some(view.thread));
             }
         }

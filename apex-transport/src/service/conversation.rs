@@ -10,7 +10,7 @@ use apex_core::event::Decision;
 use apex_core::id::{Epoch, RunId, ThreadId};
 use apex_core::principal::Scope;
 use apex_core::run::{InboxEntry, RunState, RunView, Snapshot};
-use apex_core::thread::{Paged, Thread, ThreadMessage};
+use apex_core::thread::{Paged, Thread, ThreadMessage, Whose};
 use http::{Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,9 @@ const MAX_PAGE: usize = 200;
 struct PageQuery {
     cursor: Option<String>,
     limit: Option<usize>,
+    /// Of a list of conversations: those that others share.
+    #[serde(default)]
+    shared: bool,
 }
 
 impl PageQuery {
@@ -117,12 +120,13 @@ pub(super) async fn message(
     Ok(reply::json(StatusCode::ACCEPTED, &accepted))
 }
 
-/// `GET /threads`.
+/// `GET /threads`, and `GET /threads?shared=true` for those that others share.
 pub(super) async fn threads(call: &Call) -> Result<Response<ResponseBody>> {
     let principal = call.principal(Scope::Read).await?;
     let page: PageQuery = call.query()?;
+    let whose = if page.shared { Whose::Shared } else { Whose::Own };
     let threads = &call.gateway.stores.threads;
-    let found = threads.threads(&principal, page.cursor.as_deref(), page.limit()).await?;
+    let found = threads.threads(&principal, whose, page.cursor.as_deref(), page.limit()).await?;
     Ok(reply::json(StatusCode::OK, &found))
 }
 
@@ -144,7 +148,9 @@ pub(super) async fn delete(call: &Call, id: &str) -> Result<Response<ResponseBod
     call.change(|gateway| async move {
         let stores = &gateway.stores;
         // Seen first, so that another user's conversation is not found rather than found empty.
-        stores.threads.thread(&principal, id).await?;
+        if stores.threads.thread(&principal, id).await?.owner != principal.user() {
+            return Err(Error::not_found(OPERATION, "thread"));
+        }
         for run in stores.runs.forget(&principal, id).await? {
             stores.artifacts.delete(&principal, run).await?;
         }

@@ -177,8 +177,8 @@ pub(super) async fn end_session(call: &Call, id: &str) -> Result<Response<Respon
 pub(super) async fn end_sessions(call: &Call) -> Result<Response<ResponseBody>> {
     let entry = call.entry().await?;
     let user = entry.principal.user();
-    call.gateway.auth.end_all_sessions(user).await?;
-    call.close(user, None);
+    let revoked = call.gateway.auth.end_all_sessions(user).await?;
+    call.gateway.close(&revoked);
     let mut response = reply::empty(StatusCode::NO_CONTENT);
     clear_cookies(&mut response)?;
     Ok(response)

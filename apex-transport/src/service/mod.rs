@@ -18,6 +18,7 @@ mod login;
 mod oidc;
 mod reply;
 mod results;
+mod shares;
 #[cfg(feature = "sse")]
 mod stream;
 #[cfg(feature = "websocket")]
@@ -234,6 +235,9 @@ async fn route(
         (&Method::GET, ["threads"]) => conversation::threads(&call).await,
         (&Method::GET, ["threads", id]) => conversation::thread(&call, id).await,
         (&Method::DELETE, ["threads", id]) => conversation::delete(&call, id).await,
+        (&Method::GET, ["threads", id, "shares"]) => shares::list(&call, id).await,
+        (&Method::POST, ["threads", id, "shares"]) => shares::add(&call, body, id).await,
+        (&Method::DELETE, ["threads", id, "shares", user]) => shares::end(&call, id, user).await,
         (&Method::GET, ["inbox"]) => conversation::inbox(&call).await,
 
         (&Method::GET, ["runs", id]) => conversation::run(&call, id).await,

@@ -12,6 +12,7 @@ use apex_core::config::Secret;
 use apex_core::error::{Error, Kind, Result};
 use apex_core::id::UserId;
 use apex_core::principal::{Principal, Scope, Scopes};
+use apex_core::thread::Whose;
 use apex_transport::{AuthMethod, Chain, Knock};
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -162,8 +163,20 @@ async fn an_operator_bars_and_erases() {
     assert_eq!(ended.status, 204);
     let of_user = bearer(&token);
     assert_eq!(wire.get("/threads", &[("authorization", &of_user)]).await.status, 401);
+    // With all that the user has, and all that is under way.
+    let token = wire.token("ada").await;
+    let principal = wire.principal(&token).await;
+    let mut socket = wire.socket(&token).await;
+    let begun = socket.start("ask").await;
+    let run = begun["run"].as_str().unwrap().parse().unwrap();
+    wire.stores.runs.view(&principal, run).await.unwrap();
     let erased = wire.ask("DELETE", &format!("/admin/users/{user}"), &admin, b"").await;
     assert_eq!(erased.status, 204);
+    assert_eq!(socket.closed().await.0, 4401);
+    let gone = wire.stores.runs.view(&principal, run).await.unwrap_err();
+    assert_eq!(gone.kind(), Kind::NotFound);
+    let threads = wire.stores.threads.threads(&principal, Whose::Own, None, 10).await.unwrap();
+    assert!(threads.items.is_empty());
     wire.clock.advance(Duration::from_secs(1));
     let mut anew = wire.unknown().await;
     let token = wire.token("ada").await;

@@ -16,6 +16,7 @@ mod routes;
 mod rust_client;
 mod secrets;
 mod sessions;
+mod shares;
 mod stores_down;
 mod support;
 mod tls;

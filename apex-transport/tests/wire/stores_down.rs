@@ -83,7 +83,7 @@ impl SessionStore for Faulty {
     async fn end(&self, principal: &Principal, session: SessionId, now: Timestamp) -> Result<()> {
         self.sessions.end(principal, session, now).await
     }
-    async fn end_all(&self, user: UserId, now: Timestamp) -> Result<()> {
+    async fn end_all(&self, user: UserId, now: Timestamp) -> Result<Vec<SessionId>> {
         self.sessions.end_all(user, now).await
     }
     async fn revoked(&self, since: Timestamp) -> Result<Vec<Revocation>> {

@@ -4,7 +4,7 @@ use crate::support::runner::ScriptedRunner;
 use crate::support::socket::assert_whole;
 use crate::support::{Settings, Wire, bearer};
 use apex_core::clock::SystemClock;
-use apex_core::id::{RequestId, RunId};
+use apex_core::id::{RequestId, RunId, UserId};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -26,6 +26,12 @@ async fn every_route_and_frame_with_another_users_ids_finds_nothing() {
     let session =
         wire.get("/auth/sessions", &owner[..1]).await.json()["items"][0]["session"].clone();
 
+    // That it is shared with somebody opens it to nobody else.
+    let (me, reader) = (wire.principal(&eve).await.user(), UserId::new(&SystemClock));
+    let with = json!({"user": reader}).to_string();
+    let shared = wire.post(&format!("/threads/{thread}/shares"), &owner[..1], &with).await;
+    assert_eq!(shared.status, 204, "{}", shared.text());
+
     let auth = bearer(&eve);
     let stranger = [("authorization", auth.as_str())];
     let message = |attachments: Value| {
@@ -41,6 +47,9 @@ async fn every_route_and_frame_with_another_users_ids_finds_nothing() {
         ("POST", format!("/threads/{thread}/messages"), message(json!([]))),
         ("GET", format!("/threads/{thread}"), nothing()),
         ("DELETE", format!("/threads/{thread}"), nothing()),
+        ("GET", format!("/threads/{thread}/shares"), nothing()),
+        ("POST", format!("/threads/{thread}/shares"), json!({"user": me}).to_string()),
+        ("DELETE", format!("/threads/{thread}/shares/{reader}"), nothing()),
         ("GET", format!("/runs/{run}"), nothing()),
         ("GET", format!("/runs/{run}/events"), nothing()),
         ("POST", format!("/runs/{run}/cancel"), nothing()),
@@ -63,7 +72,7 @@ async fn every_route_and_frame_with_another_users_ids_finds_nothing() {
             assert_eq!(answer.json()["message"], other.json()["message"], "{path}");
         }
     }
-    for list in ["/files", "/threads"] {
+    for list in ["/files", "/threads", "/threads?shared=true"] {
         assert_eq!(wire.get(list, &stranger).await.json()["items"], json!([]), "{list}");
     }
     assert_eq!(wire.get("/inbox", &stranger).await.json()["entries"], json!([]));
@@ -118,7 +127,7 @@ fn assert_none_is_forgotten<'a>(tried: impl Iterator<Item = (&'a str, &'a str)>)
         let report = route.replace("runs/*/*", "runs/*/report.json");
         assert!(tried.contains(&route) || tried.contains(&report), "{route} was not tried");
     }
-    assert!(routes >= 11, "the table of routes is not read any more");
+    assert!(routes >= 14, "the table of routes is not read any more");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,8 +1,9 @@
+use super::erase::{Erase, Erased};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::file::{Body, Content, FileInfo, FileLimits, FileStore, check_name, hex, id_taken};
 use crate::id::{FileId, UserId};
-use crate::principal::Principal;
+use crate::principal::{Principal, Scope};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 pub(super) struct MemoryFileStore {
     limits: FileLimits,
     clock: Arc<dyn Clock>,
+    erased: Arc<Erased>,
     files: Mutex<HashMap<FileId, Entry>>,
 }
 
@@ -29,8 +31,8 @@ struct Entry {
 }
 
 impl MemoryFileStore {
-    pub(super) fn new(limits: FileLimits, clock: Arc<dyn Clock>) -> Self {
-        Self { limits, clock, files: Mutex::default() }
+    pub(super) fn new(limits: FileLimits, clock: Arc<dyn Clock>, erased: Arc<Erased>) -> Self {
+        Self { limits, clock, erased, files: Mutex::default() }
     }
 
     fn own<T>(
@@ -49,6 +51,12 @@ impl MemoryFileStore {
     }
 }
 
+impl Erase for MemoryFileStore {
+    fn erase(&self, user: UserId) {
+        self.files.lock().retain(|_, entry| entry.user != user);
+    }
+}
+
 #[async_trait]
 impl FileStore for MemoryFileStore {
     async fn put(
@@ -58,6 +66,7 @@ impl FileStore for MemoryFileStore {
         name: &str,
         mut body: Body,
     ) -> Result<FileInfo> {
+        principal.require(Scope::Run, "file.put")?;
         check_name(name, "file.put")?;
         let (used, count) = used_by(&self.files.lock(), principal.user());
         self.limits.check(0, used, count)?;
@@ -76,6 +85,7 @@ impl FileStore for MemoryFileStore {
             at: self.clock.now(),
         };
         let mut files = self.files.lock();
+        self.erased.refuse(principal.user(), "file.put")?;
         if files.contains_key(&file) {
             return Err(id_taken());
         }
@@ -88,6 +98,7 @@ impl FileStore for MemoryFileStore {
     }
 
     async fn list(&self, principal: &Principal) -> Result<Vec<FileInfo>> {
+        principal.require(Scope::Read, "file.list")?;
         let mut found: Vec<FileInfo> = self
             .files
             .lock()
@@ -100,15 +111,18 @@ impl FileStore for MemoryFileStore {
     }
 
     async fn info(&self, principal: &Principal, file: FileId) -> Result<FileInfo> {
+        principal.require(Scope::Read, "file.info")?;
         self.own(principal, file, "file.info", |entry| entry.info.clone())
     }
 
     async fn open(&self, principal: &Principal, file: FileId) -> Result<Content> {
+        principal.require(Scope::Read, "file.open")?;
         let content = self.own(principal, file, "file.open", |entry| entry.content.clone())?;
         Ok(Box::new(Cursor::new(content)))
     }
 
     async fn delete(&self, principal: &Principal, file: FileId) -> Result<()> {
+        principal.require(Scope::Run, "file.delete")?;
         self.own(principal, file, "file.delete", |_| ())?;
         self.files.lock().remove(&file);
         Ok(())

@@ -3,10 +3,12 @@
 
 mod artifact;
 mod audit;
+mod erase;
 mod file;
 mod limit;
 mod run_log;
 mod session;
+mod share;
 mod thread;
 mod ticket;
 mod usage;
@@ -37,23 +39,43 @@ pub fn open(options: MemoryOptions, clock: Arc<dyn Clock>) -> Stores {
 /// Empty stores that wake by `wakeup`.
 #[must_use]
 pub fn open_with(options: MemoryOptions, clock: Arc<dyn Clock>, wakeup: Arc<dyn Wakeup>) -> Stores {
+    let (shares, erased) = (share::Shares::default(), Arc::new(erase::Erased::default()));
+    let runs = Arc::new(run_log::MemoryRunLog::new(
+        options.runs,
+        Arc::clone(&clock),
+        Arc::clone(&wakeup),
+        shares.clone(),
+        Arc::clone(&erased),
+    ));
+    let threads =
+        Arc::new(thread::MemoryThreadStore::new(shares, Arc::clone(&erased), Arc::clone(&runs)));
+    let files = file::MemoryFileStore::new(options.files, Arc::clone(&clock), Arc::clone(&erased));
+    let files = Arc::new(files);
+    let artifacts =
+        Arc::new(artifact::MemoryArtifactStore::new(Arc::clone(&erased), Arc::clone(&runs)));
+    let tickets = Arc::new(ticket::MemoryTicketStore::default());
+    let usage = Arc::new(usage::MemoryUsageStore::default());
+    let kept: Vec<Arc<dyn erase::Erase>> = vec![
+        runs.clone(),
+        threads.clone(),
+        files.clone(),
+        artifacts.clone(),
+        tickets.clone(),
+        usage.clone(),
+    ];
     Stores {
         node: NodeId::new(&*clock),
-        runs: Arc::new(run_log::MemoryRunLog::new(
-            options.runs,
-            Arc::clone(&clock),
-            Arc::clone(&wakeup),
-        )),
+        runs,
         sessions: Arc::new(session::MemorySessionStore::new(Arc::clone(&wakeup))),
         wakeup,
-        threads: Arc::new(thread::MemoryThreadStore::default()),
-        files: Arc::new(file::MemoryFileStore::new(options.files, Arc::clone(&clock))),
-        artifacts: Arc::new(artifact::MemoryArtifactStore::default()),
-        tickets: Arc::new(ticket::MemoryTicketStore::default()),
-        users: Arc::new(user::MemoryUserStore::default()),
+        threads,
+        files,
+        artifacts,
+        tickets,
+        users: Arc::new(user::MemoryUserStore::new(erased, kept)),
         audit: Arc::new(audit::MemoryAuditStore::default()),
         limits: Arc::new(limit::MemoryLimitStore::new(Arc::clone(&clock))),
-        usage: Arc::new(usage::MemoryUsageStore::default()),
+        usage,
         portable: None,
     }
 }

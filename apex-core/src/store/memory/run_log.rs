@@ -1,13 +1,15 @@
+use super::erase::{Erase, Erased};
+use super::share::Shares;
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, Result};
 use crate::event::Recorded;
 use crate::id::{Epoch, RequestId, RunId, ThreadId, UserId};
-use crate::principal::Principal;
+use crate::principal::{Principal, Scope};
 use crate::run::place::{OpenRun, admit, with_place};
 use crate::run::record::{Claimable, Effects, RunInput, RunRecord, fenced, fold};
 use crate::run::{
     Append, Appended, Checkpoint, Claim, Claimed, InboxEntry, InboxPage, Lease, NewRun, Page,
-    RunLimits, RunLog, RunState, RunView, Signal, Snapshot, Started, Wakeup,
+    RunLimits, RunLog, RunState, RunView, Signal, Snapshot, Started, Topic, Wakeup,
 };
 use crate::store::{PAGE_BYTES, PAGE_ITEMS, SWEEP, run_taken, still_open};
 use async_trait::async_trait;
@@ -21,6 +23,8 @@ pub(super) struct MemoryRunLog {
     limits: RunLimits,
     clock: Arc<dyn Clock>,
     wakeup: Arc<dyn Wakeup>,
+    shares: Shares,
+    erased: Arc<Erased>,
     runs: Mutex<Runs>,
 }
 
@@ -50,7 +54,13 @@ struct Entry {
 }
 
 impl MemoryRunLog {
-    pub(super) fn new(limits: RunLimits, clock: Arc<dyn Clock>, wakeup: Arc<dyn Wakeup>) -> Self {
+    pub(super) fn new(
+        limits: RunLimits,
+        clock: Arc<dyn Clock>,
+        wakeup: Arc<dyn Wakeup>,
+        shares: Shares,
+        erased: Arc<Erased>,
+    ) -> Self {
         let runs = Mutex::new(Runs {
             by_id: HashMap::new(),
             requests: HashMap::new(),
@@ -61,7 +71,48 @@ impl MemoryRunLog {
             inbox_epoch: Epoch::new(&*clock),
             started: 0,
         });
-        Self { limits, clock, wakeup, runs }
+        Self { limits, clock, wakeup, shares, erased, runs }
+    }
+
+    /// Whether a user may read what a run made.
+    pub(super) fn opens(&self, run: RunId, owner: UserId, reader: UserId) -> bool {
+        let runs = self.runs.lock();
+        let record = runs.by_id.get(&run).map(|entry| &entry.record);
+        record.is_some_and(|record| {
+            record.user == owner && self.shares.open(record.thread, owner, reader)
+        })
+    }
+
+    /// Wakes those who follow the open runs of a conversation.
+    pub(super) fn wake_readers(&self, owner: UserId, thread: ThreadId) {
+        let open: Vec<RunId> = {
+            let runs = self.runs.lock();
+            let of_owner = runs.open_of.get(&owner).into_iter().flat_map(BTreeMap::values);
+            let of_thread = |run: &RunId| {
+                runs.by_id.get(run).is_some_and(|entry| entry.record.thread == thread)
+            };
+            of_owner.copied().filter(of_thread).collect()
+        };
+        for run in open {
+            self.wakeup.wake(Topic::Run(run));
+        }
+    }
+
+    /// The run, when the principal may read it.
+    fn readable<'a>(
+        &self,
+        runs: &'a Runs,
+        principal: &Principal,
+        run: RunId,
+        operation: &'static str,
+    ) -> Result<&'a Entry> {
+        runs.by_id
+            .get(&run)
+            .filter(|entry| {
+                let record = &entry.record;
+                self.shares.open(record.thread, record.user, principal.user())
+            })
+            .ok_or_else(|| Error::not_found(operation, "run"))
     }
 
     fn wake(&self, effects: &Effects) {
@@ -71,9 +122,19 @@ impl MemoryRunLog {
     }
 }
 
+impl Erase for MemoryRunLog {
+    fn erase(&self, user: UserId) {
+        let open = self.runs.lock().erase(user);
+        for run in open {
+            self.wakeup.wake(Topic::Run(run));
+        }
+    }
+}
+
 #[async_trait]
 impl RunLog for MemoryRunLog {
     async fn start(&self, principal: &Principal, run: NewRun) -> Result<Started> {
+        principal.require(Scope::Run, "run_log.start")?;
         let (started, effects) = self.runs.lock().start(principal, run, self)?;
         self.wake(&effects);
         Ok(started)
@@ -102,6 +163,7 @@ impl RunLog for MemoryRunLog {
     }
 
     async fn signal(&self, principal: &Principal, run: RunId, signal: Signal) -> Result<RunState> {
+        principal.require(signal.scope(), "run_log.signal")?;
         let (state, effects) = {
             let mut runs = self.runs.lock();
             let record = &mut runs.own_mut(principal, run, "run_log.signal")?.record;
@@ -113,8 +175,9 @@ impl RunLog for MemoryRunLog {
     }
 
     async fn view(&self, principal: &Principal, run: RunId) -> Result<RunView> {
+        principal.require(Scope::Read, "run_log.view")?;
         let runs = self.runs.lock();
-        let entry = runs.own(principal, run, "run_log.view")?;
+        let entry = self.readable(&runs, principal, run, "run_log.view")?;
         let unfolded: Vec<Recorded> = entry.after(entry.folded).cloned().collect();
         let (record, snapshot) = (entry.record.clone(), entry.snapshot.clone());
         // Decoding is the dear part, and needs no lock.
@@ -129,8 +192,9 @@ impl RunLog for MemoryRunLog {
         after: u64,
         max: usize,
     ) -> Result<Page> {
+        principal.require(Scope::Read, "run_log.read")?;
         let runs = self.runs.lock();
-        let entry = runs.own(principal, run, "run_log.read")?;
+        let entry = self.readable(&runs, principal, run, "run_log.read")?;
         let mut bytes = 0;
         let events = entry
             .after(after)
@@ -146,6 +210,7 @@ impl RunLog for MemoryRunLog {
     }
 
     async fn inbox(&self, principal: &Principal, after: u64, max: usize) -> Result<InboxPage> {
+        principal.require(Scope::Read, "run_log.inbox")?;
         let runs = self.runs.lock();
         let entries = runs.inboxes.get(&principal.user());
         let head = entries.and_then(|entries| entries.back()).map_or(0, |last| last.seq);
@@ -161,6 +226,7 @@ impl RunLog for MemoryRunLog {
     }
 
     async fn forget(&self, principal: &Principal, thread: ThreadId) -> Result<Vec<RunId>> {
+        principal.require(Scope::Run, "run_log.forget")?;
         self.runs.lock().forget(principal.user(), thread)
     }
 }
@@ -173,6 +239,7 @@ impl Runs {
         log: &MemoryRunLog,
     ) -> Result<(Started, Effects)> {
         let user = principal.user();
+        log.erased.refuse(user, "run_log.start")?;
         if let Some(known) = self.requests.get(&(user, new.request)) {
             let record = &self.own(principal, *known, "run_log.start")?.record;
             return Ok((record.started_before(&new)?, Effects::default()));
@@ -296,6 +363,18 @@ impl Runs {
             }
         }
         Ok(found.into_iter().map(|(_, run)| run).collect())
+    }
+
+    /// Drops all of a user's; the runs that had not ended.
+    fn erase(&mut self, user: UserId) -> Vec<RunId> {
+        let open = self.open_of.remove(&user).unwrap_or_default();
+        self.open.retain(|place, _| !open.contains_key(place));
+        let by_id = &mut self.by_id;
+        by_id.retain(|_, entry| entry.record.user != user);
+        self.histories.retain(|(_, run)| by_id.contains_key(run));
+        self.requests.retain(|(owner, _), _| *owner != user);
+        self.inboxes.remove(&user);
+        open.into_values().collect()
     }
 
     fn drop_old_histories(&mut self, now: Timestamp, limits: &RunLimits) {

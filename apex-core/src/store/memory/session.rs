@@ -130,15 +130,17 @@ impl SessionStore for MemorySessionStore {
         Ok(())
     }
 
-    async fn end_all(&self, user: UserId, now: Timestamp) -> Result<()> {
+    async fn end_all(&self, user: UserId, now: Timestamp) -> Result<Vec<SessionId>> {
         let mut logins = self.logins.lock();
-        for session in logins.of(user, |_| true) {
-            logins.take(session);
+        let ended = logins.of(user, |_| true);
+        for session in &ended {
+            logins.take(*session);
+            logins.revoke(Revocation { at: now, user, session: Some(*session) });
         }
         logins.revoke(Revocation { at: now, user, session: None });
         drop(logins);
         self.wakeup.wake(Topic::Revocations);
-        Ok(())
+        Ok(ended)
     }
 
     async fn revoked(&self, since: Timestamp) -> Result<Vec<Revocation>> {

@@ -1,17 +1,55 @@
+use super::erase::{Erase, Erased};
+use super::run_log::MemoryRunLog;
+use super::share::Shares;
 use crate::error::{Error, Result};
 use crate::id::{ThreadId, UserId};
-use crate::principal::Principal;
+use crate::principal::{Principal, Scope};
 use crate::store::PAGE_ITEMS;
-use crate::thread::{Cursor, Paged, Thread, ThreadMessage, ThreadStore, page, title_of};
+use crate::thread::{
+    Cursor, Paged, Share, Thread, ThreadMessage, ThreadStore, Whose, page, title_of,
+};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Conversations in memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct MemoryThreadStore {
     threads: Mutex<HashMap<ThreadId, Entry>>,
+    shares: Shares,
+    erased: Arc<Erased>,
+    runs: Arc<MemoryRunLog>,
+}
+
+impl MemoryThreadStore {
+    pub(super) fn new(shares: Shares, erased: Arc<Erased>, runs: Arc<MemoryRunLog>) -> Self {
+        Self { threads: Mutex::default(), shares, erased, runs }
+    }
+
+    /// Reads a conversation that the principal may read.
+    fn read<T>(
+        &self,
+        principal: &Principal,
+        thread: ThreadId,
+        operation: &'static str,
+        read: impl FnOnce(&Entry) -> T,
+    ) -> Result<T> {
+        let threads = self.threads.lock();
+        threads
+            .get(&thread)
+            .filter(|entry| self.shares.open(thread, entry.user, principal.user()))
+            .map(read)
+            .ok_or_else(|| Error::not_found(operation, "thread"))
+    }
+}
+
+impl Erase for MemoryThreadStore {
+    fn erase(&self, user: UserId) {
+        self.threads.lock().retain(|_, entry| entry.user != user);
+        self.shares.erase(user);
+    }
 }
 
 #[derive(Debug)]
@@ -29,11 +67,14 @@ impl ThreadStore for MemoryThreadStore {
         thread: ThreadId,
         message: ThreadMessage,
     ) -> Result<()> {
+        principal.require(Scope::Run, "thread.add")?;
         let mut threads = self.threads.lock();
+        self.erased.refuse(principal.user(), "thread.add")?;
         let entry = threads.entry(thread).or_insert_with(|| Entry {
             user: principal.user(),
             thread: Thread {
                 thread,
+                owner: principal.user(),
                 title: title_of(&message.text),
                 created_at: message.at,
                 updated_at: message.at,
@@ -52,16 +93,18 @@ impl ThreadStore for MemoryThreadStore {
     }
 
     async fn thread(&self, principal: &Principal, thread: ThreadId) -> Result<Thread> {
-        let threads = self.threads.lock();
-        Ok(own(&threads, principal, thread, "thread.read")?.thread.clone())
+        principal.require(Scope::Read, "thread.read")?;
+        self.read(principal, thread, "thread.read", |entry| entry.thread.clone())
     }
 
     async fn threads(
         &self,
         principal: &Principal,
+        whose: Whose,
         cursor: Option<&str>,
         max: usize,
     ) -> Result<Paged<Thread>> {
+        principal.require(Scope::Read, "thread.list")?;
         let max = max.min(PAGE_ITEMS);
         let place = |thread: &Thread| Cursor {
             order: thread.updated_at.as_millis(),
@@ -72,7 +115,8 @@ impl ThreadStore for MemoryThreadStore {
             .threads
             .lock()
             .values()
-            .filter(|entry| entry.user == principal.user())
+            .filter(|entry| (entry.user == principal.user()) == (whose == Whose::Own))
+            .filter(|entry| self.shares.open(entry.thread.thread, entry.user, principal.user()))
             .map(|entry| entry.thread.clone())
             .filter(|thread| after.is_none_or(|after| place(thread) < after))
             .collect();
@@ -88,19 +132,20 @@ impl ThreadStore for MemoryThreadStore {
         cursor: Option<&str>,
         max: usize,
     ) -> Result<Paged<ThreadMessage>> {
+        principal.require(Scope::Read, "thread.messages")?;
         let max = max.min(PAGE_ITEMS);
-        let threads = self.threads.lock();
-        let messages = &own(&threads, principal, thread, "thread.messages")?.messages;
         let after = match cursor {
             None => 0,
             Some(cursor) => Cursor::decode(cursor, "thread.messages")?.order,
         };
-        let found = (1_i64..)
-            .zip(messages)
-            .filter(|(place, _)| *place > after)
-            .take(max + 1)
-            .map(|(place, message)| (place, message.clone()))
-            .collect();
+        let found = self.read(principal, thread, "thread.messages", |entry| {
+            (1_i64..)
+                .zip(&entry.messages)
+                .filter(|(place, _)| *place > after)
+                .take(max + 1)
+                .map(|(place, message)| (place, message.clone()))
+                .collect()
+        })?;
         let Paged { items, next } =
             page(found, max, |(place, _)| Cursor { order: *place, id: [0; 16] });
         let items = items.into_iter().map(|(_, message)| message).collect();
@@ -108,10 +153,32 @@ impl ThreadStore for MemoryThreadStore {
     }
 
     async fn delete(&self, principal: &Principal, thread: ThreadId) -> Result<()> {
+        principal.require(Scope::Run, "thread.delete")?;
         let mut threads = self.threads.lock();
         own(&threads, principal, thread, "thread.delete")?;
         threads.remove(&thread);
+        self.shares.forget(thread);
         Ok(())
+    }
+
+    async fn share(&self, principal: &Principal, thread: ThreadId, with: Share) -> Result<()> {
+        principal.require(Scope::Run, "thread.share")?;
+        let threads = self.threads.lock();
+        own(&threads, principal, thread, "thread.share")?;
+        self.shares.add(principal, thread, with)
+    }
+
+    async fn unshare(&self, principal: &Principal, thread: ThreadId, user: UserId) -> Result<()> {
+        principal.require(Scope::Run, "thread.unshare")?;
+        let owner = self.shares.end(principal, thread, user)?;
+        self.runs.wake_readers(owner, thread);
+        Ok(())
+    }
+
+    async fn shares(&self, principal: &Principal, thread: ThreadId) -> Result<Vec<Share>> {
+        principal.require(Scope::Read, "thread.shares")?;
+        own(&self.threads.lock(), principal, thread, "thread.shares")?;
+        Ok(self.shares.of(thread))
     }
 }
 

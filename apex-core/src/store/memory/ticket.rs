@@ -1,6 +1,8 @@
+use super::erase::Erase;
 use crate::auth::{TicketRecord, TicketStore, TokenHash, too_many_tickets};
 use crate::clock::Timestamp;
 use crate::error::Result;
+use crate::id::UserId;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -9,6 +11,12 @@ use std::collections::HashMap;
 #[derive(Debug, Default)]
 pub(super) struct MemoryTicketStore {
     tickets: Mutex<HashMap<TokenHash, TicketRecord>>,
+}
+
+impl Erase for MemoryTicketStore {
+    fn erase(&self, user: UserId) {
+        self.tickets.lock().retain(|_, known| known.user != user);
+    }
 }
 
 #[async_trait]

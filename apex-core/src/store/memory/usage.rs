@@ -1,7 +1,8 @@
+use super::erase::Erase;
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::id::{AttemptId, RunId, UserId};
-use crate::principal::Principal;
+use crate::principal::{Principal, Scope};
 use crate::store::PAGE_ITEMS;
 use crate::thread::{Cursor, Paged, page};
 use crate::usage::{Attempt, Summing, Total, UsageQuery, UsageStore, attempt_taken, check_batch};
@@ -14,6 +15,12 @@ use std::collections::HashMap;
 #[derive(Debug, Default)]
 pub(super) struct MemoryUsageStore {
     attempts: Mutex<HashMap<AttemptId, (UserId, Attempt)>>,
+}
+
+impl Erase for MemoryUsageStore {
+    fn erase(&self, user: UserId) {
+        self.attempts.lock().retain(|_, (owner, _)| *owner != user);
+    }
 }
 
 #[async_trait]
@@ -40,6 +47,7 @@ impl UsageStore for MemoryUsageStore {
         cursor: Option<&str>,
         max: usize,
     ) -> Result<Paged<Attempt>> {
+        principal.require(Scope::Read, "usage.attempts")?;
         let max = max.min(PAGE_ITEMS);
         let place = |attempt: &Attempt| Cursor {
             order: attempt.at.as_millis(),
@@ -62,6 +70,7 @@ impl UsageStore for MemoryUsageStore {
     }
 
     async fn totals(&self, principal: &Principal, query: &UsageQuery) -> Result<Vec<Total>> {
+        principal.require(Scope::Read, "usage.totals")?;
         let mut summing = Summing::by(query.by);
         for (user, attempt) in self.attempts.lock().values() {
             if *user == principal.user() && query.takes(attempt) {
@@ -72,6 +81,7 @@ impl UsageStore for MemoryUsageStore {
     }
 
     async fn forget(&self, principal: &Principal, before: Timestamp) -> Result<u64> {
+        principal.require(Scope::Run, "usage.forget")?;
         let mut attempts = self.attempts.lock();
         let known = attempts.len();
         attempts.retain(|_, (user, attempt)| *user != principal.user() || attempt.at >= before);

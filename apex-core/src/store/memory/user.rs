@@ -1,3 +1,4 @@
+use super::erase::{Erase, Erased};
 use crate::auth::{Standing, User, UserChange, UserStore, subject_taken};
 use crate::error::{Error, Result};
 use crate::id::UserId;
@@ -5,11 +6,21 @@ use crate::principal::Scopes;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// Accounts in memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct MemoryUserStore {
     users: Mutex<Users>,
+    erased: Arc<Erased>,
+    /// What else is kept of users.
+    kept: Vec<Arc<dyn Erase>>,
+}
+
+impl MemoryUserStore {
+    pub(super) fn new(erased: Arc<Erased>, kept: Vec<Arc<dyn Erase>>) -> Self {
+        Self { users: Mutex::default(), erased, kept }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -74,6 +85,10 @@ impl UserStore for MemoryUserStore {
         let erased = User { scopes: Scopes::NONE, standing: Standing::Erased, ..known };
         users.by_id.insert(user, erased);
         users.subjects.retain(|_, owner| *owner != user);
+        self.erased.add(user);
+        for kept in &self.kept {
+            kept.erase(user);
+        }
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use crate::database::{Access, Database, Transaction};
 use crate::error::{Error, Result};
 use crate::file::{ArtifactInfo, ArtifactStore, artifact_id, check_artifact};
 use crate::id::{ArtifactId, BatchId, NodeId, RunId, UserId};
-use crate::principal::Principal;
+use crate::principal::{Principal, Scope};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -37,6 +37,7 @@ impl ArtifactStore for PostgresArtifactStore {
         media_type: &str,
         content: Bytes,
     ) -> Result<ArtifactInfo> {
+        principal.require(Scope::Run, "artifact.put")?;
         check_artifact(name, &content)?;
         let (access, user) = (Access::of_a_run("artifact.put"), principal.user());
         let body = Box::pin(futures_util::stream::iter([Ok(content)]));
@@ -60,6 +61,7 @@ impl ArtifactStore for PostgresArtifactStore {
     }
 
     async fn list(&self, principal: &Principal, run: RunId) -> Result<Vec<ArtifactInfo>> {
+        principal.require(Scope::Read, "artifact.list")?;
         let access = Access::of(principal, "artifact.list");
         let own: [&(dyn ToSql + Sync); 2] =
             [&key(run.as_bytes()), &key(principal.user().as_bytes())];
@@ -72,6 +74,7 @@ impl ArtifactStore for PostgresArtifactStore {
         principal: &Principal,
         artifact: ArtifactId,
     ) -> Result<(ArtifactInfo, Bytes)> {
+        principal.require(Scope::Read, "artifact.read")?;
         let access = Access::of(principal, "artifact.read");
         let own: [&(dyn ToSql + Sync); 2] =
             [&key(artifact.as_bytes()), &key(principal.user().as_bytes())];
@@ -87,6 +90,7 @@ impl ArtifactStore for PostgresArtifactStore {
     }
 
     async fn delete(&self, principal: &Principal, run: RunId) -> Result<()> {
+        principal.require(Scope::Run, "artifact.delete")?;
         let user = principal.user();
         self.database
             .write(Access::of(principal, "artifact.delete"), move |transaction| {
@@ -109,9 +113,13 @@ const PUT: &str = "INSERT INTO artifact (artifact, owner, run, name, media_type,
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (artifact) DO UPDATE SET \
      media_type = excluded.media_type, bytes = excluded.bytes, sha256 = excluded.sha256, content = excluded.content";
 const LIST: &str = "SELECT artifact, run, name, media_type, bytes, sha256 FROM artifact \
-     WHERE run = $1 AND owner = $2 ORDER BY name";
+     WHERE run = $1 AND (owner = $2 OR EXISTS (SELECT 1 FROM run JOIN share ON share.thread = run.thread \
+     WHERE run.run = artifact.run AND run.owner = artifact.owner AND share.owner = run.owner \
+     AND share.reader = $2)) ORDER BY name";
 const READ: &str = "SELECT artifact, run, name, media_type, bytes, sha256, content FROM artifact \
-     WHERE artifact = $1 AND owner = $2";
+     WHERE artifact = $1 AND (owner = $2 OR EXISTS (SELECT 1 FROM run JOIN share ON share.thread = run.thread \
+     WHERE run.run = artifact.run AND run.owner = artifact.owner AND share.owner = run.owner \
+     AND share.reader = $2))";
 const DELETE: &str = "DELETE FROM artifact WHERE run = $1 AND owner = $2 RETURNING content";
 
 async fn put(
@@ -121,7 +129,7 @@ async fn put(
     content: Uuid,
 ) -> Result<()> {
     // One at a time for each user, so that what is replaced is known.
-    lock_user(transaction, user).await?;
+    lock_user(transaction, user, "artifact.put").await?;
     let (artifact, run) = (key(info.artifact.as_bytes()), key(info.run.as_bytes()));
     let owner = key(user.as_bytes());
     if transaction.query_opt(ANOTHERS, &[&run, &owner]).await?.is_some() {

@@ -6,7 +6,7 @@ use crate::database::{Access, Database, Transaction};
 use crate::error::{Error, Result};
 use crate::file::{Body, Content, FileInfo, FileLimits, FileStore, check_name, id_taken};
 use crate::id::{BatchId, FileId, NodeId, UserId};
-use crate::principal::Principal;
+use crate::principal::{Principal, Scope};
 use async_trait::async_trait;
 use std::sync::Arc;
 use tokio_postgres::Row;
@@ -42,6 +42,7 @@ impl FileStore for PostgresFileStore {
         name: &str,
         body: Body,
     ) -> Result<FileInfo> {
+        principal.require(Scope::Run, "file.put")?;
         check_name(name, "file.put")?;
         let (access, limits) = (Access::of(principal, "file.put"), self.limits);
         let user = principal.user();
@@ -73,12 +74,14 @@ impl FileStore for PostgresFileStore {
     }
 
     async fn list(&self, principal: &Principal) -> Result<Vec<FileInfo>> {
+        principal.require(Scope::Read, "file.list")?;
         let access = Access::of(principal, "file.list");
         let rows = self.database.fetch(access, LIST, &[&key(principal.user().as_bytes())]).await?;
         rows.iter().map(info_of).collect()
     }
 
     async fn info(&self, principal: &Principal, file: FileId) -> Result<FileInfo> {
+        principal.require(Scope::Read, "file.info")?;
         let access = Access::of_a_run("file.info");
         let own: [&(dyn ToSql + Sync); 2] =
             [&key(file.as_bytes()), &key(principal.user().as_bytes())];
@@ -87,6 +90,7 @@ impl FileStore for PostgresFileStore {
     }
 
     async fn open(&self, principal: &Principal, file: FileId) -> Result<Content> {
+        principal.require(Scope::Read, "file.open")?;
         let access = Access::of_a_run("file.open");
         let own: [&(dyn ToSql + Sync); 2] =
             [&key(file.as_bytes()), &key(principal.user().as_bytes())];
@@ -99,6 +103,7 @@ impl FileStore for PostgresFileStore {
     }
 
     async fn delete(&self, principal: &Principal, file: FileId) -> Result<()> {
+        principal.require(Scope::Run, "file.delete")?;
         let user = principal.user();
         self.database
             .write(Access::of(principal, "file.delete"), move |transaction| {
@@ -132,7 +137,7 @@ async fn add(
     limits: &FileLimits,
 ) -> Result<()> {
     // Others of the user's may have arrived in the meantime, or arrive now.
-    lock_user(transaction, user).await?;
+    lock_user(transaction, user, "file.put").await?;
     let owner = key(user.as_bytes());
     let (used, files) = used_of(transaction.query_opt(USED, &[&owner]).await?.as_ref())?;
     limits.check(info.bytes, used, files)?;

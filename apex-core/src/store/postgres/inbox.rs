@@ -9,9 +9,9 @@ use crate::run::record::RunRecord;
 use crate::run::{InboxEntry, InboxPage, RunLimits, RunState};
 use tokio_postgres::types::ToSql;
 
-/// Takes the row's lock, and makes the row where there is none.
-const LOCK: &str = "INSERT INTO inbox_head (owner, head) VALUES ($1, 0) \
-     ON CONFLICT (owner) DO UPDATE SET head = inbox_head.head";
+/// Takes the row's lock, and makes the row where there is none; nothing for a user who was erased.
+const LOCK: &str = "INSERT INTO inbox_head (owner, head) SELECT $1, 0 WHERE NOT EXISTS \
+     (SELECT 1 FROM account WHERE account = $1 AND standing = 'erased') ON CONFLICT (owner) DO UPDATE SET head = inbox_head.head";
 /// Enters a state under the next number, and drops what is more than is kept.
 const ENTER: &str = "WITH counted AS (INSERT INTO inbox_head (owner, head) VALUES ($1, 1) \
      ON CONFLICT (owner) DO UPDATE SET head = inbox_head.head + 1 RETURNING head), \
@@ -24,8 +24,17 @@ const PAGE: &str = "SELECT inbox_epoch, coalesce((SELECT head FROM inbox_head WH
      ORDER BY seq LIMIT $3) AS one ON true ORDER BY one.seq";
 
 /// Waits until nobody else judges what this user may have; holds until the end of the transaction.
-pub(super) async fn lock_user(transaction: &Transaction<'_>, user: UserId) -> Result<()> {
-    transaction.execute(LOCK, &[&key(user.as_bytes())]).await?;
+///
+/// # Errors
+/// `not_found` for a user who was erased.
+pub(super) async fn lock_user(
+    transaction: &Transaction<'_>,
+    user: UserId,
+    operation: &'static str,
+) -> Result<()> {
+    if transaction.execute(LOCK, &[&key(user.as_bytes())]).await? == 0 {
+        return Err(Error::not_found(operation, "user"));
+    }
     Ok(())
 }
 

@@ -15,6 +15,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_stores.sql"),
     include_str!("migrations/0002_limit.sql"),
     OPERATION_TABLE,
+    include_str!("migrations/0004_share.sql"),
 ];
 
 const STORE: &str = "SELECT to_regclass($1) IS NOT NULL";

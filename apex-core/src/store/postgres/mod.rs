@@ -8,6 +8,7 @@ mod audit;
 mod claim;
 mod clock;
 mod content;
+mod erase;
 mod file;
 mod inbox;
 mod limit;
@@ -18,6 +19,7 @@ mod row;
 mod run_log;
 mod run_row;
 mod session;
+mod share;
 mod statement;
 mod thread;
 mod ticket;
@@ -135,7 +137,7 @@ async fn open_and_wake(
             options.runs,
             liveness,
         )),
-        threads: Arc::new(thread::PostgresThreadStore::new(database.clone())),
+        threads: Arc::new(thread::PostgresThreadStore::new(database.clone(), Arc::clone(&wakeup))),
         files: Arc::new(file::PostgresFileStore::new(
             database.clone(),
             node,
@@ -152,8 +154,8 @@ async fn open_and_wake(
             database.clone(),
             Arc::clone(&wakeup),
         )),
+        users: Arc::new(user::PostgresUserStore::new(database.clone(), Arc::clone(&wakeup))),
         wakeup,
-        users: Arc::new(user::PostgresUserStore::new(database.clone())),
         audit: Arc::new(audit::PostgresAuditStore::new(database.clone())),
         limits: Arc::new(limit::PostgresLimitStore::new(database.clone(), time)),
         usage: Arc::new(usage::PostgresUsageStore::new(database.clone())),

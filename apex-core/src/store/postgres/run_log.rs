@@ -8,7 +8,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::database::{Access, Database, Transaction};
 use crate::error::Result;
 use crate::id::{RunId, ThreadId, UserId};
-use crate::principal::Principal;
+use crate::principal::{Principal, Scope};
 use crate::run::place::admit;
 use crate::run::record::{Effects, RunRecord, fenced};
 use crate::run::{
@@ -108,6 +108,7 @@ fn appending() -> Access {
 #[async_trait]
 impl RunLog for PostgresRunLog {
     async fn start(&self, principal: &Principal, run: NewRun) -> Result<Started> {
+        principal.require(Scope::Run, "run_log.start")?;
         let (run, clock, limits) = (&run, &*self.clock, &self.limits);
         let (started, wakes) = self
             .database
@@ -155,6 +156,7 @@ impl RunLog for PostgresRunLog {
     }
 
     async fn signal(&self, principal: &Principal, run: RunId, signal: Signal) -> Result<RunState> {
+        principal.require(signal.scope(), "run_log.signal")?;
         let user = principal.user();
         let (state, wakes) = self
             .database
@@ -176,6 +178,7 @@ impl RunLog for PostgresRunLog {
     }
 
     async fn view(&self, principal: &Principal, run: RunId) -> Result<RunView> {
+        principal.require(Scope::Read, "run_log.view")?;
         let (access, user) = (Access::of(principal, "run_log.view"), principal.user());
         let database = self.database.clone();
         finished(async move { run_row::view(&database, access, user, run).await }).await
@@ -188,6 +191,7 @@ impl RunLog for PostgresRunLog {
         after: u64,
         max: usize,
     ) -> Result<Page> {
+        principal.require(Scope::Read, "run_log.read")?;
         let (access, user) = (Access::of(principal, "run_log.read"), principal.user());
         let database = self.database.clone();
         finished(async move {
@@ -197,6 +201,7 @@ impl RunLog for PostgresRunLog {
     }
 
     async fn inbox(&self, principal: &Principal, after: u64, max: usize) -> Result<InboxPage> {
+        principal.require(Scope::Read, "run_log.inbox")?;
         let (access, user) = (Access::of(principal, "run_log.inbox"), principal.user());
         let database = self.database.clone();
         finished(
@@ -206,6 +211,7 @@ impl RunLog for PostgresRunLog {
     }
 
     async fn forget(&self, principal: &Principal, thread: ThreadId) -> Result<Vec<RunId>> {
+        principal.require(Scope::Run, "run_log.forget")?;
         let user = principal.user();
         self.database
             .write(Access::of(principal, "run_log.forget"), |transaction| {
@@ -227,7 +233,7 @@ async fn start(
 ) -> Result<(Started, Vec<Topic>)> {
     let user = principal.user();
     let owner = key(user.as_bytes());
-    inbox::lock_user(transaction, user).await?;
+    inbox::lock_user(transaction, user, "run_log.start").await?;
     let request: [&(dyn ToSql + Sync); 2] = [&owner, &key(new.request.as_bytes())];
     if let Some(known) = RunRow::find(transaction, BY_REQUEST, &request).await? {
         return Ok((known.record.started_before(new)?, Vec::new()));

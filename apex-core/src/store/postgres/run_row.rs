@@ -88,14 +88,16 @@ const VIEW: &str = "SELECT id, version, folded, run, owner, thread, parent, scop
      ended_at, state, epoch, fence, attempt, holder, lease_until, placed, head, oldest, bytes, last_batch, signals, \
      unseen, (SELECT snapshot FROM run_snapshot WHERE run_snapshot.id = run.id), \
      ARRAY(SELECT json FROM event WHERE event.id = run.id AND seq > folded ORDER BY seq) \
-     FROM run WHERE run = $1 AND owner = $2";
+     FROM run WHERE run = $1 AND (owner = $2 OR EXISTS (SELECT 1 FROM share WHERE share.thread = run.thread \
+     AND share.reader = $2 AND share.owner = run.owner))";
 
 /// Where a log stands and a page of it, as of one moment; a page holds `$4` events and about `$5` bytes.
 const PAGE: &str = "SELECT epoch, head, oldest, state, one.seq, one.terminal, one.json FROM run LEFT JOIN LATERAL \
      (SELECT seq, terminal, json FROM (SELECT seq, terminal, json, octet_length(json) AS size, \
      sum(octet_length(json)) OVER (ORDER BY seq) AS so_far FROM (SELECT seq, terminal, json FROM event \
      WHERE event.id = run.id AND seq > $3 ORDER BY seq LIMIT $4) AS few) AS sized \
-     WHERE so_far <= $5 OR so_far = size) AS one ON true WHERE run = $1 AND owner = $2 ORDER BY one.seq";
+     WHERE so_far <= $5 OR so_far = size) AS one ON true WHERE run = $1 AND (owner = $2 OR EXISTS (SELECT 1 FROM share \
+     WHERE share.thread = run.thread AND share.reader = $2 AND share.owner = run.owner)) ORDER BY one.seq";
 
 const INPUTS: &str = "SELECT run_input.id, text, attachments, version, state FROM run_input \
      LEFT JOIN run_checkpoint USING (id) WHERE run_input.id = ANY($1)";

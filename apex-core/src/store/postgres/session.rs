@@ -99,17 +99,21 @@ impl SessionStore for PostgresSessionStore {
         Ok(())
     }
 
-    async fn end_all(&self, user: UserId, now: Timestamp) -> Result<()> {
-        self.database
+    async fn end_all(&self, user: UserId, now: Timestamp) -> Result<Vec<SessionId>> {
+        let ended = self
+            .database
             .write(Access::user(user, "session.end_all"), |transaction| {
                 Box::pin(async move {
-                    transaction.execute(END_ALL, &[&key(user.as_bytes())]).await?;
-                    revoke(transaction, Revocation { at: now, user, session: None }).await
+                    let whose: [&(dyn ToSql + Sync); 2] = [&key(user.as_bytes()), &now.as_millis()];
+                    let ended = transaction.query(END_ALL, &whose).await?;
+                    revoke(transaction, Revocation { at: now, user, session: None }).await?;
+                    let ended = ended.iter().map(|row| Columns::of(row).id(SessionId::from_bytes));
+                    ended.collect::<Result<_>>()
                 })
             })
             .await?;
         self.wakeup.wake(Topic::Revocations);
-        Ok(())
+        Ok(ended)
     }
 
     async fn revoked(&self, since: Timestamp) -> Result<Vec<Revocation>> {
@@ -133,7 +137,9 @@ const CREATE: &str = "WITH lapsed AS (DELETE FROM session WHERE owner = $2 AND l
 const RENEW: &str = "UPDATE session SET hash = $2, expires_at = $3, refresh = $4, renewed_at = $5, lapses_at = $6 \
      WHERE session = $1";
 const END: &str = "DELETE FROM session WHERE session = $1 AND owner = $2";
-const END_ALL: &str = "DELETE FROM session WHERE owner = $1";
+const END_ALL: &str = "WITH ended AS (DELETE FROM session WHERE owner = $1 RETURNING session), \
+     noted AS (INSERT INTO revocation (at, owner, session) SELECT $2, $1, session FROM ended) \
+     SELECT session FROM ended";
 const REVOKE: &str = "INSERT INTO revocation (at, owner, session) VALUES ($1, $2, $3)";
 /// A few at a time, and none that another transaction holds.
 const SWEEP: &str = "DELETE FROM revocation WHERE id IN (SELECT id FROM revocation WHERE at < $1 \

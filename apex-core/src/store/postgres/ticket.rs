@@ -57,7 +57,7 @@ async fn issue(
     most_unused: usize,
 ) -> Result<()> {
     let (owner, now_millis) = (key(ticket.user.as_bytes()), now.as_millis());
-    lock_user(transaction, ticket.user).await?;
+    lock_user(transaction, ticket.user, "ticket.issue").await?;
     transaction.execute(SWEEP, &[&now_millis]).await?;
     let row = transaction.query_one(UNUSED, &[&owner, &now_millis]).await?;
     let mut columns = Columns::of(&row);

@@ -4,7 +4,7 @@ use crate::database::{Access, Database, Transaction};
 use crate::error::Result;
 use crate::id::{AttemptId, RunId, StepId, UserId};
 use crate::money::{Usage, Usd};
-use crate::principal::Principal;
+use crate::principal::{Principal, Scope};
 use crate::store::PAGE_ITEMS;
 use crate::thread::{Cursor, Paged, page};
 use crate::usage::{
@@ -51,6 +51,7 @@ impl UsageStore for PostgresUsageStore {
         cursor: Option<&str>,
         max: usize,
     ) -> Result<Paged<Attempt>> {
+        principal.require(Scope::Read, "usage.attempts")?;
         let max = max.min(PAGE_ITEMS);
         let after = match cursor {
             Some(cursor) => Cursor::decode(cursor, "usage.attempts")?,
@@ -73,6 +74,7 @@ impl UsageStore for PostgresUsageStore {
     }
 
     async fn totals(&self, principal: &Principal, query: &UsageQuery) -> Result<Vec<Total>> {
+        principal.require(Scope::Read, "usage.totals")?;
         let wanted: [&(dyn ToSql + Sync); 4] = [
             &key(principal.user().as_bytes()),
             &query.run.map(|run| key(run.as_bytes())),
@@ -90,6 +92,7 @@ impl UsageStore for PostgresUsageStore {
     }
 
     async fn forget(&self, principal: &Principal, before: Timestamp) -> Result<u64> {
+        principal.require(Scope::Run, "usage.forget")?;
         let user = principal.user();
         self.database
             .write(Access::of(principal, "usage.forget"), |transaction| {

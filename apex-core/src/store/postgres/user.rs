@@ -1,10 +1,13 @@
+use super::erase::erase;
 use super::row::{Columns, json, key};
 use crate::auth::{Standing, User, UserChange, UserStore, subject_taken};
 use crate::database::{Access, Database, Transaction};
 use crate::error::{Error, Result};
 use crate::id::UserId;
 use crate::principal::Scopes;
+use crate::run::Wakeup;
 use async_trait::async_trait;
+use std::sync::Arc;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -12,11 +15,12 @@ use tokio_postgres::types::ToSql;
 #[derive(Debug)]
 pub(super) struct PostgresUserStore {
     database: Database,
+    wakeup: Arc<dyn Wakeup>,
 }
 
 impl PostgresUserStore {
-    pub(super) fn new(database: Database) -> Self {
-        Self { database }
+    pub(super) fn new(database: Database, wakeup: Arc<dyn Wakeup>) -> Self {
+        Self { database, wakeup }
     }
 }
 
@@ -81,17 +85,22 @@ impl UserStore for PostgresUserStore {
     }
 
     async fn erase(&self, user: UserId) -> Result<()> {
-        self.database
+        let wakes = self
+            .database
             .write(Access::system("user.erase"), |transaction| {
                 Box::pin(async move {
                     let known = locked(transaction, user, "user.erase").await?;
                     let erased = User { scopes: Scopes::NONE, standing: Standing::Erased, ..known };
                     keep(transaction, &erased).await?;
                     transaction.execute(FORGET_SUBJECTS, &[&key(user.as_bytes())]).await?;
-                    Ok(())
+                    erase(transaction, user).await
                 })
             })
-            .await
+            .await?;
+        for topic in wakes {
+            self.wakeup.wake(topic);
+        }
+        Ok(())
     }
 }
 

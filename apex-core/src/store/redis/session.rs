@@ -247,15 +247,20 @@ impl SessionStore for RedisSessionStore {
         self.forget(END, &known).await
     }
 
-    async fn end_all(&self, user: UserId, now: Timestamp) -> Result<()> {
+    async fn end_all(&self, user: UserId, now: Timestamp) -> Result<Vec<SessionId>> {
         let operation = "session.end_all";
-        self.revoke(operation, Revocation { at: now, user, session: None }).await?;
-        self.wakeup.wake(Topic::Revocations);
-        for known in self.of(operation, user).await? {
-            self.delete(operation, &self.record_key(known.session)).await?;
-            self.forget(operation, &known).await?;
+        let known = self.of(operation, user).await?;
+        let ended: Vec<SessionId> = known.iter().map(|known| known.session).collect();
+        // Noted first, as in a renewal.
+        for session in ended.iter().copied().map(Some).chain([None]) {
+            self.revoke(operation, Revocation { at: now, user, session }).await?;
         }
-        Ok(())
+        for known in &known {
+            self.delete(operation, &self.record_key(known.session)).await?;
+            self.forget(operation, known).await?;
+        }
+        self.wakeup.wake(Topic::Revocations);
+        Ok(ended)
     }
 
     async fn revoked(&self, since: Timestamp) -> Result<Vec<Revocation>> {

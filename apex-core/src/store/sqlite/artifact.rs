@@ -1,10 +1,11 @@
 use super::blob::{BlobName, Blobs, missing};
 use super::database::Database;
+use super::erase::refuse;
 use super::row::{Columns, int};
 use crate::error::{Error, Kind, Result};
 use crate::file::{ArtifactInfo, ArtifactStore, artifact_id, check_artifact};
 use crate::id::{ArtifactId, RunId};
-use crate::principal::Principal;
+use crate::principal::{Principal, Scope};
 use async_trait::async_trait;
 use bytes::Bytes;
 use rusqlite::{OptionalExtension as _, params};
@@ -65,6 +66,7 @@ impl ArtifactStore for SqliteArtifactStore {
         media_type: &str,
         content: Bytes,
     ) -> Result<ArtifactInfo> {
+        principal.require(Scope::Run, "artifact.put")?;
         check_artifact(name, &content)?;
         let written = self.blobs.write_whole("artifact.put", content).await?;
         let (user, info) = (
@@ -81,6 +83,7 @@ impl ArtifactStore for SqliteArtifactStore {
         let (info, replaced) = self
             .database
             .write("artifact.put", move |connection, _| {
+                refuse(connection, user, "artifact.put")?;
                 let anothers = connection
                     .prepare_cached(ANOTHERS)?
                     .exists(params![run.as_bytes(), user.as_bytes()])?;
@@ -114,6 +117,7 @@ impl ArtifactStore for SqliteArtifactStore {
     }
 
     async fn list(&self, principal: &Principal, run: RunId) -> Result<Vec<ArtifactInfo>> {
+        principal.require(Scope::Read, "artifact.list")?;
         let user = principal.user();
         self.database
             .read("artifact.list", move |connection| {
@@ -132,6 +136,7 @@ impl ArtifactStore for SqliteArtifactStore {
         principal: &Principal,
         artifact: ArtifactId,
     ) -> Result<(ArtifactInfo, Bytes)> {
+        principal.require(Scope::Read, "artifact.read")?;
         if let Some(found) = self.look(principal, artifact).await? {
             return Ok(found);
         }
@@ -139,6 +144,7 @@ impl ArtifactStore for SqliteArtifactStore {
     }
 
     async fn delete(&self, principal: &Principal, run: RunId) -> Result<()> {
+        principal.require(Scope::Run, "artifact.delete")?;
         let user = principal.user();
         let removed = self
             .database
@@ -163,9 +169,13 @@ const PUT: &str = "INSERT OR REPLACE INTO artifact \
      (artifact, user, run, name, media_type, bytes, sha256, blob) \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 const LIST: &str = "SELECT artifact, run, name, media_type, bytes, sha256 FROM artifact \
-     WHERE run = ?1 AND user = ?2 ORDER BY name";
+     WHERE run = ?1 AND (user = ?2 OR EXISTS (SELECT 1 FROM run JOIN share ON share.thread = run.thread \
+     WHERE run.run = artifact.run AND run.user = artifact.user AND share.user = run.user \
+     AND share.reader = ?2)) ORDER BY name";
 const READ: &str = "SELECT artifact, run, name, media_type, bytes, sha256, blob FROM artifact \
-     WHERE artifact = ?1 AND user = ?2";
+     WHERE artifact = ?1 AND (user = ?2 OR EXISTS (SELECT 1 FROM run JOIN share ON share.thread = run.thread \
+     WHERE run.run = artifact.run AND run.user = artifact.user AND share.user = run.user \
+     AND share.reader = ?2))";
 const DELETE: &str = "DELETE FROM artifact WHERE run = ?1 AND user = ?2 RETURNING blob";
 
 fn info_of(columns: &mut Columns<'_, '_>) -> rusqlite::Result<ArtifactInfo> {

@@ -1,12 +1,13 @@
 use super::blob::{BlobName, Blobs, Written, missing};
 use super::database::Database;
+use super::erase::refuse;
 use super::error::Fault;
 use super::row::{Columns, int};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::file::{Body, Content, FileInfo, FileLimits, FileStore, check_name, id_taken};
 use crate::id::{FileId, UserId};
-use crate::principal::Principal;
+use crate::principal::{Principal, Scope};
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use std::sync::Arc;
@@ -41,6 +42,7 @@ impl SqliteFileStore {
         let (limits, at) = (self.limits, self.clock.now());
         self.database
             .write("file.put", move |connection, _| {
+                refuse(connection, user, "file.put")?;
                 // Others of the user's may have arrived in the meantime.
                 let (used, files) = used_by(connection, user)?;
                 limits.check(content.bytes, used, files)?;
@@ -79,6 +81,7 @@ impl FileStore for SqliteFileStore {
         name: &str,
         body: Body,
     ) -> Result<FileInfo> {
+        principal.require(Scope::Run, "file.put")?;
         check_name(name, "file.put")?;
         let (user, limits) = (principal.user(), self.limits);
         let (used, files) = self
@@ -92,6 +95,7 @@ impl FileStore for SqliteFileStore {
     }
 
     async fn list(&self, principal: &Principal) -> Result<Vec<FileInfo>> {
+        principal.require(Scope::Read, "file.list")?;
         let user = principal.user();
         self.database
             .read("file.list", move |connection| {
@@ -103,6 +107,7 @@ impl FileStore for SqliteFileStore {
     }
 
     async fn info(&self, principal: &Principal, file: FileId) -> Result<FileInfo> {
+        principal.require(Scope::Read, "file.info")?;
         let user = principal.user();
         self.database
             .read("file.info", move |connection| {
@@ -116,6 +121,7 @@ impl FileStore for SqliteFileStore {
     }
 
     async fn open(&self, principal: &Principal, file: FileId) -> Result<Content> {
+        principal.require(Scope::Read, "file.open")?;
         const OPERATION: &str = "file.open";
         let (user, blobs) = (principal.user(), Arc::clone(&self.blobs));
         self.database
@@ -128,6 +134,7 @@ impl FileStore for SqliteFileStore {
     }
 
     async fn delete(&self, principal: &Principal, file: FileId) -> Result<()> {
+        principal.require(Scope::Run, "file.delete")?;
         let user = principal.user();
         let name = self
             .database

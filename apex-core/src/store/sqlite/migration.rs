@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0003_usage.sql"),
     include_str!("migrations/0004_auth.sql"),
     include_str!("migrations/0005_limit.sql"),
+    include_str!("migrations/0006_share.sql"),
 ];
 
 /// Brings the file to this version's schema.

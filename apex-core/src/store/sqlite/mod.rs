@@ -9,6 +9,7 @@ mod artifact;
 mod audit;
 mod blob;
 mod database;
+mod erase;
 mod error;
 mod file;
 mod limit;
@@ -24,6 +25,7 @@ mod row;
 mod run_log;
 mod run_row;
 mod session;
+mod share;
 mod thread;
 mod ticket;
 mod usage;
@@ -141,7 +143,7 @@ pub fn open_with(
         )),
         tickets: Arc::new(ticket::SqliteTicketStore::new(Arc::clone(&database))),
         sessions: Arc::new(session::SqliteSessionStore::new(Arc::clone(&database))),
-        users: Arc::new(user::SqliteUserStore::new(Arc::clone(&database))),
+        users: Arc::new(user::SqliteUserStore::new(Arc::clone(&database), Arc::clone(&blobs))),
         audit: Arc::new(audit::SqliteAuditStore::new(Arc::clone(&database))),
         usage: Arc::new(usage::SqliteUsageStore::new(Arc::clone(&database))),
         portable: Some(Arc::new(portable::SqlitePortable::new(database, blobs))),

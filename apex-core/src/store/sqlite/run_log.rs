@@ -1,4 +1,5 @@
 use super::database::{Database, expire_leases};
+use super::erase::refuse;
 use super::error::Fault;
 use super::row::{Columns, int};
 use super::run_row::{
@@ -8,7 +9,7 @@ use super::run_row::{
 use crate::clock::{Clock, Timestamp};
 use crate::error::Result;
 use crate::id::{Epoch, RunId, ThreadId, UserId};
-use crate::principal::Principal;
+use crate::principal::{Principal, Scope};
 use crate::run::place::admit;
 use crate::run::record::{Effects, RunRecord, fenced};
 use crate::run::{
@@ -37,6 +38,7 @@ impl SqliteRunLog {
 #[async_trait]
 impl RunLog for SqliteRunLog {
     async fn start(&self, principal: &Principal, run: NewRun) -> Result<Started> {
+        principal.require(Scope::Run, "run_log.start")?;
         let (principal, clock, limits) = (principal.clone(), Arc::clone(&self.clock), self.limits);
         self.database
             .write("run_log.start", move |connection, wakes| {
@@ -83,6 +85,7 @@ impl RunLog for SqliteRunLog {
     }
 
     async fn signal(&self, principal: &Principal, run: RunId, signal: Signal) -> Result<RunState> {
+        principal.require(signal.scope(), "run_log.signal")?;
         let (user, now, limits) = (principal.user(), self.clock.now(), self.limits);
         self.database
             .write("run_log.signal", move |connection, wakes| {
@@ -96,10 +99,11 @@ impl RunLog for SqliteRunLog {
     }
 
     async fn view(&self, principal: &Principal, run: RunId) -> Result<RunView> {
+        principal.require(Scope::Read, "run_log.view")?;
         let user = principal.user();
         self.database
             .read("run_log.view", move |connection| {
-                let row = RunRow::own(connection, user, run, "run_log.view")?;
+                let row = RunRow::readable(connection, user, run, "run_log.view")?;
                 let unfolded = row.events(connection, row.folded, row.record.head, None)?;
                 Ok(row.record.view(row.snapshot(connection)?, &unfolded))
             })
@@ -113,10 +117,11 @@ impl RunLog for SqliteRunLog {
         after: u64,
         max: usize,
     ) -> Result<Page> {
+        principal.require(Scope::Read, "run_log.read")?;
         let user = principal.user();
         self.database
             .read("run_log.read", move |connection| {
-                let row = RunRow::own(connection, user, run, "run_log.read")?;
+                let row = RunRow::readable(connection, user, run, "run_log.read")?;
                 let max = max.min(PAGE_ITEMS);
                 let events = row.events(connection, after, row.record.head, Some(max))?;
                 Ok(row.record.page(events))
@@ -125,6 +130,7 @@ impl RunLog for SqliteRunLog {
     }
 
     async fn inbox(&self, principal: &Principal, after: u64, max: usize) -> Result<InboxPage> {
+        principal.require(Scope::Read, "run_log.inbox")?;
         let user = principal.user();
         self.database
             .read("run_log.inbox", move |connection| {
@@ -143,6 +149,7 @@ impl RunLog for SqliteRunLog {
     }
 
     async fn forget(&self, principal: &Principal, thread: ThreadId) -> Result<Vec<RunId>> {
+        principal.require(Scope::Run, "run_log.forget")?;
         let user = principal.user();
         self.database
             .write("run_log.forget", move |connection, _| {
@@ -176,6 +183,7 @@ fn start(
     wakes: &mut Vec<Topic>,
 ) -> Result<Started, Fault> {
     let user = principal.user();
+    refuse(connection, user, "run_log.start")?;
     let key = params![user.as_bytes(), new.request.as_bytes()];
     if let Some(known) = RunRow::find(connection, BY_REQUEST, key)? {
         return Ok(known.record.started_before(new)?);

@@ -2,6 +2,7 @@
 
 use super::error::Fault;
 use super::row::{Columns, int, json};
+use super::share;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::event::Recorded;
@@ -91,6 +92,18 @@ impl RunRow {
         Self::find(connection, BY_RUN, [run.as_bytes()])?
             .filter(|row| row.record.user == user)
             .ok_or_else(|| Error::not_found(operation, "run").into())
+    }
+
+    /// The run, when a user may read it.
+    pub(super) fn readable(
+        connection: &Connection,
+        user: UserId,
+        run: RunId,
+        operation: &'static str,
+    ) -> Result<Self, Fault> {
+        let hidden = || Error::not_found(operation, "run");
+        let row = Self::find(connection, BY_RUN, [run.as_bytes()])?.ok_or_else(hidden)?;
+        if share::opens(connection, &row.record, user)? { Ok(row) } else { Err(hidden().into()) }
     }
 
     /// All runs that a statement of this module finds.

@@ -136,14 +136,17 @@ impl SessionStore for SqliteSessionStore {
             .await
     }
 
-    async fn end_all(&self, user: UserId, now: Timestamp) -> Result<()> {
+    async fn end_all(&self, user: UserId, now: Timestamp) -> Result<Vec<SessionId>> {
         self.database
             .write("session.end_all", move |connection, wakes| {
-                connection
-                    .prepare_cached("DELETE FROM session WHERE user = ?1")?
-                    .execute([user.as_bytes()])?;
-                revoke(connection, wakes, Revocation { at: now, user, session: None })?;
-                Ok(())
+                let ended = connection
+                    .prepare_cached("DELETE FROM session WHERE user = ?1 RETURNING session")?
+                    .query_map([user.as_bytes()], |row| Columns::of(row).id(SessionId::from_bytes))?
+                    .collect::<rusqlite::Result<Vec<_>>>()?;
+                for session in ended.iter().copied().map(Some).chain([None]) {
+                    revoke(connection, wakes, Revocation { at: now, user, session })?;
+                }
+                Ok(ended)
             })
             .await
     }

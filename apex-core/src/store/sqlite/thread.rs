@@ -1,11 +1,15 @@
 use super::database::Database;
+use super::erase::refuse;
 use super::error::Fault;
 use super::row::{Columns, json};
+use super::share;
 use crate::error::{Error, Result};
-use crate::id::{RunId, ThreadId};
-use crate::principal::Principal;
+use crate::id::{RunId, ThreadId, UserId};
+use crate::principal::{Principal, Scope};
 use crate::store::PAGE_ITEMS;
-use crate::thread::{Cursor, Paged, Role, Thread, ThreadMessage, ThreadStore, page, title_of};
+use crate::thread::{
+    Cursor, Paged, Role, Share, Thread, ThreadMessage, ThreadStore, Whose, page, title_of,
+};
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use std::sync::Arc;
@@ -30,17 +34,19 @@ impl ThreadStore for SqliteThreadStore {
         thread: ThreadId,
         message: ThreadMessage,
     ) -> Result<()> {
+        principal.require(Scope::Run, "thread.add")?;
         const OPERATION: &str = "thread.add";
         let user = principal.user();
         self.database
             .write(OPERATION, move |connection, _| {
+                refuse(connection, user, OPERATION)?;
                 connection.prepare_cached(INSERT_THREAD)?.execute(params![
                     thread.as_bytes(),
                     user.as_bytes(),
                     title_of(&message.text),
                     message.at.as_millis(),
                 ])?;
-                own(connection, user.as_bytes(), thread, OPERATION)?;
+                find(connection, OWN, user, thread, OPERATION)?;
                 let added = connection.prepare_cached(INSERT_MESSAGE)?.execute(params![
                     thread.as_bytes(),
                     message.run.as_bytes(),
@@ -60,10 +66,11 @@ impl ThreadStore for SqliteThreadStore {
     }
 
     async fn thread(&self, principal: &Principal, thread: ThreadId) -> Result<Thread> {
+        principal.require(Scope::Read, "thread.read")?;
         let user = principal.user();
         self.database
             .read("thread.read", move |connection| {
-                own(connection, user.as_bytes(), thread, "thread.read")
+                find(connection, READABLE, user, thread, "thread.read")
             })
             .await
     }
@@ -71,9 +78,11 @@ impl ThreadStore for SqliteThreadStore {
     async fn threads(
         &self,
         principal: &Principal,
+        whose: Whose,
         cursor: Option<&str>,
         max: usize,
     ) -> Result<Paged<Thread>> {
+        principal.require(Scope::Read, "thread.list")?;
         let (user, max) = (principal.user(), max.min(PAGE_ITEMS));
         let after = match cursor {
             Some(cursor) => Cursor::decode(cursor, "thread.list")?,
@@ -81,7 +90,10 @@ impl ThreadStore for SqliteThreadStore {
         };
         self.database
             .read("thread.list", move |connection| {
-                let mut statement = connection.prepare_cached(THREADS)?;
+                let mut statement = connection.prepare_cached(match whose {
+                    Whose::Own => THREADS,
+                    Whose::Shared => SHARED,
+                })?;
                 let found = statement
                     .query_map(
                         params![user.as_bytes(), after.order, after.id, max as i64 + 1],
@@ -103,6 +115,7 @@ impl ThreadStore for SqliteThreadStore {
         cursor: Option<&str>,
         max: usize,
     ) -> Result<Paged<ThreadMessage>> {
+        principal.require(Scope::Read, "thread.messages")?;
         const OPERATION: &str = "thread.messages";
         let (user, max) = (principal.user(), max.min(PAGE_ITEMS));
         let after = match cursor {
@@ -111,7 +124,7 @@ impl ThreadStore for SqliteThreadStore {
         };
         self.database
             .read(OPERATION, move |connection| {
-                own(connection, user.as_bytes(), thread, OPERATION)?;
+                find(connection, READABLE, user, thread, OPERATION)?;
                 let mut statement = connection.prepare_cached(MESSAGES)?;
                 let found = statement
                     .query_map(params![thread.as_bytes(), after, max as i64 + 1], message_of)?
@@ -125,14 +138,49 @@ impl ThreadStore for SqliteThreadStore {
     }
 
     async fn delete(&self, principal: &Principal, thread: ThreadId) -> Result<()> {
+        principal.require(Scope::Run, "thread.delete")?;
         let user = principal.user();
         self.database
             .write("thread.delete", move |connection, _| {
-                own(connection, user.as_bytes(), thread, "thread.delete")?;
+                find(connection, OWN, user, thread, "thread.delete")?;
                 connection
                     .prepare_cached("DELETE FROM thread WHERE thread = ?1")?
                     .execute([thread.as_bytes()])?;
                 Ok(())
+            })
+            .await
+    }
+
+    async fn share(&self, principal: &Principal, thread: ThreadId, with: Share) -> Result<()> {
+        const OPERATION: &str = "thread.share";
+        principal.require(Scope::Run, OPERATION)?;
+        let principal = principal.clone();
+        self.database
+            .write(OPERATION, move |connection, _| {
+                find(connection, OWN, principal.user(), thread, OPERATION)?;
+                share::add(connection, &principal, thread, &with)
+            })
+            .await
+    }
+
+    async fn unshare(&self, principal: &Principal, thread: ThreadId, user: UserId) -> Result<()> {
+        principal.require(Scope::Run, "thread.unshare")?;
+        let principal = principal.clone();
+        self.database
+            .write("thread.unshare", move |connection, wakes| {
+                share::end(connection, &principal, thread, user, wakes)
+            })
+            .await
+    }
+
+    async fn shares(&self, principal: &Principal, thread: ThreadId) -> Result<Vec<Share>> {
+        const OPERATION: &str = "thread.shares";
+        principal.require(Scope::Read, OPERATION)?;
+        let user = principal.user();
+        self.database
+            .read(OPERATION, move |connection| {
+                find(connection, OWN, user, thread, OPERATION)?;
+                Ok(share::list(connection, thread)?)
             })
             .await
     }
@@ -141,9 +189,16 @@ impl ThreadStore for SqliteThreadStore {
 const INSERT_THREAD: &str = "INSERT INTO thread (thread, user, title, created_at, updated_at) \
      VALUES (?1, ?2, ?3, ?4, ?4) ON CONFLICT (thread) DO NOTHING";
 const TOUCH_THREAD: &str = "UPDATE thread SET updated_at = max(updated_at, ?2) WHERE thread = ?1";
-const THREAD: &str = "SELECT thread, title, created_at, updated_at FROM thread \
+const OWN: &str = "SELECT thread, user, title, created_at, updated_at FROM thread \
      WHERE thread = ?1 AND user = ?2";
-const THREADS: &str = "SELECT thread, title, created_at, updated_at FROM thread \
+const READABLE: &str = "SELECT thread, user, title, created_at, updated_at FROM thread \
+     WHERE thread = ?1 AND (user = ?2 OR EXISTS \
+     (SELECT 1 FROM share WHERE share.thread = thread.thread AND share.reader = ?2))";
+const SHARED: &str = "SELECT thread.thread, thread.user, title, created_at, updated_at \
+     FROM share JOIN thread ON thread.thread = share.thread \
+     WHERE share.reader = ?1 AND (updated_at, thread.thread) < (?2, ?3) \
+     ORDER BY updated_at DESC, thread.thread DESC LIMIT ?4";
+const THREADS: &str = "SELECT thread, user, title, created_at, updated_at FROM thread \
      WHERE user = ?1 AND (updated_at, thread) < (?2, ?3) \
      ORDER BY updated_at DESC, thread DESC LIMIT ?4";
 const INSERT_MESSAGE: &str = "INSERT INTO message (thread, run, role, text, attachments, at) \
@@ -151,15 +206,16 @@ const INSERT_MESSAGE: &str = "INSERT INTO message (thread, run, role, text, atta
 const MESSAGES: &str = "SELECT id, run, role, text, attachments, at FROM message \
      WHERE thread = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
 
-fn own(
+fn find(
     connection: &Connection,
-    user: &[u8; 16],
+    which: &str,
+    user: UserId,
     thread: ThreadId,
     operation: &'static str,
 ) -> Result<Thread, Fault> {
     connection
-        .prepare_cached(THREAD)?
-        .query_row(params![thread.as_bytes(), user], thread_of)
+        .prepare_cached(which)?
+        .query_row(params![thread.as_bytes(), user.as_bytes()], thread_of)
         .optional()?
         .ok_or_else(|| Error::not_found(operation, "thread").into())
 }
@@ -168,6 +224,7 @@ fn thread_of(row: &Row<'_>) -> rusqlite::Result<Thread> {
     let mut columns = Columns::of(row);
     Ok(Thread {
         thread: columns.id(ThreadId::from_bytes)?,
+        owner: columns.id(UserId::from_bytes)?,
         title: columns.value()?,
         created_at: columns.time()?,
         updated_at: columns.time()?,

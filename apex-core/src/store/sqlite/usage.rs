@@ -4,7 +4,7 @@ use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::id::{AttemptId, RunId, StepId};
 use crate::money::Usage;
-use crate::principal::Principal;
+use crate::principal::{Principal, Scope};
 use crate::store::PAGE_ITEMS;
 use crate::thread::{Cursor, Paged, page};
 use crate::usage::{
@@ -79,6 +79,7 @@ impl UsageStore for SqliteUsageStore {
         cursor: Option<&str>,
         max: usize,
     ) -> Result<Paged<Attempt>> {
+        principal.require(Scope::Read, "usage.attempts")?;
         let (user, max) = (principal.user(), max.min(PAGE_ITEMS));
         let after = match cursor {
             Some(cursor) => Cursor::decode(cursor, "usage.attempts")?,
@@ -101,6 +102,7 @@ impl UsageStore for SqliteUsageStore {
 
     /// Added up here: SQLite has no number that holds a cost.
     async fn totals(&self, principal: &Principal, query: &UsageQuery) -> Result<Vec<Total>> {
+        principal.require(Scope::Read, "usage.totals")?;
         let (user, query) = (principal.user(), *query);
         self.database
             .read("usage.totals", move |connection| {
@@ -121,6 +123,7 @@ impl UsageStore for SqliteUsageStore {
     }
 
     async fn forget(&self, principal: &Principal, before: Timestamp) -> Result<u64> {
+        principal.require(Scope::Run, "usage.forget")?;
         let user = principal.user();
         self.database
             .write("usage.forget", move |connection, _| {

@@ -1,4 +1,6 @@
+use super::blob::Blobs;
 use super::database::Database;
+use super::erase::erase;
 use super::error::Fault;
 use super::row::{Columns, json};
 use crate::auth::{Standing, User, UserChange, UserStore, subject_taken};
@@ -13,11 +15,12 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct SqliteUserStore {
     database: Arc<Database>,
+    blobs: Arc<Blobs>,
 }
 
 impl SqliteUserStore {
-    pub(super) fn new(database: Arc<Database>) -> Self {
-        Self { database }
+    pub(super) fn new(database: Arc<Database>, blobs: Arc<Blobs>) -> Self {
+        Self { database, blobs }
     }
 }
 
@@ -96,17 +99,22 @@ impl UserStore for SqliteUserStore {
     }
 
     async fn erase(&self, user: UserId) -> Result<()> {
-        self.database
-            .write("user.erase", move |connection, _| {
+        let content = self
+            .database
+            .write("user.erase", move |connection, wakes| {
                 let known = find(connection, user, "user.erase")?;
                 let erased = User { scopes: Scopes::NONE, standing: Standing::Erased, ..known };
                 keep(connection, &erased)?;
                 connection
                     .prepare_cached("DELETE FROM subject WHERE user = ?1")?
                     .execute([user.as_bytes()])?;
-                Ok(())
+                Ok(erase(connection, user, wakes)?)
             })
-            .await
+            .await?;
+        for name in content {
+            self.blobs.remove(name);
+        }
+        Ok(())
     }
 }
 

@@ -48,7 +48,7 @@ macro_rules! table {
 
 /// Every table without contents, those that others refer to first. Limits are not moved: who holds a place brings it
 /// back.
-pub(crate) static TABLES: [Table; 15] = [
+pub(crate) static TABLES: [Table; 16] = [
     table!("user", "account", 1, 500: Id "account", Text "scopes", Int "created_at", Text "standing"),
     table!("subject", "subject", 1, 500: Text "subject", Id "account"),
     table!("session", "session", 1, 500:
@@ -68,6 +68,7 @@ pub(crate) static TABLES: [Table; 15] = [
         Bool "estimated"),
     table!("thread", "thread", 1, 500:
         Id "thread", Id "owner", Words "title", Int "created_at", Int "updated_at"),
+    table!("share", "share", 2, 500: Id "thread", Id "reader", Id "owner", Int "at"),
     table!("message", "message", 1, 200:
         Int "id", Id "thread", Id "run", Text "role", Words "text", Text "attachments", Int "at"),
     table!("run", "run", 1, 200:

@@ -189,7 +189,9 @@ impl Runner for ScriptedRunner {
             self.stores.files.info(principal, *file).await?;
         }
         if let Some(thread) = message.thread {
-            self.stores.threads.thread(principal, thread).await?;
+            if self.stores.threads.thread(principal, thread).await?.owner != principal.user() {
+                return Err(Error::not_found("scripted.start", "thread"));
+            }
         }
         let mut digest = DefaultHasher::new();
         (&message.text, message.thread).hash(&mut digest);
