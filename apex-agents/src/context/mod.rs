@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -42,6 +43,8 @@ pub(crate) struct Inner {
     /// The models, where there are any.
     pub(crate) chain: Option<Chain>,
     pub(crate) shown: mpsc::Sender<Shown>,
+    /// How many bytes of the step's text were shown.
+    pub(crate) text: AtomicU64,
     pub(crate) cancelled: CancellationToken,
 }
 

@@ -1,4 +1,4 @@
-use super::{Ask, Came, Context, Reply, Telling, mismatch};
+use super::{Ask, Came, Context, Inner, Reply, Telling, mismatch};
 use crate::failure::Failure;
 use crate::model::{
     Asker, Chain, ChainEvent, FaultReason, Finish, Message, ModelEvent, ModelFault, ModelRequest,
@@ -8,13 +8,12 @@ use crate::stored::Stored;
 use crate::tool::Shown;
 use apex_core::error::{Error, Kind, Result};
 use apex_core::event::Event;
-use apex_core::id::StepId;
 use apex_core::money::Usage;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::mpsc;
 
 /// How long an answer waits until what it cost is on record.
 const ON_RECORD: Duration = Duration::from_secs(2);
@@ -127,7 +126,7 @@ struct Question<'a> {
     context: &'a Context,
     place: usize,
     show: bool,
-    deltas: Deltas,
+    deltas: Deltas<'a>,
     thoughts: String,
     /// The models by attempt.
     asked: FxHashMap<u32, (String, String)>,
@@ -142,7 +141,7 @@ impl<'a> Question<'a> {
             context,
             place,
             show,
-            deltas: Deltas::new(inner.step, inner.shown.clone()),
+            deltas: Deltas::new(inner),
             thoughts: String::new(),
             asked: FxHashMap::default(),
             failed: None,
@@ -259,33 +258,38 @@ impl<'a> Question<'a> {
     }
 }
 
-/// Shows a text as it comes. Nobody waits for it: pieces that nobody takes are merged with the next ones.
-struct Deltas {
-    step: StepId,
-    sender: mpsc::Sender<Shown>,
-    offset: u64,
+/// Shows a text as it comes, as the next part of the step's text. Nobody waits for it: pieces that nobody takes are
+/// merged with the next ones.
+struct Deltas<'a> {
+    inner: &'a Inner,
     pending: String,
+    /// Whether anything of this answer was shown.
+    shown: bool,
 }
 
-impl Deltas {
-    fn new(step: StepId, sender: mpsc::Sender<Shown>) -> Self {
-        Self { step, sender, offset: 0, pending: String::new() }
+impl<'a> Deltas<'a> {
+    fn new(inner: &'a Inner) -> Self {
+        Self { inner, pending: String::new(), shown: false }
     }
 
     fn show(&mut self, text: &str) {
+        if !self.shown && self.pending.is_empty() && self.inner.text.load(Ordering::Relaxed) > 0 {
+            // What the step showed before was another answer.
+            self.pending.push_str("\n\n");
+        }
         self.pending.push_str(text);
         self.flush();
     }
 
     fn flush(&mut self) {
-        let Ok(place) = self.sender.try_reserve() else {
+        let Ok(place) = self.inner.shown.try_reserve() else {
             return;
         };
         let text = std::mem::take(&mut self.pending);
-        let offset = self.offset;
-        self.offset += text.len() as u64;
-        place
-            .send(Shown { step: self.step, event: Event::Delta { step: self.step, offset, text } });
+        let offset = self.inner.text.fetch_add(text.len() as u64, Ordering::Relaxed);
+        self.shown = true;
+        let step = self.inner.step;
+        place.send(Shown { step, event: Event::Delta { step, offset, text } });
     }
 
     fn end(&mut self) {
@@ -294,9 +298,13 @@ impl Deltas {
         }
     }
 
-    /// Begins anew; says whether anything was shown before.
+    /// Begins the step's text anew if anything of this answer was shown; says whether.
     fn take_back(&mut self) -> bool {
         self.pending.clear();
-        std::mem::take(&mut self.offset) > 0
+        let shown = std::mem::take(&mut self.shown);
+        if shown {
+            self.inner.text.store(0, Ordering::Relaxed);
+        }
+        shown
     }
 }

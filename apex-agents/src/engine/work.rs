@@ -113,6 +113,7 @@ impl AgentTask {
             progress: self.progress,
             chain: self.shared.options.models.clone(),
             shown: self.shown,
+            text: AtomicU64::new(0),
             cancelled: self.cancelled,
         })
     }
