@@ -1,6 +1,6 @@
 mod model;
 
-pub use model::{Model, ModelAnswer};
+pub use model::Model;
 
 use crate::failure::Failure;
 use crate::model::Chain;
@@ -95,7 +95,7 @@ pub(crate) enum Telling {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Came {
-    /// A [`ModelAnswer`].
+    /// A [`ModelResponse`](crate::model::ModelResponse).
     Answer(Stored),
     /// Nothing: there is no model.
     Nothing,

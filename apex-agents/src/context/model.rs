@@ -1,8 +1,7 @@
 use super::{Ask, Came, Context, Inner, Reply, Telling, mismatch};
 use crate::failure::Failure;
 use crate::model::{
-    Asker, Chain, ChainEvent, FaultReason, Finish, Message, ModelEvent, ModelFault, ModelRequest,
-    Part, Role, ToolCall, text_of,
+    Asker, Chain, ChainEvent, FaultReason, ModelEvent, ModelFault, ModelRequest, ModelResponse,
 };
 use crate::stored::Stored;
 use crate::tool::Shown;
@@ -10,7 +9,6 @@ use apex_core::error::{Error, Kind, Result};
 use apex_core::event::Event;
 use apex_core::money::Usage;
 use rustc_hash::FxHashMap;
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -27,48 +25,13 @@ const ON_RECORD: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Copy)]
 pub struct Model<'a>(pub(super) &'a Context);
 
-/// What a model answered.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ModelAnswer {
-    /// What it said, in order.
-    pub parts: Vec<Part>,
-    /// Why it stopped.
-    pub finish: Finish,
-    /// Its provider.
-    pub provider: String,
-    /// The model, as it was asked for.
-    pub model: String,
-}
-
-impl ModelAnswer {
-    /// All text, without thoughts.
-    #[must_use]
-    pub fn text(&self) -> String {
-        text_of(&self.parts)
-    }
-
-    /// The calls that the model wants made.
-    pub fn tool_calls(&self) -> impl Iterator<Item = &ToolCall> {
-        self.parts.iter().filter_map(|part| match part {
-            Part::ToolCall(call) => Some(call),
-            _ => None,
-        })
-    }
-
-    /// The answer as a message, for the next request.
-    #[must_use]
-    pub fn into_message(self) -> Message {
-        Message { role: Role::Assistant, parts: self.parts }
-    }
-}
-
 impl Model<'_> {
     /// Asks for an answer. Nothing of it is shown to the user.
     ///
     /// # Errors
     /// What the last model says, when none answered; `unavailable` where there is no model; `cancelled` when the
     /// step has ended.
-    pub async fn ask(&self, request: ModelRequest) -> Result<ModelAnswer> {
+    pub async fn ask(&self, request: ModelRequest) -> Result<ModelResponse> {
         self.asked(request, false).await?.ok_or_else(offline)
     }
 
@@ -77,16 +40,16 @@ impl Model<'_> {
     ///
     /// # Errors
     /// As [`Model::ask`].
-    pub async fn stream(&self, request: ModelRequest) -> Result<ModelAnswer> {
+    pub async fn stream(&self, request: ModelRequest) -> Result<ModelResponse> {
         self.asked(request, true).await?.ok_or_else(offline)
     }
 
     /// As [`Model::ask`]; `None` where there is no model.
-    pub(crate) async fn try_ask(&self, request: ModelRequest) -> Result<Option<ModelAnswer>> {
+    pub(crate) async fn try_ask(&self, request: ModelRequest) -> Result<Option<ModelResponse>> {
         self.asked(request, false).await
     }
 
-    async fn asked(&self, request: ModelRequest, show: bool) -> Result<Option<ModelAnswer>> {
+    async fn asked(&self, request: ModelRequest, show: bool) -> Result<Option<ModelResponse>> {
         let Self(context) = self;
         let chain = context.inner.chain.clone();
         let ask = Ask::Model { digest: request.digest()?, there: chain.is_some() };
@@ -161,13 +124,8 @@ impl<'a> Question<'a> {
                 Some(Ok(ChainEvent::Done(answer))) => {
                     self.deltas.end();
                     self.think().await?;
-                    let answer = *answer;
-                    let (provider, model) = (answer.provider, answer.model);
                     self.tell(answer.attempt, true, answer.usage, None).await?;
-                    let parts = answer.response.parts;
-                    let answer =
-                        ModelAnswer { parts, finish: answer.response.finish, provider, model };
-                    return self.keep(answer).await.map(Came::Answer);
+                    return self.keep(answer.response).await.map(Came::Answer);
                 }
                 Some(Ok(event)) => self.take(event).await?,
                 Some(Err(error)) => return Ok(self.gave_up(error)),
@@ -248,7 +206,7 @@ impl<'a> Question<'a> {
         }
     }
 
-    async fn keep(&self, answer: ModelAnswer) -> Result<Stored> {
+    async fn keep(&self, answer: ModelResponse) -> Result<Stored> {
         let inner = &self.context.inner;
         let value = serde_json::to_value(answer).map_err(|error| {
             Error::internal("model.ask", "an answer could not be encoded").with_source(error)

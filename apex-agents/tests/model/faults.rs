@@ -163,6 +163,21 @@ async fn silence_is_found_out_however_busy_it_looks() {
 }
 
 #[tokio::test]
+async fn who_accepts_and_then_says_nothing_was_never_connected_to() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let options = HttpOptions {
+        base_url: Some(format!("https://{}/v1", listener.local_addr().unwrap())),
+        connect: Duration::from_millis(300),
+        ..quick()
+    };
+    let (_, error) = ask(&provider(options)).await;
+    let error = error.unwrap();
+    assert_eq!(reason(&error), FaultReason::TimedOut);
+    assert!(error.to_string().contains("while connecting"), "{error}");
+    drop(listener);
+}
+
+#[tokio::test]
 async fn a_gigabyte_is_not_kept() {
     let events = chat_text(&"x".repeat(1 << 20)).into_bytes();
     let line = vec![b'x'; 1 << 20];
@@ -173,6 +188,13 @@ async fn a_gigabyte_is_not_kept() {
         assert!(text.len() <= 16 << 20);
         server.closed.recv().await.unwrap();
     }
+    let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n".to_vec();
+    let spaces = Step::Endless(vec![b' '; 1 << 20]);
+    let mut server = Server::new([vec![Step::Bytes(head), spaces]]).await;
+    let provider = server.provider(Format::OpenAiChat);
+    let error = provider.complete("gpt-4o", &ModelRequest::user("hi")).await.unwrap_err();
+    assert_eq!(reason(&error), FaultReason::Malformed);
+    server.closed.recv().await.unwrap();
 }
 
 #[tokio::test]
