@@ -22,7 +22,7 @@ mod text;
 mod tool;
 
 pub use agent::{Agent, AgentFn, AgentOutput, Request, Then, agent_fn};
-pub use context::{Context, Model, ModelAnswer};
+pub use context::{Context, Model};
 pub use engine::{Engine, EngineOptions};
 pub use plan::{Plan, PlanStep};
 pub use registry::Registry;

@@ -146,21 +146,35 @@ fn a_model_words_the_answer_and_its_key_comes_from_a_file() {
 
 #[test]
 fn a_wrong_key_costs_one_clear_line_and_the_wording() {
-    let server =
-        Server::new(|_| ("401 Unauthorized", json!({"error": {"message": format!("no {KEY}")}})));
-    let folder = tempfile::tempdir().unwrap();
-    let model = format!("compatible:{}:llama3.2", server.url);
-    let key = [("APEX_MODELS_COMPATIBLE_API_KEY", KEY)];
-    let output = run(folder.path(), &model, &key, "Where can we save?");
-    assert_success(&output);
-    let shown = text(&output.stdout) + &text(&output.stderr);
-    let lines: Vec<_> = shown.lines().filter(|line| line.starts_with("note: ")).collect();
-    assert_eq!(lines.len(), 1, "{shown}");
-    assert!(
-        lines[0].contains("refuses the key: check that it is whole, active and allowed"),
-        "{shown}"
-    );
-    assert!(!shown.contains(KEY), "{shown}");
+    for provider in ["compatible", "openai", "anthropic", "gemini"] {
+        let server = Server::new(|_| {
+            let error = json!({
+                "type": "authentication_error",
+                "status": "UNAUTHENTICATED",
+                "message": format!("no {KEY}"),
+            });
+            ("401 Unauthorized", json!({"type": "error", "error": error}))
+        });
+        let name = provider.to_uppercase();
+        let key = format!("APEX_MODELS_{name}_API_KEY");
+        let base = format!("APEX_MODELS_{name}_BASE_URL");
+        let mut variables = vec![(&*key, KEY)];
+        let model = if provider == "compatible" {
+            format!("compatible:{}:llama3.2", server.url)
+        } else {
+            variables.push((&*base, &*server.url));
+            format!("{provider}:some-model")
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let output = run(folder.path(), &model, &variables, "Where can we save?");
+        assert_success(&output);
+        let shown = text(&output.stdout) + &text(&output.stderr);
+        let lines: Vec<_> = shown.lines().filter(|line| line.starts_with("note: ")).collect();
+        assert_eq!(lines.len(), 1, "{provider}: {shown}");
+        let told = "refuses the key: check that it is whole, active and allowed";
+        assert!(lines[0].contains(told), "{provider}: {shown}");
+        assert!(!shown.contains(KEY), "{shown}");
+    }
 }
 
 #[test]

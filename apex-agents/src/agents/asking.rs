@@ -1,5 +1,5 @@
-use crate::context::{Context, ModelAnswer};
-use crate::model::{Message, ModelRequest};
+use crate::context::Context;
+use crate::model::{Message, ModelRequest, ModelResponse};
 use apex_core::error::{Kind, Result};
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ const MOST_TOKENS: u32 = 4_000;
 /// What came of asking a model for something that the team can also do without.
 pub(crate) enum Asked {
     /// Its answer.
-    Answer(ModelAnswer),
+    Answer(ModelResponse),
     /// There is no model.
     NoModel,
     /// No model answered, and why.

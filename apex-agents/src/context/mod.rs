@@ -1,6 +1,6 @@
 mod model;
 
-pub use model::{Model, ModelAnswer};
+pub use model::Model;
 
 use crate::failure::Failure;
 use crate::model::Chain;
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -42,6 +43,8 @@ pub(crate) struct Inner {
     /// The models, where there are any.
     pub(crate) chain: Option<Chain>,
     pub(crate) shown: mpsc::Sender<Shown>,
+    /// How many bytes of the step's text were shown.
+    pub(crate) text: AtomicU64,
     pub(crate) cancelled: CancellationToken,
 }
 
@@ -92,7 +95,7 @@ pub(crate) enum Telling {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Came {
-    /// A [`ModelAnswer`].
+    /// A [`ModelResponse`](crate::model::ModelResponse).
     Answer(Stored),
     /// Nothing: there is no model.
     Nothing,

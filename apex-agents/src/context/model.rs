@@ -1,20 +1,17 @@
-use super::{Ask, Came, Context, Reply, Telling, mismatch};
+use super::{Ask, Came, Context, Inner, Reply, Telling, mismatch};
 use crate::failure::Failure;
 use crate::model::{
-    Asker, Chain, ChainEvent, FaultReason, Finish, Message, ModelEvent, ModelFault, ModelRequest,
-    Part, Role, ToolCall, text_of,
+    Asker, Chain, ChainEvent, FaultReason, ModelEvent, ModelFault, ModelRequest, ModelResponse,
 };
 use crate::stored::Stored;
 use crate::tool::Shown;
 use apex_core::error::{Error, Kind, Result};
 use apex_core::event::Event;
-use apex_core::id::StepId;
 use apex_core::money::Usage;
 use rustc_hash::FxHashMap;
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::mpsc;
 
 /// How long an answer waits until what it cost is on record.
 const ON_RECORD: Duration = Duration::from_secs(2);
@@ -28,48 +25,13 @@ const ON_RECORD: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Copy)]
 pub struct Model<'a>(pub(super) &'a Context);
 
-/// What a model answered.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ModelAnswer {
-    /// What it said, in order.
-    pub parts: Vec<Part>,
-    /// Why it stopped.
-    pub finish: Finish,
-    /// Its provider.
-    pub provider: String,
-    /// The model, as it was asked for.
-    pub model: String,
-}
-
-impl ModelAnswer {
-    /// All text, without thoughts.
-    #[must_use]
-    pub fn text(&self) -> String {
-        text_of(&self.parts)
-    }
-
-    /// The calls that the model wants made.
-    pub fn tool_calls(&self) -> impl Iterator<Item = &ToolCall> {
-        self.parts.iter().filter_map(|part| match part {
-            Part::ToolCall(call) => Some(call),
-            _ => None,
-        })
-    }
-
-    /// The answer as a message, for the next request.
-    #[must_use]
-    pub fn into_message(self) -> Message {
-        Message { role: Role::Assistant, parts: self.parts }
-    }
-}
-
 impl Model<'_> {
     /// Asks for an answer. Nothing of it is shown to the user.
     ///
     /// # Errors
     /// What the last model says, when none answered; `unavailable` where there is no model; `cancelled` when the
     /// step has ended.
-    pub async fn ask(&self, request: ModelRequest) -> Result<ModelAnswer> {
+    pub async fn ask(&self, request: ModelRequest) -> Result<ModelResponse> {
         self.asked(request, false).await?.ok_or_else(offline)
     }
 
@@ -78,16 +40,16 @@ impl Model<'_> {
     ///
     /// # Errors
     /// As [`Model::ask`].
-    pub async fn stream(&self, request: ModelRequest) -> Result<ModelAnswer> {
+    pub async fn stream(&self, request: ModelRequest) -> Result<ModelResponse> {
         self.asked(request, true).await?.ok_or_else(offline)
     }
 
     /// As [`Model::ask`]; `None` where there is no model.
-    pub(crate) async fn try_ask(&self, request: ModelRequest) -> Result<Option<ModelAnswer>> {
+    pub(crate) async fn try_ask(&self, request: ModelRequest) -> Result<Option<ModelResponse>> {
         self.asked(request, false).await
     }
 
-    async fn asked(&self, request: ModelRequest, show: bool) -> Result<Option<ModelAnswer>> {
+    async fn asked(&self, request: ModelRequest, show: bool) -> Result<Option<ModelResponse>> {
         let Self(context) = self;
         let chain = context.inner.chain.clone();
         let ask = Ask::Model { digest: request.digest()?, there: chain.is_some() };
@@ -127,7 +89,7 @@ struct Question<'a> {
     context: &'a Context,
     place: usize,
     show: bool,
-    deltas: Deltas,
+    deltas: Deltas<'a>,
     thoughts: String,
     /// The models by attempt.
     asked: FxHashMap<u32, (String, String)>,
@@ -142,7 +104,7 @@ impl<'a> Question<'a> {
             context,
             place,
             show,
-            deltas: Deltas::new(inner.step, inner.shown.clone()),
+            deltas: Deltas::new(inner),
             thoughts: String::new(),
             asked: FxHashMap::default(),
             failed: None,
@@ -162,13 +124,8 @@ impl<'a> Question<'a> {
                 Some(Ok(ChainEvent::Done(answer))) => {
                     self.deltas.end();
                     self.think().await?;
-                    let answer = *answer;
-                    let (provider, model) = (answer.provider, answer.model);
                     self.tell(answer.attempt, true, answer.usage, None).await?;
-                    let parts = answer.response.parts;
-                    let answer =
-                        ModelAnswer { parts, finish: answer.response.finish, provider, model };
-                    return self.keep(answer).await.map(Came::Answer);
+                    return self.keep(answer.response).await.map(Came::Answer);
                 }
                 Some(Ok(event)) => self.take(event).await?,
                 Some(Err(error)) => return Ok(self.gave_up(error)),
@@ -249,7 +206,7 @@ impl<'a> Question<'a> {
         }
     }
 
-    async fn keep(&self, answer: ModelAnswer) -> Result<Stored> {
+    async fn keep(&self, answer: ModelResponse) -> Result<Stored> {
         let inner = &self.context.inner;
         let value = serde_json::to_value(answer).map_err(|error| {
             Error::internal("model.ask", "an answer could not be encoded").with_source(error)
@@ -259,33 +216,38 @@ impl<'a> Question<'a> {
     }
 }
 
-/// Shows a text as it comes. Nobody waits for it: pieces that nobody takes are merged with the next ones.
-struct Deltas {
-    step: StepId,
-    sender: mpsc::Sender<Shown>,
-    offset: u64,
+/// Shows a text as it comes, as the next part of the step's text. Nobody waits for it: pieces that nobody takes are
+/// merged with the next ones.
+struct Deltas<'a> {
+    inner: &'a Inner,
     pending: String,
+    /// Whether anything of this answer was shown.
+    shown: bool,
 }
 
-impl Deltas {
-    fn new(step: StepId, sender: mpsc::Sender<Shown>) -> Self {
-        Self { step, sender, offset: 0, pending: String::new() }
+impl<'a> Deltas<'a> {
+    fn new(inner: &'a Inner) -> Self {
+        Self { inner, pending: String::new(), shown: false }
     }
 
     fn show(&mut self, text: &str) {
+        if !self.shown && self.pending.is_empty() && self.inner.text.load(Ordering::Relaxed) > 0 {
+            // What the step showed before was another answer.
+            self.pending.push_str("\n\n");
+        }
         self.pending.push_str(text);
         self.flush();
     }
 
     fn flush(&mut self) {
-        let Ok(place) = self.sender.try_reserve() else {
+        let Ok(place) = self.inner.shown.try_reserve() else {
             return;
         };
         let text = std::mem::take(&mut self.pending);
-        let offset = self.offset;
-        self.offset += text.len() as u64;
-        place
-            .send(Shown { step: self.step, event: Event::Delta { step: self.step, offset, text } });
+        let offset = self.inner.text.fetch_add(text.len() as u64, Ordering::Relaxed);
+        self.shown = true;
+        let step = self.inner.step;
+        place.send(Shown { step, event: Event::Delta { step, offset, text } });
     }
 
     fn end(&mut self) {
@@ -294,9 +256,13 @@ impl Deltas {
         }
     }
 
-    /// Begins anew; says whether anything was shown before.
+    /// Begins the step's text anew if anything of this answer was shown; says whether.
     fn take_back(&mut self) -> bool {
         self.pending.clear();
-        std::mem::take(&mut self.offset) > 0
+        let shown = std::mem::take(&mut self.shown);
+        if shown {
+            self.inner.text.store(0, Ordering::Relaxed);
+        }
+        shown
     }
 }

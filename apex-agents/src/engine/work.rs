@@ -13,6 +13,7 @@ use futures_util::FutureExt;
 use serde_json::{Value, json};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -113,6 +114,7 @@ impl AgentTask {
             progress: self.progress,
             chain: self.shared.options.models.clone(),
             shown: self.shown,
+            text: AtomicU64::new(0),
             cancelled: self.cancelled,
         })
     }

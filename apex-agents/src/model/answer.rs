@@ -6,8 +6,10 @@ use crate::cost::price::Tokens;
 use serde::{Deserialize, Serialize};
 
 /// A whole answer.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ModelResponse {
+    /// The provider.
+    pub provider: String,
     /// The provider's id of the answer.
     pub id: Option<String>,
     /// The model that answered, as the provider names it; often more exact than what was asked for.
@@ -20,7 +22,8 @@ pub struct ModelResponse {
     pub usage: Option<ModelUsage>,
     /// The id under which the provider's support finds the request.
     pub request: Option<String>,
-    /// What is left of the key's limits, as far as the provider said.
+    /// What is left of the key's limits, as far as the provider said; no part of what is kept.
+    #[serde(skip)]
     pub limits: RateLimits,
 }
 
@@ -28,7 +31,13 @@ impl ModelResponse {
     /// All text, without thoughts.
     #[must_use]
     pub fn text(&self) -> String {
-        text_of(&self.parts)
+        self.parts
+            .iter()
+            .filter_map(|part| match part {
+                Part::Text(text) => Some(text.as_str()),
+                _ => None,
+            })
+            .collect()
     }
 
     /// The calls that the model wants made.
@@ -44,16 +53,6 @@ impl ModelResponse {
     pub fn into_message(self) -> Message {
         Message { role: Role::Assistant, parts: self.parts }
     }
-}
-
-pub(crate) fn text_of(parts: &[Part]) -> String {
-    parts
-        .iter()
-        .filter_map(|part| match part {
-            Part::Text(text) => Some(text.as_str()),
-            _ => None,
-        })
-        .collect()
 }
 
 /// Why a model stopped.
@@ -76,7 +75,7 @@ pub enum Finish {
 }
 
 /// What an answer used.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ModelUsage {
     /// The tokens: cached and cache-writing ones are part of the input, reasoning is part of the output.
     pub tokens: Tokens,

@@ -4,7 +4,10 @@ use super::answer::{Finish, ModelEvent, ModelResponse, ModelUsage};
 use super::fault::{FaultReason, ModelFault};
 use super::request::{Part, Reasoning, Signature, ToolCall};
 use apex_core::error::{Error, Result};
+use serde::Deserialize;
+use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::ops::Deref;
 
 /// The most that an answer holds in all: far beyond what any model writes.
 const MAX_ANSWER: usize = 16 << 20;
@@ -16,6 +19,25 @@ const MAX_CALLS: usize = 1_024;
 pub(crate) trait Decode: std::fmt::Debug + Send {
     /// Takes an event's data. Whether it shows that the model is at work: a ping does not.
     fn event(&mut self, data: &str, draft: &mut Draft) -> Result<bool>;
+}
+
+/// A text of an event's, borrowed from it where nothing in it is escaped: most of what each event repeats is only
+/// looked at.
+#[derive(Debug, Default, Clone, Deserialize)]
+pub(crate) struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<Text<'_>> for String {
+    fn from(text: Text<'_>) -> Self {
+        text.0.into_owned()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -44,7 +66,8 @@ impl Draft {
         self.events.pop_front()
     }
 
-    pub(crate) fn text(&mut self, piece: String) -> Result<()> {
+    pub(crate) fn text(&mut self, piece: impl Into<String>) -> Result<()> {
+        let piece = piece.into();
         if piece.is_empty() {
             return Ok(());
         }
@@ -58,7 +81,8 @@ impl Draft {
         Ok(())
     }
 
-    pub(crate) fn reasoning(&mut self, piece: String) -> Result<()> {
+    pub(crate) fn reasoning(&mut self, piece: impl Into<String>) -> Result<()> {
+        let piece = piece.into();
         if piece.is_empty() {
             return Ok(());
         }
@@ -100,14 +124,14 @@ impl Draft {
     pub(crate) fn call_piece(
         &mut self,
         number: u64,
-        id: Option<String>,
-        name: Option<String>,
+        id: Option<&str>,
+        name: Option<&str>,
         arguments: &str,
     ) -> Result<()> {
         self.grow(arguments.len())?;
         // Some servers number every call 0 and tell them apart by their ids only.
         let known = self.open.iter_mut().rev().find(|(open, call)| {
-            *open == number && id.as_ref().is_none_or(|id| id.is_empty() || *id == call.id)
+            *open == number && id.is_none_or(|id| id.is_empty() || id == call.id)
         });
         if let Some((_, call)) = known {
             call.arguments.push_str(arguments);
@@ -119,8 +143,8 @@ impl Draft {
         self.open.push((
             number,
             ToolCall {
-                id: id.unwrap_or_default(),
-                name: name.unwrap_or_default(),
+                id: id.unwrap_or_default().to_owned(),
+                name: name.unwrap_or_default().to_owned(),
                 arguments: arguments.to_owned(),
                 signature: None,
             },
@@ -191,6 +215,7 @@ impl Draft {
             finish => finish,
         };
         Ok(ModelResponse {
+            provider: self.provider.clone(),
             id: self.id.take(),
             model: std::mem::take(&mut self.model),
             parts: std::mem::take(&mut self.parts),

@@ -31,7 +31,6 @@ mod refusal;
 #[cfg(any(feature = "anthropic", feature = "gemini", feature = "openai"))]
 mod sse;
 
-pub(crate) use answer::text_of;
 pub use answer::{Finish, ModelEvent, ModelResponse, ModelUsage};
 pub use chain::{Abilities, Chain, ChainAnswer, ChainEvent, ChainLink, ChainOptions, ChainStream};
 pub use fault::{FaultReason, ModelFault};

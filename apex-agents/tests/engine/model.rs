@@ -9,7 +9,7 @@ use apex_agents::model::{ChainOptions, ModelRequest};
 use apex_agents::{Context, EngineOptions, Registry, Request, agent_fn};
 use apex_core::error::Result;
 use apex_core::event::{AgentOutcome, Envelope, Event, ModelUse};
-use apex_core::id::StepId;
+use apex_core::id::{RunId, StepId};
 use apex_core::money::Usage;
 use apex_core::principal::Principal;
 use apex_core::run::{Delivery, Live, Position, Runner, Subscription};
@@ -104,62 +104,72 @@ async fn a_runs_events_and_usage_say_who_answered_at_which_price() {
 
 const TEXTS: [&str; 2] = ["half an answer that never comes to its", "something else that is whole"];
 
-#[tokio::test(start_paused = true)]
-async fn an_answer_that_breaks_off_is_taken_back_and_billed() {
-    let broken = Scripted::always("openai", Does::Breaks(TEXTS[0].into()));
-    let whole = Scripted::always("anthropic", says(TEXTS[1]));
+/// A run, and all that a reader sees of it as it comes.
+async fn watched(
+    agents: Registry,
+    models: &[&Arc<Scripted>],
+) -> (Node, Principal, RunId, Vec<Event>) {
     let clock = RuntimeClock::shared();
     let stores = memory::open(memory::MemoryOptions::default(), Arc::clone(&clock));
-    let models = Some(chain(&stores, &clock, &[&broken, &whole], once()));
+    let models = Some(chain(&stores, &clock, models, once()));
     let options = EngineOptions { models, ..EngineOptions::default() };
     let live = Live::default();
     let engine = apex_agents::Engine::new(
         stores.clone(),
         live.clone(),
         Arc::clone(&clock),
-        asker(),
+        agents,
         apex_core::health::Observer::quiet(Arc::clone(&clock)),
         options,
     )
     .unwrap();
     let node = Node { stores, clock, engine };
     let user = node.user();
-    let accepted = node.ask(&user, "hi").await;
+    let run = node.ask(&user, "hi").await.run;
     let (log, watcher) = (Arc::clone(&node.stores.runs), user.clone());
     let position = Position::default();
-    let (_, mut seen) =
-        Subscription::open(log, &*node.stores.wakeup, &live, watcher, accepted.run, position)
-            .await
-            .unwrap();
+    let opened = Subscription::open(log, &*node.stores.wakeup, &live, watcher, run, position).await;
+    let (_, mut seen) = opened.unwrap();
     node.engine.launch();
-    // What a reader sees of the first answer, and of the second; deltas may be dropped, never mixed up.
-    let mut shown = [0, 0];
-    let mut answer = 0;
-    let mut take = |event: &Event| match event {
-        Event::Delta { offset, text, .. } => {
-            let whole = TEXTS[answer];
-            assert!(whole[*offset as usize..].starts_with(text), "{offset} {text:?} of {whole:?}");
-            shown[answer] += text.len();
-        }
-        Event::AnswerRetracted { step, reason } => {
-            assert_eq!(*step, StepId(1));
-            assert!(reason.contains("the provider is down"), "{reason}");
-            answer += 1;
-        }
-        _ => {}
-    };
+    let mut events = Vec::new();
     loop {
         match seen.next().await.unwrap() {
-            Delivery::Events(events) => {
-                events.iter().for_each(|event| take(&event.decode().unwrap().event));
+            Delivery::Events(recorded) => {
+                events.extend(recorded.iter().map(|event| event.decode().unwrap().event));
             }
-            Delivery::Live(event) => take(&event.decode().unwrap().event),
-            Delivery::End(_) => break,
+            Delivery::Live(event) => events.push(event.decode().unwrap().event),
+            Delivery::End(_) => return (node, user, run, events),
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_breaks_off_is_taken_back_and_billed() {
+    let broken = Scripted::always("openai", Does::Breaks(TEXTS[0].into()));
+    let whole = Scripted::always("anthropic", says(TEXTS[1]));
+    let (node, user, run, seen) = watched(asker(), &[&broken, &whole]).await;
+    // What a reader sees of the first answer, and of the second; deltas may be dropped, never mixed up.
+    let mut shown = [0, 0];
+    let mut answer = 0;
+    for event in seen {
+        match event {
+            Event::Delta { offset, text, .. } => {
+                let whole = TEXTS[answer];
+                let at = offset as usize;
+                assert!(whole[at..].starts_with(&text), "{offset} {text:?} of {whole:?}");
+                shown[answer] += text.len();
+            }
+            Event::AnswerRetracted { step, reason } => {
+                assert_eq!(step, StepId(1));
+                assert!(reason.contains("the provider is down"), "{reason}");
+                answer += 1;
+            }
+            _ => {}
+        }
+    }
     assert!(shown[0] > 0 && shown[1] > 0, "{shown:?}");
-    let events = node.ended(&user, accepted.run).await;
+    let events = node.ended(&user, run).await;
     assert_eq!(order::fault(&events), None, "{:?}", names(&events));
     let retracted = names(&events).iter().filter(|name| **name == "answer_retracted").count();
     assert_eq!(retracted, 1, "the second question was shown to nobody");
@@ -172,6 +182,27 @@ async fn an_answer_that_breaks_off_is_taken_back_and_billed() {
     let outcomes: Vec<_> = attempts(&node, &user).await.iter().map(|a| a.outcome).collect();
     assert_eq!(outcomes.iter().filter(|o| **o == AttemptOutcome::Retracted).count(), 1);
     assert_eq!(outcomes.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_step_streams_is_one_text_whose_answers_follow_each_other() {
+    let agent = agent_fn("asker", "Asks twice.", |ask: Request, run: Context| async move {
+        let first = run.model().stream(ModelRequest::user(ask.text)).await?.text();
+        // Asked for itself: it is no part of what users see.
+        run.model().ask(ModelRequest::user("hidden")).await?;
+        let second = run.model().stream(ModelRequest::user("more")).await?.text();
+        Ok(format!("{first}\n\n{second}"))
+    });
+    let model = Scripted::new("openai", |_, nth| says(["I look. ", "hidden", "It is whole."][nth]));
+    let (_, _, _, seen) = watched(Registry::default().agent(agent), &[&model]).await;
+    let mut text = String::new();
+    for event in seen {
+        if let Event::Delta { offset, text: piece, .. } = event {
+            assert_eq!(offset, text.len() as u64);
+            text += &piece;
+        }
+    }
+    assert_eq!(text, "I look. \n\nIt is whole.");
 }
 
 #[tokio::test(start_paused = true)]

@@ -95,6 +95,10 @@ async fn a_model_that_lies_is_refused_once_and_again() {
     for lies in [
         &["You spent $12,000 and can save 90%."][..],
         &["You spent १२ lakh.", "You spent twelve thousand."],
+        &["You spent １２ of it.", "You spent ½ of it."],
+        &["You spent 1.2e6 of it.", "You spent XII of it."],
+        &["You spent 5–10 € of it.", "You spent a fifth of it."],
+        &["You spent x² of it.", "You spent \u{2460} of it."],
         &["You could save {{recorded_cost}}."],
         &["{{recorded_cost}} and -{{priced_cost}}k, {{made_up}}."],
         &["All is well."],

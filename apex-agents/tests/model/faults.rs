@@ -8,10 +8,13 @@ use apex_agents::model::{
     ModelRequest,
 };
 use apex_core::clock::SystemClock;
+use apex_core::config::Secret;
 use apex_core::error::{Error, Kind};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
@@ -160,6 +163,21 @@ async fn silence_is_found_out_however_busy_it_looks() {
 }
 
 #[tokio::test]
+async fn who_accepts_and_then_says_nothing_was_never_connected_to() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let options = HttpOptions {
+        base_url: Some(format!("https://{}/v1", listener.local_addr().unwrap())),
+        connect: Duration::from_millis(300),
+        ..quick()
+    };
+    let (_, error) = ask(&provider(options)).await;
+    let error = error.unwrap();
+    assert_eq!(reason(&error), FaultReason::TimedOut);
+    assert!(error.to_string().contains("while connecting"), "{error}");
+    drop(listener);
+}
+
+#[tokio::test]
 async fn a_gigabyte_is_not_kept() {
     let events = chat_text(&"x".repeat(1 << 20)).into_bytes();
     let line = vec![b'x'; 1 << 20];
@@ -170,6 +188,13 @@ async fn a_gigabyte_is_not_kept() {
         assert!(text.len() <= 16 << 20);
         server.closed.recv().await.unwrap();
     }
+    let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n".to_vec();
+    let spaces = Step::Endless(vec![b' '; 1 << 20]);
+    let mut server = Server::new([vec![Step::Bytes(head), spaces]]).await;
+    let provider = server.provider(Format::OpenAiChat);
+    let error = provider.complete("gpt-4o", &ModelRequest::user("hi")).await.unwrap_err();
+    assert_eq!(reason(&error), FaultReason::Malformed);
+    server.closed.recv().await.unwrap();
 }
 
 #[tokio::test]
@@ -201,7 +226,7 @@ async fn statuses_say_what_helps() {
 
 #[tokio::test]
 async fn nobody_there_and_no_tls() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
     let server = Server::new([stream(&chat_answer("never"))]).await;
@@ -210,7 +235,7 @@ async fn nobody_there_and_no_tls() {
         ask(&server.provider_with(Format::OpenAiChat, at(format!("http://{address}")))).await;
     assert_eq!(reason(&error.unwrap()), FaultReason::Unreachable);
 
-    let plain = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}/v1", plain.local_addr().unwrap());
     tokio::spawn(async move {
         let (mut socket, _) = plain.accept().await.unwrap();
@@ -223,8 +248,8 @@ async fn nobody_there_and_no_tls() {
     assert_eq!(server.connections(), 0);
 }
 
-#[tokio::test]
-async fn an_authority_of_the_hosts_own_is_trusted_when_it_is_named() {
+/// What accepts TLS for `localhost`, and the authority (PEM) that vouches for it.
+fn localhost() -> (TlsAcceptor, String) {
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -233,35 +258,86 @@ async fn an_authority_of_the_hosts_own_is_trusted_when_it_is_named() {
         .with_no_client_auth()
         .with_single_cert(vec![certified.cert.der().clone()], key.into())
         .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    (TlsAcceptor::from(Arc::new(config)), certified.cert.pem())
+}
+
+async fn answer(io: &mut (impl AsyncRead + AsyncWrite + Unpin), text: &str) {
+    let mut request = [0; 4_096];
+    let _ = io.read(&mut request).await;
+    let body = chat_answer(text);
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
+    let _ = io.write_all(format!("{head}{body}").as_bytes()).await;
+    let _ = io.shutdown().await;
+}
+
+fn provider(options: HttpOptions) -> HttpProvider {
+    HttpProvider::openai_chat(Secret::new(KEY.to_owned()), options, Arc::new(SystemClock)).unwrap()
+}
+
+#[tokio::test]
+async fn an_authority_of_the_hosts_own_is_trusted_when_it_is_named() {
+    let (acceptor, authority) = localhost();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://localhost:{}/v1", listener.local_addr().unwrap().port());
     tokio::spawn(async move {
         loop {
             let (socket, _) = listener.accept().await.unwrap();
-            let Ok(mut tls) = acceptor.accept(socket).await else {
-                continue;
-            };
-            let mut request = [0; 4_096];
-            let _ = tls.read(&mut request).await;
-            let body = chat_answer("sealed");
-            let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
-            let _ = tls.write_all(format!("{head}{body}").as_bytes()).await;
-            let _ = tls.shutdown().await;
+            if let Ok(mut tls) = acceptor.accept(socket).await {
+                answer(&mut tls, "sealed").await;
+            }
         }
     });
-    let server = Server::new([stream(&chat_answer("never"))]).await;
     let at = |roots: &str| HttpOptions {
         base_url: Some(url.clone()),
         roots: roots.as_bytes().to_vec(),
         ..quick()
     };
-    let (_, error) = ask(&server.provider_with(Format::OpenAiChat, at(""))).await;
+    let (_, error) = ask(&provider(at(""))).await;
     assert_eq!(reason(&error.unwrap()), FaultReason::Unreachable);
-    let trusting = at(&certified.cert.pem());
-    let (text, error) = ask(&server.provider_with(Format::OpenAiChat, trusting)).await;
+    let (text, error) = ask(&provider(at(&authority))).await;
     assert!(error.is_none(), "{error:?}");
     assert_eq!(text, "sealed");
+}
+
+#[tokio::test]
+async fn a_proxy_may_be_reached_by_tls_and_sees_nothing_of_what_it_passes_on() {
+    let (acceptor, authority) = localhost();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = format!("https://me:pass@localhost:{}", listener.local_addr().unwrap().port());
+    let (saw, mut seen) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            let Ok(mut tunnel) = acceptor.accept(socket).await else {
+                continue;
+            };
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(tunnel.read_u8().await.unwrap());
+            }
+            saw.send(String::from_utf8(head).unwrap()).unwrap();
+            tunnel.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            // The host behind the tunnel speaks TLS of its own.
+            let mut host = acceptor.accept(tunnel).await.unwrap();
+            answer(&mut host, "sealed twice").await;
+        }
+    });
+    let at = |roots: &str| HttpOptions {
+        base_url: Some("https://localhost:4433/v1".to_owned()),
+        proxy: Some(proxy.clone()),
+        roots: roots.as_bytes().to_vec(),
+        ..quick()
+    };
+    let (_, error) = ask(&provider(at(""))).await;
+    assert_eq!(reason(&error.unwrap()), FaultReason::Unreachable);
+    assert!(seen.try_recv().is_err(), "nothing is said to a proxy that nobody vouches for");
+    let (text, error) = ask(&provider(at(&authority))).await;
+    assert!(error.is_none(), "{error:?}");
+    assert_eq!(text, "sealed twice");
+    let head = seen.recv().await.unwrap();
+    assert!(head.starts_with("CONNECT localhost:4433 HTTP/1.1\r\n"), "{head}");
+    assert!(head.contains("Proxy-Authorization: Basic bWU6cGFzcw=="), "{head}");
+    assert!(!head.contains(KEY), "{head}");
 }
 
 #[tokio::test]
@@ -385,7 +461,7 @@ async fn a_proxy_opens_a_tunnel() {
 #[test]
 fn options_that_cannot_work_are_refused() {
     let make = |options: HttpOptions, key: &str| {
-        let key = Some(apex_core::config::Secret::new(key.to_owned()));
+        let key = Some(Secret::new(key.to_owned()));
         HttpProvider::compatible(
             "local",
             "http://localhost:11434/v1",

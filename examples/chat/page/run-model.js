@@ -94,7 +94,7 @@ export class RunModel {
         this.#notice(seq, 'warning', `Most of the ${data.scope} budget is used: ${data.used} of ${data.limit}.`);
         break;
       case 'answer_retracted':
-        this.#step(data).text = '';
+        Object.assign(this.#step(data), { text: '', textBytes: 0 });
         this.#notice(seq, 'warning', `A first answer was taken back: ${data.reason}`);
         break;
       default:

@@ -51,6 +51,18 @@ describe('a run as its events tell it', () => {
     assert.equal(model.steps[0].text, 'Zürich is');
   });
 
+  test('an answer that is taken back is gone, and the next one is shown from its beginning', () => {
+    const model = modelOf(STARTED, STEP,
+      ['delta', { step: 's1', offset: 0, text: 'half of an ans' }],
+      ['answer_retracted', { step: 's1', reason: 'it broke off' }]);
+    assert.equal(model.steps[0].text, '');
+    for (const [offset, text] of [[14, 'wer'], [0, 'All of '], [7, 'another']]) {
+      model.apply({ type: 'delta', at: AT, data: { step: 's1', offset, text } });
+    }
+    assert.equal(model.steps[0].text, 'All of another');
+    assert.deepEqual(model.notices, [{ seq: 3, kind: 'warning', text: 'A first answer was taken back: it broke off' }]);
+  });
+
   for (const [type, state] of [['run_completed', 'completed'], ['run_failed', 'failed'], ['run_cancelled', 'cancelled']]) {
     test(`${type} ends it as ${state}`, () => {
       const model = modelOf(STARTED, [type, { elapsed_ms: 7 }]);

@@ -5,70 +5,16 @@ use super::figure::{About, Figure};
 /// The longest wording, in bytes, before the figures are in it.
 const LONGEST: usize = 4_000;
 
-/// Words for numbers and for what changes the meaning of the figure beside it. English ones: a number in the words of
-/// another language is not recognised, but no figure of the report is near it either.
-const NUMBERS: &[&str] = &[
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-    "twenty",
-    "thirty",
-    "forty",
-    "fifty",
-    "sixty",
-    "seventy",
-    "eighty",
-    "ninety",
-    "hundred",
-    "hundreds",
-    "thousand",
-    "thousands",
-    "million",
-    "millions",
-    "billion",
-    "billions",
-    "trillion",
-    "dozen",
-    "dozens",
-    "half",
-    "third",
-    "thirds",
-    "quarter",
-    "quarters",
-    "double",
-    "doubled",
-    "twice",
-    "triple",
-    "tripled",
-    "tenfold",
-    "percent",
-    "percentage",
-    "per cent",
-    "euro",
-    "euros",
-    "eur",
-    "gbp",
-    "yen",
-    "pounds",
-    "cents",
-    "rupees",
-    "francs",
-];
+/// Words for numbers and for what changes the meaning of the figure beside it, between spaces. English ones: a number
+/// in the words of another language is not recognised, but no figure of the report is near it either.
+const NUMBERS: &str = "\
+    zero two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen \
+    seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred hundreds \
+    thousand thousands million millions billion billions trillion trillions lakh crore dozen dozens half \
+    halves halve halved third thirds quarter quarters fourth fifth fifths sixth seventh eighth ninth tenth \
+    tenths hundredth thousandth double doubled doubles twice thrice triple tripled triples quadruple \
+    quadrupled tenfold hundredfold percent percentage percents pct bps dollar dollars usd euro euros eur gbp \
+    yen pound pounds cent cents pence rupee rupees franc francs";
 
 /// How words begin that speak of savings and of costs.
 const SAVINGS: &[&str] = &["sav", "cheaper", "reduc", "cut", "less"];
@@ -145,12 +91,13 @@ fn characters(pieces: &[Piece<'_>], faults: &mut Vec<String>) {
     if any(is_unit) {
         faults.push("There is a currency or percent sign of its own.".to_owned());
     }
-    if any(|c| matches!(c, '{' | '}' | '<' | '>' | '`' | '|') || is_hidden(c))
+    if any(|c| matches!(c, '{' | '}' | '<' | '>' | '`' | '|') || is_hidden(c) || is_styled(c))
         || words()
             .any(|words| words.contains("](") || words.contains("://") || words.contains("!["))
     {
         faults.push(
-            "There are links, HTML, code, tables, braces or invisible characters.".to_owned(),
+            "There are links, HTML, code, tables, braces, invisible or styled characters."
+                .to_owned(),
         );
     }
     for (at, piece) in pieces.iter().enumerate() {
@@ -205,6 +152,8 @@ fn is_unit(c: char) -> bool {
             ..='\u{20cf}' | '﷼' | '﹩' | '＄' | '￠' | '￡' | '￥' | '￦'
         // Numerals that are letters to Unicode, in daily use for amounts.
         | '万' | '萬' | '億' | '亿' | '兆' | '〇' | '零'
+        // Pictures of numbers.
+        | '🔟' | '💯'
     )
 }
 
@@ -219,10 +168,19 @@ fn is_hidden(c: char) -> bool {
             | '\u{ad}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// No numbers in words.
+/// Letters in other shapes, in which no word is known.
+fn is_styled(c: char) -> bool {
+    matches!(c, 'Ａ'..='Ｚ' | 'ａ'..='ｚ' | 'Ⓐ'..='ⓩ' | '\u{1d400}'..='\u{1d7ff}')
+}
+
+/// No numbers in words or in capitals that are Roman numerals.
 fn words(pieces: &[Piece<'_>], faults: &mut Vec<String>) {
+    let is_number = |word: &str| {
+        (word.len() > 1 && word.chars().all(|c| "IVXLCDM".contains(c)))
+            || NUMBERS.split(' ').any(|number| number.eq_ignore_ascii_case(word))
+    };
     let found = pieces.iter().any(|piece| match piece {
-        Piece::Words(words) => tokens(words).any(|word| NUMBERS.contains(&word.as_str())),
+        Piece::Words(words) => split(words).any(is_number),
         Piece::Figure(_) => false,
     });
     if found {
@@ -267,8 +225,12 @@ fn claims(pieces: &[Piece<'_>], faults: &mut Vec<String>) {
     judge(&mut said, &mut held);
 }
 
+fn split(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty())
+}
+
 fn tokens(text: &str) -> impl Iterator<Item = String> {
-    text.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty()).map(str::to_lowercase)
+    split(text).map(str::to_lowercase)
 }
 
 #[cfg(test)]
@@ -311,7 +273,22 @@ mod tests {
             "You spent ١٢.",
             "You spent १२.",
             "You spent １２.",
+            "You spent 𝟏𝟐.",
             "You spent Ⅻ.",
+            "You spent XII of them.",
+            "That is 1.2e6 of it.",
+            "That is 1.2×10⁶ of it.",
+            "That is 5–10 of it.",
+            "That is ⅓ of it.",
+            "That is ₁₂ of it.",
+            "That is ㊂ of them.",
+            "That is 5️⃣ of them.",
+            "That is 🔟 of them.",
+            "That is a fifth of it.",
+            "It has HALVED since.",
+            "It comes to Zero.",
+            "It comes to ｔｗｅｎｔｙ.",
+            "It comes to 𝐭𝐰𝐞𝐧𝐭𝐲.",
             "You spent ½ of it.",
             "You saved x² of it.",
             "That is ⑫ of them.",
@@ -324,13 +301,23 @@ mod tests {
             "This is € of it.",
             "This is % of it.",
             "This is \u{20bf} of it.",
+            "This is ٪ of it.",
+            "This is ％ of it.",
+            "This is £ of it.",
+            "This is ￥ of it.",
             "All of it in euros.",
+            "Not a dollar more.",
+            "A large per cent of it.",
             // Beside a placeholder.
             "You have -{{requests}}.",
             "You have {{requests}}k.",
             "You have {{requests}}{{requests}}.",
             "You have 1{{requests}}.",
             "You have .{{requests}}.",
+            "You have ~{{requests}}.",
+            "You have {{requests}}–{{requests}}.",
+            "You have {{requests}}^{{requests}}.",
+            "You have {{requests}}².",
             // Figures in the place of others.
             "You could save {{recorded_cost}}.",
             "Your costs were {{saving}}.",

@@ -2,11 +2,11 @@
 
 use super::Unpriced;
 use apex_core::money::Usd;
-use serde::Deserialize;
 use serde::de::{self, Deserializer};
+use serde::{Deserialize, Serialize};
 
 /// The tokens that are billed separately.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Tokens {
     /// All tokens sent, the next two included.
     pub input: u64,

@@ -1,7 +1,7 @@
 use super::{FORMAT, REDACTED};
 use crate::cost::price::Tokens;
 use crate::model::answer::{Finish, ModelUsage};
-use crate::model::draft::{Decode, Draft};
+use crate::model::draft::{Decode, Draft, Text};
 use crate::model::refusal;
 use crate::model::request::ToolCall;
 use apex_core::error::Result;
@@ -44,17 +44,17 @@ struct Block {
 }
 
 #[derive(Debug, Deserialize)]
-struct Event {
-    #[serde(rename = "type", default)]
-    kind: String,
+struct Event<'a> {
+    #[serde(borrow, rename = "type", default)]
+    kind: Text<'a>,
     #[serde(default)]
     index: u64,
     #[serde(default)]
     message: Option<Response>,
     #[serde(default)]
     content_block: Option<Block>,
-    #[serde(default)]
-    delta: Option<Delta>,
+    #[serde(borrow, default)]
+    delta: Option<Delta<'a>>,
     #[serde(default)]
     usage: Option<Usage>,
     #[serde(default)]
@@ -62,9 +62,9 @@ struct Event {
 }
 
 #[derive(Debug, Deserialize)]
-struct Delta {
-    #[serde(rename = "type", default)]
-    kind: String,
+struct Delta<'a> {
+    #[serde(borrow, rename = "type", default)]
+    kind: Text<'a>,
     #[serde(default)]
     text: Option<String>,
     #[serde(default)]
@@ -213,8 +213,9 @@ pub(crate) struct Stream {
 
 impl Decode for Stream {
     fn event(&mut self, data: &str, draft: &mut Draft) -> Result<bool> {
-        let event: Event = serde_json::from_str(data).map_err(|error| draft.malformed(&error))?;
-        match event.kind.as_str() {
+        let event: Event<'_> =
+            serde_json::from_str(data).map_err(|error| draft.malformed(&error))?;
+        match &*event.kind {
             "ping" => return Ok(false),
             "error" => {
                 let error = event.error.unwrap_or_default();
@@ -269,14 +270,15 @@ impl Stream {
                 let input = input.filter(|input| !input.is_empty());
                 let arguments = input.map(|_| block.input.clone().unwrap_or_default().to_string());
                 self.calls.push(index);
-                draft.call_piece(index, block.id, block.name, &arguments.unwrap_or_default())
+                let (id, name) = (block.id.as_deref(), block.name.as_deref());
+                draft.call_piece(index, id, name, &arguments.unwrap_or_default())
             }
             _ => Ok(()),
         }
     }
 
-    fn delta(&mut self, index: u64, delta: Delta, draft: &mut Draft) -> Result<()> {
-        match delta.kind.as_str() {
+    fn delta(&mut self, index: u64, delta: Delta<'_>, draft: &mut Draft) -> Result<()> {
+        match &*delta.kind {
             "text_delta" => draft.text(delta.text.unwrap_or_default()),
             "thinking_delta" => draft.reasoning(delta.thinking.unwrap_or_default()),
             "signature_delta" => {

@@ -137,10 +137,11 @@ impl<'a> Way<'a> {
         let attempt = going.metered.number();
         let usage = going.metered.answered(id, response.usage.as_ref());
         self.total = self.total.plus(usage);
+        // A provider of a host's own may leave it out.
+        let provider = going.link.provider.name().to_owned();
         let answer = ChainAnswer {
-            response,
+            response: ModelResponse { provider, ..response },
             attempt,
-            provider: going.link.provider.name().to_owned(),
             model: going.link.model.clone(),
             usage,
             total: self.total,

@@ -122,8 +122,6 @@ pub struct ChainAnswer {
     pub response: ModelResponse,
     /// The attempt that gave it.
     pub attempt: u32,
-    /// The provider that gave it.
-    pub provider: String,
     /// The model, as it was asked for.
     pub model: String,
     /// What it used and cost.

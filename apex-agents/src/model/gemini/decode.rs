@@ -1,7 +1,7 @@
 use super::FORMAT;
 use crate::cost::price::Tokens;
 use crate::model::answer::Finish;
-use crate::model::draft::{Decode, Draft};
+use crate::model::draft::{Decode, Draft, Text};
 use crate::model::refusal;
 use crate::model::request::{Signature, ToolCall};
 use apex_core::error::Result;
@@ -11,17 +11,17 @@ use serde_json::Value;
 /// A chunk of a stream, and a whole response: they are the same.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Chunk {
+struct Chunk<'a> {
     #[serde(default)]
     candidates: Option<Vec<Candidate>>,
     #[serde(default)]
     prompt_feedback: Option<Feedback>,
     #[serde(default)]
     usage_metadata: Option<Usage>,
-    #[serde(default)]
-    model_version: Option<String>,
-    #[serde(default)]
-    response_id: Option<String>,
+    #[serde(borrow, default)]
+    model_version: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    response_id: Option<Text<'a>>,
     #[serde(default)]
     error: Option<Value>,
 }
@@ -144,15 +144,16 @@ pub(crate) struct Stream {
 
 impl Decode for Stream {
     fn event(&mut self, data: &str, draft: &mut Draft) -> Result<bool> {
-        let chunk: Chunk = serde_json::from_str(data).map_err(|error| draft.malformed(&error))?;
+        let chunk: Chunk<'_> =
+            serde_json::from_str(data).map_err(|error| draft.malformed(&error))?;
         if let Some(error) = chunk.error {
             return Err(refusal::in_stream(draft, &error));
         }
         if let Some(id) = chunk.response_id {
-            draft.id.get_or_insert(id);
+            draft.id.get_or_insert_with(|| id.into());
         }
-        if let Some(model) = chunk.model_version {
-            draft.model = model;
+        if let Some(model) = chunk.model_version.filter(|model| **model != draft.model) {
+            draft.model = model.into();
         }
         if let Some(usage) = chunk.usage_metadata {
             self.counts.take(usage, draft);

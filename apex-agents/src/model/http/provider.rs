@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, Uri};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use std::fmt;
@@ -351,7 +351,11 @@ impl Inner {
         let body = timeout_at(deadline, body)
             .await
             .map_err(|_| self.fault(FaultReason::TimedOut, "the answer took too long"))?
-            .map_err(|error| self.fault(FaultReason::Broken, &describe(&*error)))?
+            .map_err(|error| {
+                let long = error.is::<LengthLimitError>();
+                let reason = if long { FaultReason::Malformed } else { FaultReason::Broken };
+                self.fault(reason, &describe(&*error))
+            })?
             .to_bytes();
         self.client.keep(answer.connection);
         let response = self.format.decode(&self.name, status, &body)?;

@@ -2,7 +2,7 @@
 
 use super::Usage;
 use crate::model::answer::Finish;
-use crate::model::draft::{Decode, Draft};
+use crate::model::draft::{Decode, Draft, Text};
 use crate::model::refusal;
 use crate::model::request::{Message, ModelRequest, Part, Role, ToolChoice};
 use apex_core::error::Result;
@@ -107,15 +107,15 @@ fn encode_message(message: &Message, messages: &mut Vec<Value>) {
 
 /// A chunk of a stream, and a whole response: they differ in `delta` and `message` only.
 #[derive(Debug, Deserialize)]
-struct Chunk {
-    #[serde(default)]
-    id: Option<String>,
-    #[serde(default)]
-    model: Option<String>,
-    #[serde(default)]
-    service_tier: Option<String>,
-    #[serde(default)]
-    choices: Option<Vec<Choice>>,
+struct Chunk<'a> {
+    #[serde(borrow, default)]
+    id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    model: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    service_tier: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    choices: Option<Vec<Choice<'a>>>,
     #[serde(default)]
     usage: Option<Usage>,
     #[serde(default)]
@@ -123,46 +123,46 @@ struct Chunk {
 }
 
 #[derive(Debug, Deserialize)]
-struct Choice {
+struct Choice<'a> {
     #[serde(default)]
     index: u64,
-    #[serde(alias = "message", default)]
-    delta: Option<Delta>,
-    #[serde(default)]
-    finish_reason: Option<String>,
+    #[serde(borrow, alias = "message", default)]
+    delta: Option<Delta<'a>>,
+    #[serde(borrow, default)]
+    finish_reason: Option<Text<'a>>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Delta {
-    #[serde(default)]
-    content: Option<String>,
-    #[serde(default)]
-    refusal: Option<String>,
+struct Delta<'a> {
+    #[serde(borrow, default)]
+    content: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    refusal: Option<Text<'a>>,
     /// DeepSeek's and vLLM's name for thoughts; that of OpenRouter and Groq is `reasoning`.
-    #[serde(default)]
-    reasoning_content: Option<String>,
-    #[serde(default)]
-    reasoning: Option<String>,
-    #[serde(default)]
-    tool_calls: Option<Vec<CallPiece>>,
+    #[serde(borrow, default)]
+    reasoning_content: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    reasoning: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    tool_calls: Option<Vec<CallPiece<'a>>>,
 }
 
 #[derive(Debug, Deserialize)]
-struct CallPiece {
+struct CallPiece<'a> {
     #[serde(default)]
     index: Option<u64>,
-    #[serde(default)]
-    id: Option<String>,
-    #[serde(default)]
-    function: Option<Function>,
+    #[serde(borrow, default)]
+    id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    function: Option<Function<'a>>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Function {
-    #[serde(default)]
-    name: Option<String>,
-    #[serde(default)]
-    arguments: Option<String>,
+struct Function<'a> {
+    #[serde(borrow, default)]
+    name: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    arguments: Option<Text<'a>>,
 }
 
 pub(crate) fn whole(body: &str, draft: &mut Draft) -> Result<()> {
@@ -185,15 +185,15 @@ impl Decode for Stream {
     }
 }
 
-fn take(chunk: Chunk, draft: &mut Draft) -> Result<()> {
+fn take(chunk: Chunk<'_>, draft: &mut Draft) -> Result<()> {
     if let Some(error) = chunk.error {
         return Err(refusal::in_stream(draft, &error));
     }
     if let Some(id) = chunk.id.filter(|id| !id.is_empty()) {
-        draft.id.get_or_insert(id);
+        draft.id.get_or_insert_with(|| id.into());
     }
     if let Some(model) = chunk.model.filter(|_| draft.model.is_empty()) {
-        draft.model = model;
+        draft.model = model.into();
     }
     for choice in chunk.choices.into_iter().flatten() {
         // One answer is asked for; a server that sends more is not mixed up.
@@ -205,22 +205,22 @@ fn take(chunk: Chunk, draft: &mut Draft) -> Result<()> {
         }
         if let Some(reason) = choice.finish_reason.filter(|reason| !reason.is_empty()) {
             draft.close_calls()?;
-            draft.finish = Some(match reason.as_str() {
+            draft.finish = Some(match &*reason {
                 "stop" => Finish::Stop,
                 "tool_calls" | "function_call" => Finish::ToolCalls,
                 "length" => Finish::Length,
                 "content_filter" => Finish::Refused,
-                _ => Finish::Other(reason),
+                _ => Finish::Other(reason.into()),
             });
         }
     }
     if let Some(usage) = chunk.usage {
-        draft.usage = Some(usage.into_model(chunk.service_tier));
+        draft.usage = Some(usage.into_model(chunk.service_tier.map(String::from)));
     }
     Ok(())
 }
 
-fn take_delta(delta: Delta, draft: &mut Draft) -> Result<()> {
+fn take_delta(delta: Delta<'_>, draft: &mut Draft) -> Result<()> {
     let thoughts = delta.reasoning_content.or(delta.reasoning);
     draft.reasoning(thoughts.unwrap_or_default())?;
     draft.text(delta.content.unwrap_or_default())?;
@@ -229,7 +229,8 @@ fn take_delta(delta: Delta, draft: &mut Draft) -> Result<()> {
         let (name, arguments) =
             piece.function.map_or((None, None), |function| (function.name, function.arguments));
         let number = piece.index.unwrap_or(position);
-        draft.call_piece(number, piece.id, name, &arguments.unwrap_or_default())?;
+        let arguments = arguments.unwrap_or_default();
+        draft.call_piece(number, piece.id.as_deref(), name.as_deref(), &arguments)?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::Usage;
 use crate::model::answer::Finish;
-use crate::model::draft::{Decode, Draft};
+use crate::model::draft::{Decode, Draft, Text};
 use crate::model::fault::FaultReason;
 use crate::model::refusal;
 use crate::model::request::{
@@ -137,9 +137,10 @@ fn encode_reasoning(reasoning: &Reasoning) -> Option<Value> {
 }
 
 #[derive(Debug, Deserialize)]
-struct Event {
-    #[serde(rename = "type")]
-    kind: String,
+struct Event<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Text<'a>,
+    /// Of some kinds no text, but an object.
     #[serde(default)]
     delta: Option<Value>,
     #[serde(default)]
@@ -246,22 +247,23 @@ impl Decode for Stream {
         if data.trim() == "[DONE]" {
             return Ok(true);
         }
-        let event: Event = serde_json::from_str(data).map_err(|error| draft.malformed(&error))?;
-        let delta = || match &event.delta {
-            Some(Value::String(text)) => text.clone(),
+        let event: Event<'_> =
+            serde_json::from_str(data).map_err(|error| draft.malformed(&error))?;
+        let delta = match event.delta {
+            Some(Value::String(text)) => text,
             _ => String::new(),
         };
-        match event.kind.as_str() {
-            "response.output_text.delta" => draft.text(delta())?,
+        match &*event.kind {
+            "response.output_text.delta" => draft.text(delta)?,
             "response.refusal.delta" => {
-                draft.text(delta())?;
+                draft.text(delta)?;
                 draft.finish = Some(Finish::Refused);
             }
             "response.reasoning_summary_text.delta" | "response.reasoning_text.delta" => {
-                draft.reasoning(delta())?;
+                draft.reasoning(delta)?;
             }
             "response.reasoning_summary_part.added" if event.summary_index > 0 => {
-                draft.reasoning("\n\n".to_owned())?;
+                draft.reasoning("\n\n")?;
             }
             "response.output_item.done" => {
                 if let Some(item) = event.item {
