@@ -1,5 +1,7 @@
+use super::tail::{Tail, Tails};
 use crate::event::Recorded;
 use crate::id::RunId;
+use crate::principal::Principal;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,14 +10,16 @@ use tokio::sync::broadcast;
 /// How many volatile events a slow reader may be behind before it misses the oldest.
 const BEHIND: usize = 256;
 
-/// Passes volatile events (`delta`, `progress`) to whoever watches a run in this process. They are not recorded:
-/// what nobody sees is gone, and a slow reader misses the oldest.
+/// What the readers of runs in this process share: volatile events (`delta`, `progress`), which are passed to whoever
+/// watches a run, and what they have read of its log, so that of many readers one reads for all. Volatile events are not
+/// recorded: what nobody sees is gone, and a slow reader misses the oldest.
 ///
 /// The `seq` of an event shown here is the log's head when it was made, so that a reader can hold it back until it
 /// has read that far; the event itself has no place in the log.
 #[derive(Debug, Clone, Default)]
 pub struct Live {
     watched: Arc<Mutex<Watched>>,
+    tails: Arc<Mutex<Tails>>,
 }
 
 #[derive(Debug, Default)]
@@ -39,6 +43,11 @@ impl Live {
     #[must_use]
     pub fn is_watched(&self, run: RunId) -> bool {
         self.watched.lock().runs.get(&run).is_some_and(|sender| sender.receiver_count() > 0)
+    }
+
+    /// What the readers of a run share who have this principal's rights.
+    pub(super) fn tail(&self, run: RunId, principal: &Principal) -> Arc<Tail> {
+        self.tails.lock().of(run, principal)
     }
 
     /// Begins to watch a run.

@@ -14,6 +14,7 @@ mod runner;
 mod snapshot;
 mod state;
 mod subscription;
+mod tail;
 mod wakeup;
 
 pub use emitter::Emitter;

@@ -2,6 +2,7 @@ use super::live::Live;
 use super::log::{RunLog, RunView};
 use super::snapshot::Snapshot;
 use super::state::RunState;
+use super::tail::{Answer, Ask, Tail};
 use super::wakeup::{Topic, Wakeup, Woken};
 use crate::error::Result;
 use crate::event::Recorded;
@@ -60,15 +61,21 @@ pub enum Delivery {
 }
 
 /// One reader of one run: backlog, then tail, without a race and without a copy of its own. It reads the log after
-/// its cursor whenever it is woken (or every 20 s), so a slow reader costs the writer nothing.
+/// its cursor whenever it is woken (or every 20 s), so a slow reader costs the writer nothing; those of one user that are
+/// woken at once, with the same [`Live`], read it once.
 #[derive(Debug)]
 pub struct Subscription {
     log: Arc<dyn RunLog>,
+    tail: Arc<Tail>,
     principal: Principal,
     run: RunId,
     epoch: Epoch,
     cursor: u64,
     woken: Woken,
+    /// The last wake-up that it has answered.
+    waited_at: u64,
+    /// The wake-up after which it reads; `None` where nobody woke it.
+    woken_by: Option<u64>,
     live: Option<broadcast::Receiver<Recorded>>,
     held: Option<Recorded>,
     behind: bool,
@@ -91,6 +98,7 @@ impl Subscription {
     ) -> Result<(RunView, Self)> {
         // Listening begins before the first look: what happens in between wakes the first wait.
         let woken = wakeup.listen(Topic::Run(run));
+        let waited_at = woken.last();
         let watch = live.watch(run);
         let view = log.view(&principal, run).await?;
         let reason = if position.epoch.is_some_and(|epoch| epoch != view.epoch)
@@ -105,11 +113,14 @@ impl Subscription {
         let opening_reset = reason.map(|reason| reset(reason, &view));
         let subscription = Self {
             log,
+            tail: live.tail(run, &principal),
             principal,
             run,
             epoch: view.epoch,
             cursor: if reason.is_some() { view.head } else { position.after },
             woken,
+            waited_at,
+            woken_by: None,
             live: Some(watch),
             held: None,
             behind: true,
@@ -164,13 +175,24 @@ impl Subscription {
             && let Some(live) = &mut self.live
             && let Ok(event) = live.try_recv()
         {
-            self.behind |= event.seq > self.cursor;
-            self.held = Some(event);
+            self.hold(event);
         }
     }
 
+    /// Holds an event back that was shown after something recorded, until that has been read.
+    fn hold(&mut self, event: Recorded) {
+        if event.seq > self.cursor {
+            (self.behind, self.woken_by) = (true, None);
+        }
+        self.held = Some(event);
+    }
+
     async fn read(&mut self) -> Result<Option<Delivery>> {
-        let page = self.log.read(&self.principal, self.run, self.cursor, PAGE).await?;
+        let ask = Ask { epoch: self.epoch, after: self.cursor, woken: self.woken_by };
+        let (log, who) = (&*self.log, &self.principal);
+        let answer = self.tail.read(log, who, self.run, ask, &self.woken).await;
+        // What failed is not answered by the same failure again.
+        let Answer { page, complete } = answer.inspect_err(|_| self.woken_by = None)?;
         let reason = if page.epoch != self.epoch || page.head < self.cursor {
             Some(ResetReason::Epoch)
         } else if self.cursor + 1 < page.oldest {
@@ -185,6 +207,8 @@ impl Subscription {
         }
         if let Some(last) = page.events.last() {
             self.cursor = last.seq;
+            // After the terminal event the log says how the run ended.
+            self.behind = !complete || last.terminal;
             return Ok(Some(Delivery::Events(page.events)));
         }
         if page.ended {
@@ -204,13 +228,13 @@ impl Subscription {
         };
         tokio::select! {
             biased;
-            () = self.woken.wait(LOOK) => self.behind = true,
+            () = self.woken.wait(LOOK) => {
+                let last = self.woken.last();
+                self.woken_by = (self.waited_at != last).then_some(last);
+                (self.behind, self.waited_at) = (true, last);
+            }
             shown = watch => match shown {
-                Ok(event) => {
-                    // An event that was shown after something recorded waits until that has been read.
-                    self.behind |= event.seq > self.cursor;
-                    self.held = Some(event);
-                }
+                Ok(event) => self.hold(event),
                 Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => self.live = None,
             },

@@ -43,6 +43,12 @@ impl Woken {
     pub async fn wait(&mut self, longest: Duration) {
         let _ = tokio::time::timeout(longest, self.receiver.changed()).await;
     }
+
+    /// The number of the last wake-up of this topic in this process, so that its listeners can tell which of them
+    /// answer the same one.
+    pub(super) fn last(&self) -> u64 {
+        *self.receiver.borrow()
+    }
 }
 
 /// Wake-ups within one process.

@@ -34,6 +34,8 @@ pub struct Bench {
     pub stores: Stores,
     /// Their clock.
     pub clock: Arc<VirtualClock>,
+    /// What its readers share.
+    pub live: Live,
 }
 
 impl Bench {
@@ -58,7 +60,13 @@ impl Bench {
             .open(limits, Arc::clone(&clock) as Arc<dyn Clock>)
             .await
             .expect("the backend opens");
-        Self { stores, clock }
+        Self::of(stores, clock)
+    }
+
+    /// Stores that are open already.
+    #[must_use]
+    pub fn of(stores: Stores, clock: Arc<VirtualClock>) -> Self {
+        Self { stores, clock, live: Live::default() }
     }
 
     /// Lets time pass, for stores that go by the bench's clock and for those that go by a server's.
@@ -192,7 +200,7 @@ impl Bench {
         position: Position,
     ) -> Subscription {
         let (log, wakeup) = (Arc::clone(&self.stores.runs), &*self.stores.wakeup);
-        Subscription::open(log, wakeup, &Live::default(), principal.clone(), run, position)
+        Subscription::open(log, wakeup, &self.live, principal.clone(), run, position)
             .await
             .expect("the subscription opens")
             .1

@@ -380,7 +380,7 @@ fn bench(path: &Path) -> Bench {
     let clock = Arc::new(VirtualClock::still());
     let options = SqliteOptions { synchronous: Synchronous::Normal, ..SqliteOptions::new(path) };
     let stores = open(&options, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
-    Bench { stores, clock }
+    Bench::of(stores, clock)
 }
 
 fn refusal(path: &Path) -> Error {

@@ -256,8 +256,8 @@ async fn what_nobody_needs_is_removed(options: PostgresOptions) {
 async fn all_nodes_go_by_the_databases_clock(options: PostgresOptions) {
     let options = PostgresOptions { time: Time::Database, ..options };
     let (right, wrong) = (Arc::new(SystemClock), Arc::new(VirtualClock::still()));
-    let first = Bench { stores: open(&options, right).await.unwrap(), clock: wrong.clone() };
-    let second = Bench { stores: open(&options, wrong.clone()).await.unwrap(), clock: wrong };
+    let first = Bench::of(open(&options, right).await.unwrap(), wrong.clone());
+    let second = Bench::of(open(&options, wrong.clone()).await.unwrap(), wrong);
     let user = first.user();
     let run = second.start(&user).await.run;
     let view = first.stores.runs.view(&user, run).await.unwrap();
@@ -272,7 +272,7 @@ async fn all_nodes_go_by_the_databases_clock(options: PostgresOptions) {
 async fn bench(options: &PostgresOptions) -> Bench {
     let clock = Arc::new(VirtualClock::still());
     let options = PostgresOptions { time: Time::Host, ..options.clone() };
-    Bench { stores: open(&options, clock.clone()).await.unwrap(), clock }
+    Bench::of(open(&options, clock.clone()).await.unwrap(), clock)
 }
 
 async fn refusal(options: &PostgresOptions) -> Error {

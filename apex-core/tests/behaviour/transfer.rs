@@ -43,7 +43,7 @@ async fn there_and_back(options: PostgresOptions) {
     let options = PostgresOptions { time: Time::Host, ..options };
     let clock = Arc::clone(&from.clock);
     let stores = postgres::open(&options, clock.clone()).await.unwrap();
-    let between = Bench { stores, clock };
+    let between = Bench::of(stores, clock);
     let moved = copy(&from.stores, &between.stores).await.unwrap();
     assert!(moved.rows > 60, "{moved:?}");
     assert_eq!(moved.bytes, 700_000 + 5);
@@ -112,7 +112,7 @@ async fn renewed(bench: &Bench, user: &Principal) {
 fn file(path: &Path) -> Bench {
     let clock = Arc::new(VirtualClock::still());
     let options = SqliteOptions { synchronous: Synchronous::Normal, ..SqliteOptions::new(path) };
-    Bench { stores: sqlite::open(&options, clock.clone()).unwrap(), clock }
+    Bench::of(sqlite::open(&options, clock.clone()).unwrap(), clock)
 }
 
 /// Something of everything.

@@ -1,0 +1,374 @@
+use super::log::{Page, RunLog};
+use super::subscription::PAGE;
+use super::wakeup::Woken;
+use crate::error::{Error, Result};
+use crate::event::Recorded;
+use crate::id::{Epoch, RunId, UserId};
+use crate::principal::{Principal, Scopes};
+use parking_lot::Mutex;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Weak};
+use tokio::sync::Mutex as Turn;
+
+/// The latest events of one run that one user's readers in this process have read. They read for one another: of many
+/// that are woken at once one reads the log, and all pass on the same bytes.
+///
+/// What a reader is given here was read by the same user with the same rights. That there is nothing more it is told only
+/// by a look that began after the wake-up that it answers, so that no wake-up is answered with what was known before it.
+#[derive(Debug, Default)]
+pub(super) struct Tail {
+    known: Mutex<Known>,
+    /// Held by the reader that reads for all.
+    turn: Turn<()>,
+}
+
+/// What a reader asks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ask {
+    /// The log's life that it reads.
+    pub(super) epoch: Epoch,
+    /// The last event that it has.
+    pub(super) after: u64,
+    /// The wake-up that it answers; `None` for one that nobody woke, to whom nothing tells how old an answer may be.
+    pub(super) woken: Option<u64>,
+}
+
+/// What a reader is told.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) page: Page,
+    /// Whether there was nothing more when it was woken.
+    pub(super) complete: bool,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    epoch: Option<Epoch>,
+    /// At most a page, without holes.
+    events: VecDeque<Recorded>,
+    head: u64,
+    oldest: u64,
+    /// How many looks have begun.
+    begun: u64,
+    /// The last look that saw the end of the log.
+    looked: Look,
+    /// After which event it looked, and what it was told, where it brought no event.
+    nothing: Option<(u64, Page)>,
+    /// The last look that failed, and how.
+    failed: Option<(Look, Error)>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Look {
+    number: u64,
+    /// The last wake-up before it.
+    woken: u64,
+}
+
+impl Look {
+    /// Whether it began after that which is asked about; `before` is the last look that had begun by then.
+    fn answers(self, ask: Ask, before: u64) -> bool {
+        self.number > before || ask.woken.is_some_and(|woken| self.woken >= woken)
+    }
+}
+
+impl Tail {
+    /// What a reader finds in the log.
+    ///
+    /// # Errors
+    /// As [`RunLog::read`].
+    pub(super) async fn read(
+        &self,
+        log: &dyn RunLog,
+        principal: &Principal,
+        run: RunId,
+        ask: Ask,
+        wakeups: &Woken,
+    ) -> Result<Answer> {
+        let before = {
+            let known = self.known.lock();
+            match known.answer(ask, known.begun) {
+                Some(answer) => return answer,
+                None => known.begun,
+            }
+        };
+        let _turn = self.turn.lock().await;
+        let look = {
+            let mut known = self.known.lock();
+            if let Some(answer) = known.answer(ask, before) {
+                return answer;
+            }
+            known.begun += 1;
+            Look { number: known.begun, woken: wakeups.last() }
+        };
+        let read = log.read(principal, run, ask.after, PAGE).await;
+        self.known.lock().take(look, ask.after, &read);
+        let page = read?;
+        let complete = page.events.last().is_none_or(|last| last.seq == page.head);
+        Ok(Answer { page, complete })
+    }
+}
+
+impl Known {
+    /// What is known already and good enough; `before` is the last look that had begun when the reader asked.
+    fn answer(&self, ask: Ask, before: u64) -> Option<Result<Answer>> {
+        let complete = self.looked.answers(ask, before);
+        if let Some(page) = self.page(ask) {
+            return Some(Ok(Answer { page, complete }));
+        }
+        if let Some((look, error)) = &self.failed
+            && look.answers(ask, before)
+        {
+            return Some(Err(again(error)));
+        }
+        let (after, page) = self.nothing.as_ref()?;
+        let same = complete && *after == ask.after && page.epoch == ask.epoch;
+        same.then(|| Ok(Answer { page: page.clone(), complete }))
+    }
+
+    fn page(&self, ask: Ask) -> Option<Page> {
+        let first = self.events.front()?.seq;
+        let skip = usize::try_from((ask.after + 1).checked_sub(first)?).ok()?;
+        if self.epoch != Some(ask.epoch) || skip >= self.events.len() {
+            return None;
+        }
+        let events = self.events.iter().skip(skip).cloned().collect();
+        let (head, oldest) = (self.head, self.oldest);
+        Some(Page { epoch: ask.epoch, events, head, oldest, ended: false })
+    }
+
+    fn take(&mut self, look: Look, after: u64, read: &Result<Page>) {
+        let page = match read {
+            Ok(page) => page,
+            Err(error) => return self.failed = Some((look, again(error))),
+        };
+        self.failed = None;
+        self.keep(page);
+        let nothing = page.events.is_empty();
+        if nothing || page.events.last().is_some_and(|last| last.seq == page.head) {
+            self.looked = look;
+            self.nothing = nothing.then(|| (after, page.clone()));
+        }
+    }
+
+    /// Keeps the latest page of the life that was read last.
+    fn keep(&mut self, page: &Page) {
+        let same_life = self.epoch == Some(page.epoch);
+        let known = self.events.back().map_or(0, |last| last.seq);
+        if same_life && page.events.last().is_none_or(|last| last.seq <= known) {
+            // A reader that catches up, while the others are further, or nothing new.
+            return;
+        }
+        if !same_life || page.events.first().is_none_or(|first| first.seq != known + 1) {
+            self.events.clear();
+        }
+        self.events.extend(page.events.iter().cloned());
+        let excess = self.events.len().saturating_sub(PAGE);
+        self.events.drain(..excess);
+        (self.epoch, self.head, self.oldest) = (Some(page.epoch), page.head, page.oldest);
+    }
+}
+
+/// The error for one more who waits.
+fn again(error: &Error) -> Error {
+    let same =
+        Error::new(error.kind(), error.operation(), error.message()).with_outcome(error.outcome());
+    match error.retry_after() {
+        Some(after) => same.with_retry_after(after),
+        None => same,
+    }
+}
+
+/// The tails of the runs that are read in this process.
+#[derive(Debug, Default)]
+pub(super) struct Tails {
+    held: HashMap<(RunId, UserId, Scopes), Weak<Tail>>,
+    sweep_at: usize,
+}
+
+impl Tails {
+    /// The tail that this principal's readers of a run share.
+    pub(super) fn of(&mut self, run: RunId, principal: &Principal) -> Arc<Tail> {
+        let key = (run, principal.user(), principal.scopes());
+        if let Some(tail) = self.held.get(&key).and_then(Weak::upgrade) {
+            return tail;
+        }
+        // Tails that nobody reads any more go whenever the map has doubled.
+        if self.held.len() >= self.sweep_at {
+            self.held.retain(|_, tail| tail.strong_count() > 0);
+            self.sweep_at = 2 * self.held.len() + 16;
+        }
+        let tail = Arc::default();
+        self.held.insert(key, Arc::downgrade(&tail));
+        tail
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use crate::event::Event;
+    use crate::id::ThreadId;
+    use crate::run::{
+        Append, Appended, Claim, Claimed, Delivery, InboxPage, Lease, LocalWakeup, NewRun,
+        Position, RunState, RunView, Signal, Started, Subscription,
+    };
+    use crate::store::memory::{self, MemoryOptions};
+    use crate::testkit::{Bench, VirtualClock};
+    use async_trait::async_trait;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    /// A log that takes its time to be read, counts how often it is, and may fail.
+    #[derive(Debug)]
+    struct Counted {
+        log: Arc<dyn RunLog>,
+        reads: AtomicUsize,
+        down: AtomicBool,
+    }
+
+    #[async_trait]
+    impl RunLog for Counted {
+        async fn start(&self, principal: &Principal, run: NewRun) -> Result<Started> {
+            self.log.start(principal, run).await
+        }
+        async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>> {
+            self.log.claim(claim).await
+        }
+        async fn append(&self, lease: &Lease, batch: Append) -> Result<Appended> {
+            self.log.append(lease, batch).await
+        }
+        async fn signal(&self, who: &Principal, run: RunId, signal: Signal) -> Result<RunState> {
+            self.log.signal(who, run, signal).await
+        }
+        async fn view(&self, principal: &Principal, run: RunId) -> Result<RunView> {
+            self.log.view(principal, run).await
+        }
+        async fn read(&self, who: &Principal, run: RunId, after: u64, max: usize) -> Result<Page> {
+            self.reads.fetch_add(1, Ordering::SeqCst);
+            let page = self.log.read(who, run, after, max).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            match self.down.load(Ordering::SeqCst) {
+                true => Err(Error::new(Kind::Unavailable, "test.read", "away")),
+                false => page,
+            }
+        }
+        async fn inbox(&self, principal: &Principal, after: u64, max: usize) -> Result<InboxPage> {
+            self.log.inbox(principal, after, max).await
+        }
+        async fn forget(&self, principal: &Principal, thread: ThreadId) -> Result<Vec<RunId>> {
+            self.log.forget(principal, thread).await
+        }
+    }
+
+    async fn readers(
+        bench: &Bench,
+        log: &Arc<Counted>,
+        user: &Principal,
+        run: RunId,
+        count: usize,
+    ) -> Vec<Subscription> {
+        let mut readers = Vec::new();
+        for _ in 0..count {
+            let (log, who) = (Arc::clone(log) as Arc<dyn RunLog>, user.clone());
+            let wakeup = &*bench.stores.wakeup;
+            let opening =
+                Subscription::open(log, wakeup, &bench.live, who, run, Position::default());
+            readers.push(opening.await.unwrap().1);
+        }
+        readers
+    }
+
+    fn bench() -> (Bench, Arc<Counted>) {
+        let clock = Arc::new(VirtualClock::still());
+        let stores = memory::open(MemoryOptions::default(), clock.clone());
+        let log = Arc::clone(&stores.runs);
+        let counted = Counted { log, reads: AtomicUsize::new(0), down: AtomicBool::new(false) };
+        (Bench::of(stores, clock), Arc::new(counted))
+    }
+
+    fn thought() -> Event {
+        crate::testkit::thought(10)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hundred_readers_of_one_user_read_the_log_once_an_event() {
+        let (bench, log) = bench();
+        let (ada, eve) = (bench.user(), bench.user());
+        let lease = bench.running(&ada).await.lease;
+        let mut readers = readers(&bench, &log, &ada, lease.run, 100).await;
+        let mut last = lease.head;
+        for reader in &mut readers {
+            while reader.cursor() < last {
+                reader.next().await.unwrap();
+            }
+        }
+        log.reads.store(0, Ordering::SeqCst);
+        for _ in 0..20 {
+            bench.append(&lease, last, vec![thought()], None).await.unwrap();
+            last += 1;
+            let next = readers.iter_mut().map(|reader| async {
+                match reader.next().await.unwrap() {
+                    Delivery::Events(events) => assert_eq!(events[0].seq, last),
+                    other => panic!("{other:?}"),
+                }
+            });
+            futures_util::future::join_all(next).await;
+        }
+        let reads = log.reads.load(Ordering::SeqCst);
+        // The hundred first looks of those whom nobody woke are part of it.
+        assert!(reads <= 20 + 2, "{reads} reads of 20 events");
+        let (log, wakeup) = (log as Arc<dyn RunLog>, &*bench.stores.wakeup);
+        let position = Position::default();
+        let other = Subscription::open(log, wakeup, &bench.live, eve, lease.run, position).await;
+        assert_eq!(other.unwrap_err().kind(), Kind::NotFound);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_is_told_to_all_who_wait_and_asked_about_again() {
+        let (bench, log) = bench();
+        let ada = bench.user();
+        let lease = bench.running(&ada).await.lease;
+        let mut readers = readers(&bench, &log, &ada, lease.run, 100).await;
+        log.down.store(true, Ordering::SeqCst);
+        let failed = readers.iter_mut().map(|reader| reader.next());
+        for told in futures_util::future::join_all(failed).await {
+            assert_eq!(told.unwrap_err().kind(), Kind::Unavailable);
+        }
+        assert!(log.reads.load(Ordering::SeqCst) <= 3, "{log:?}");
+        log.down.store(false, Ordering::SeqCst);
+        for reader in &mut readers {
+            assert!(matches!(reader.next().await.unwrap(), Delivery::Events(_)));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_looks_unwoken_is_not_told_what_was_known_before() {
+        let (bench, log) = bench();
+        let ada = bench.user();
+        let lease = bench.running(&ada).await.lease;
+        // Wake-ups that never come: every reader has to look by itself.
+        let deaf = LocalWakeup::default();
+        let mut readers = Vec::new();
+        for _ in 0..3 {
+            let (log, who) = (Arc::clone(&log) as Arc<dyn RunLog>, ada.clone());
+            let position = Position { epoch: None, after: lease.head };
+            let opening = Subscription::open(log, &deaf, &bench.live, who, lease.run, position);
+            readers.push(opening.await.unwrap().1);
+        }
+        for last in lease.head..lease.head + 3 {
+            let next = readers.iter_mut().map(|reader| async {
+                assert!(matches!(reader.next().await.unwrap(), Delivery::Events(_)));
+                assert_eq!(reader.cursor(), last + 1);
+            });
+            let append = async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                bench.append(&lease, last, vec![thought()], None).await.unwrap();
+            };
+            let began = tokio::time::Instant::now();
+            tokio::join!(futures_util::future::join_all(next), append);
+            assert!(began.elapsed() < Duration::from_secs(21));
+        }
+    }
+}
