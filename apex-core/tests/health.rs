@@ -327,8 +327,7 @@ impl BreakerExchange for Gone {
 #[tokio::test(start_paused = true)]
 async fn breaker_exchange_down() {
     let policy = policy("postgres");
-    let breakers = [Arc::clone(policy.breaker())];
-    assert!(Breaker::share(&breakers, &Gone, NodeId::new(&SystemClock)).await.is_err());
+    assert!(Breaker::share(&[policy.breaker()], &Gone, NodeId::new(&SystemClock)).await.is_err());
     assert_eq!(refused("breaker_exchange_down"), None);
     assert!(policy.run(policy.call(Effect::Read), |_| async { Ok(()) }).await.is_ok());
     for _ in 0..20 {

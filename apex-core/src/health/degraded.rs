@@ -56,6 +56,13 @@ pub const MODES: &[DegradedMode] = &[
         caught_up: "nothing is tried again by itself; the forecast warned before",
     },
     DegradedMode {
+        name: "disk_read_only",
+        gone: "a store's disk for writing: its system made it read-only after an error",
+        works: "reads",
+        refused: Some(Kind::Storage),
+        caught_up: "nothing is tried again by itself; once the disk is repaired, start the node again",
+    },
+    DegradedMode {
         name: "database_file_gone",
         gone: "the SQLite file itself, deleted or replaced under a running node",
         works: "everything, on the file that is held open; the node is not ready, so it gets no new work",
