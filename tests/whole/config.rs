@@ -10,7 +10,7 @@ use netra_apex::core::{error, health};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 const CANARY: &str = "not-a-real-password";
 
@@ -86,6 +86,14 @@ fn the_doctor_finds_the_twelve_faults_of_its_example_and_shows_no_password() {
         let all = text(&output.stdout) + &text(&output.stderr);
         assert!(!all.contains(CANARY), "{all}");
     }
+}
+
+#[test]
+fn a_reader_that_goes_away_does_not_change_what_the_doctor_found() {
+    let mut command = Command::new(example("doctor"));
+    let mut doctor = command.env_clear().stdout(Stdio::piped()).spawn().unwrap();
+    drop(doctor.stdout.take());
+    assert_eq!(doctor.wait().unwrap().code(), Some(0));
 }
 
 #[test]

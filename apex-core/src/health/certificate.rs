@@ -3,6 +3,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, Kind, Outcome, Result};
 use crate::resilience::Deadline;
 use async_trait::async_trait;
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -10,6 +11,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,8 +130,12 @@ impl Certificates {
     /// Looks at every source again, each for at most `within`; says when the next look is due: soon where one failed.
     pub(super) async fn refresh(&self, within: Duration) -> Duration {
         let look = async |source: &Arc<dyn CertificateSource>| {
-            let limit = Deadline::after(within);
-            let chain = limit.limit("certificate.look", Outcome::NotApplied, source.chain()).await;
+            const OPERATION: &str = "certificate.look";
+            // A host's source that panics must not end the looking.
+            let chain = AssertUnwindSafe(source.chain()).catch_unwind().map(|chain| {
+                chain.unwrap_or_else(|_| Err(Error::internal(OPERATION, "its source panicked")))
+            });
+            let chain = Deadline::after(within).limit(OPERATION, Outcome::NotApplied, chain).await;
             let end = chain.and_then(|chain| end(&chain));
             self.remember(source.endpoint(), source.is_required(), end)
         };

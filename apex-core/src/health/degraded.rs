@@ -102,7 +102,7 @@ pub const MODES: &[DegradedMode] = &[
         gone: "the file or server whose certificate is watched",
         works: "everything; the end that was seen last still counts",
         refused: None,
-        caught_up: "the next look, within an hour",
+        caught_up: "the next look, within a minute",
     },
     DegradedMode {
         name: "alert_callback_down",

@@ -9,7 +9,8 @@ use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, EscalationPolicy, Notice, Result};
 use crate::id::NodeId;
 use crate::resilience::{Breaker, BreakerExchange, BreakerState, BreakerStatus};
-use futures_util::future::{join, join_all};
+use futures_util::future::join;
+use futures_util::stream::{self, StreamExt as _};
 use serde::Serialize;
 use std::fmt;
 use std::sync::Arc;
@@ -17,6 +18,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+
+/// So many probes are made at a time: they are to see how a database is doing, not to be what it does.
+const AT_A_TIME: usize = 4;
 
 /// Watches a node: what it depends on, what it promises and what it runs out of.
 ///
@@ -178,7 +182,8 @@ impl Health {
                 latest.certificates_due = Some(Instant::now() + wait.min(self.certificates_every));
             }
         };
-        let probes = join_all(self.probes.iter().map(Watched::look));
+        let looks: Vec<_> = self.probes.iter().map(Watched::look).collect();
+        let probes = stream::iter(looks).buffered(AT_A_TIME).collect();
         let (dependencies, ()) = join(probes, certificates).await;
         let report = self.judge(dependencies, draining);
         latest.report = Some((Instant::now(), report.clone()));
