@@ -2,6 +2,7 @@
 //! to come back, and what is under way ends.
 
 use crate::support::schema;
+use crate::users::admitted;
 use netra_apex::core::config::Environment;
 use netra_apex::core::database::DatabaseConfig;
 use netra_apex::prelude::*;
@@ -32,23 +33,13 @@ async fn a_full_pool_refuses_at_the_door_and_what_runs_ends() {
         let apex = apex.clone();
         async move { apex.serve(listener, async { drop(stopped.await) }).await }
     });
-    let user = apex.user("ada").await.unwrap();
+    let user = admitted(|| apex.user("ada")).await;
     let runs: Vec<_> = (0..3)
         .map(|_| {
             let (apex, user) = (apex.clone(), user.clone());
-            tokio::spawn(async move {
-                loop {
-                    match apex.start(&user, "hello", Vec::new()).await {
-                        // The one session is somebody else's, or this user's own.
-                        Err(error)
-                            if matches!(error.kind(), Kind::PoolExhausted | Kind::RateLimited) =>
-                        {
-                            tokio::time::sleep(Duration::from_millis(50)).await;
-                        }
-                        started => return started.unwrap().run,
-                    }
-                }
-            })
+            tokio::spawn(
+                async move { admitted(|| apex.start(&user, "hello", Vec::new())).await.run },
+            )
         })
         .collect();
     let logins: Vec<_> = (0..60)
@@ -79,7 +70,7 @@ async fn a_full_pool_refuses_at_the_door_and_what_runs_ends() {
         let state = tokio::time::timeout(Duration::from_secs(60), ended).await.unwrap();
         assert_eq!(state.name(), "completed");
     }
-    Api::new(&url).unwrap().log_in("late").await.unwrap();
+    admitted(|| Api::new(&url).unwrap().log_in("late")).await;
     drop(stop);
     server.await.unwrap().unwrap();
 }
