@@ -4,6 +4,8 @@ use crate::stores::{Opened, Opening};
 use apex_agents::cost::{AnalysisOptions, Catalogue};
 use apex_agents::model::{Chain, ChainLink, ChainOptions, Meter};
 use apex_agents::{Agent, Engine, EngineOptions, Registry, Tool, agents};
+#[cfg(feature = "oidc")]
+use apex_core::auth::oidc::OidcProvider;
 use apex_core::auth::{Auth, AuthConfig, AuthParts};
 use apex_core::clock::{Clock, SystemClock};
 use apex_core::config::{DatabaseKind, DatabaseUrl, Environment, SchemaName};
@@ -169,7 +171,7 @@ impl Builder {
         self
     }
 
-    /// Adds to logins what only a host can bring: keys for signed tokens, other issuers, services, and whom to alert.
+    /// Adds to logins what only a host can bring: keys for signed tokens, other issuers and services.
     #[must_use]
     pub fn auth_parts(mut self, parts: AuthParts) -> Self {
         self.auth_parts = parts;
@@ -310,11 +312,11 @@ impl Builder {
             _ => self.registry,
         };
         let disk = self.database.as_ref().filter(|_| self.stores.is_none()).and_then(file_of);
-        let Opened { stores, probes } = match self.stores {
+        let opened: Opened = match self.stores {
             Some(stores) => stores.into(),
             None => opening.open(&clock).await?,
         };
-        let auth = Auth::new(stores.auth(), self.auth_parts, Arc::clone(&clock), self.auth);
+        let stores = opened.stores;
         let live = Live::default();
         let mut options = EngineOptions { runs: self.runs, ..self.engine };
         if let Some(catalogue) = catalogue.filter(|_| !self.models.is_empty()) {
@@ -325,17 +327,30 @@ impl Builder {
         let database_file = disk.clone();
         let resources = Resources::new(&self.health, &transport, &options, disk);
         let health = Health::new(Arc::clone(&clock), self.health).with_stores(&stores);
-        let health = resources.all().into_iter().fold(health, Health::with_resource);
+        let all = resources.all().into_iter().chain(opened.resources);
+        let health = all.fold(health, Health::with_resource);
         let health = match database_file {
             Some(path) => health.with_probe(Arc::new(FileProbe::new("database_file", path))),
             None => health,
         };
-        let health = probes.into_iter().chain(self.probes).fold(health, Health::with_probe);
+        let probes = opened.probes.into_iter().chain(self.probes);
+        let health = probes.fold(health, Health::with_probe);
+        let asked = options.models.iter().flat_map(Chain::certificates);
         let models = options.models.clone().map(|chain| Arc::new(chain) as Arc<dyn BreakerSource>);
         let health = models.into_iter().chain(self.breakers).fold(health, Health::with_breaker);
-        let health = self.certificates.into_iter().fold(health, Health::with_certificate);
+        #[cfg(feature = "oidc")]
+        let asked =
+            asked.chain(self.auth_parts.providers.iter().filter_map(OidcProvider::certificate));
+        let certificates = opened.certificates.into_iter().chain(asked).chain(self.certificates);
+        let health = certificates.fold(health, Health::with_certificate);
         let sink = self.alerts.unwrap_or_else(|| Arc::new(()));
         let observer = Observer::new(health, Arc::clone(&clock), sink);
+        let mut parts = self.auth_parts;
+        parts.alerts.get_or_insert_with(|| Arc::clone(observer.errors()));
+        let auth = Auth::new(stores.auth(), parts, Arc::clone(&clock), self.auth);
+        if let Some(exchange) = opened.exchange {
+            observer.share(exchange, stores.node);
+        }
         let engine = Engine::new(
             stores.clone(),
             live.clone(),

@@ -5,7 +5,8 @@ use apex_core::config::{DatabaseKind, DatabaseUrl, Environment, SchemaName};
 use apex_core::database::DatabaseConfig;
 use apex_core::error::{Error, Kind, Result};
 use apex_core::file::FileLimits;
-use apex_core::health::Probe;
+use apex_core::health::{CertificateSource, Probe, Resource};
+use apex_core::resilience::BreakerExchange;
 use apex_core::run::{RunLimits, Wakeup};
 use apex_core::store::{Stores, memory};
 use std::sync::Arc;
@@ -49,15 +50,25 @@ pub(crate) fn openable(url: &DatabaseUrl, redis: Option<&DatabaseUrl>) -> Result
     }
 }
 
-/// The stores, and what tells whether they can be reached where the stores themselves do not.
+/// The stores, and what tells how the servers behind them are doing.
 pub(crate) struct Opened {
     pub(crate) stores: Stores,
     pub(crate) probes: Vec<Arc<dyn Probe>>,
+    pub(crate) resources: Vec<Arc<Resource>>,
+    pub(crate) certificates: Vec<Arc<dyn CertificateSource>>,
+    /// By what nodes tell each other of their breakers, where they share something for that.
+    pub(crate) exchange: Option<Arc<dyn BreakerExchange>>,
 }
 
 impl From<Stores> for Opened {
     fn from(stores: Stores) -> Self {
-        Self { stores, probes: Vec::new() }
+        Self {
+            stores,
+            probes: Vec::new(),
+            resources: Vec::new(),
+            certificates: Vec::new(),
+            exchange: None,
+        }
     }
 }
 
@@ -70,11 +81,13 @@ impl Opening {
             let environment = self.environment;
             let options = RedisOptions { prefix, environment, ..RedisOptions::new(url) };
             let redis = redis::open(&options, &**clock).await?;
-            let stores = self.database(clock, Some(Arc::clone(&redis.wakeup))).await?;
-            let probes = vec![Arc::clone(&redis.probe)];
-            return Ok(Opened { stores: redis.of(stores), probes });
+            let mut opened = self.database(clock, Some(Arc::clone(&redis.wakeup))).await?;
+            opened.certificates.extend(apex_core::tls::certificates(&options.url)?);
+            opened.probes.push(Arc::clone(&redis.probe));
+            opened.exchange = Some(Arc::clone(&redis.breakers));
+            return Ok(Opened { stores: redis.of(opened.stores), ..opened });
         }
-        self.database(clock, None).await.map(Opened::from)
+        self.database(clock, None).await
     }
 
     /// The stores in the database, which wake by `wakeup` or in a way of their own.
@@ -82,20 +95,24 @@ impl Opening {
         self,
         clock: &Arc<dyn Clock>,
         wakeup: Option<Arc<dyn Wakeup>>,
-    ) -> Result<Stores> {
+    ) -> Result<Opened> {
         let Self { url, schema, pool, environment, runs, files, .. } = self;
         let clock = Arc::clone(clock);
-        match (url.kind(), url.database()) {
+        let stores = match (url.kind(), url.database()) {
             #[cfg(feature = "postgres")]
             (DatabaseKind::Postgres, _) => {
                 use apex_core::store::postgres::{self, PostgresOptions};
+                let certificates = apex_core::tls::certificates(&url)?;
                 let new = PostgresOptions::new(url);
                 let options =
                     PostgresOptions { schema, environment, database: pool, runs, files, ..new };
-                match wakeup {
-                    Some(wakeup) => postgres::open_with(&options, clock, wakeup).await,
-                    None => postgres::open(&options, clock).await,
-                }
+                let opened = postgres::open_with(&options, clock, wakeup).await?;
+                return Ok(Opened {
+                    probes: vec![opened.probe],
+                    resources: vec![opened.sessions],
+                    certificates,
+                    ..opened.stores.into()
+                });
             }
             #[cfg(feature = "sqlite")]
             (DatabaseKind::Sqlite, path) if path != ":memory:" => {
@@ -116,6 +133,7 @@ impl Opening {
                     None => memory::open(options, clock),
                 })
             }
-        }
+        };
+        stores.map(Opened::from)
     }
 }

@@ -29,6 +29,6 @@ pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod thread;
-#[cfg(any(feature = "postgres", feature = "redis"))]
-mod tls;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod usage;

@@ -15,7 +15,8 @@ use apex_core::error::{
 use apex_core::health::degraded::MODES;
 use apex_core::health::metric::METRICS;
 use apex_core::health::{
-    CertificateFile, Health, HealthConfig, HealthDocument, Probe, Resource, RunResult, Status,
+    CertificateFile, CertificateSource, Health, HealthConfig, HealthDocument, HealthReport, Probe,
+    Resource, RunResult, Status,
 };
 use apex_core::id::NodeId;
 use apex_core::resilience::{
@@ -327,8 +328,7 @@ impl BreakerExchange for Gone {
 #[tokio::test(start_paused = true)]
 async fn breaker_exchange_down() {
     let policy = policy("postgres");
-    let breakers = [Arc::clone(policy.breaker())];
-    assert!(Breaker::share(&breakers, &Gone, NodeId::new(&SystemClock)).await.is_err());
+    assert!(Breaker::share(&[policy.breaker()], &Gone, NodeId::new(&SystemClock)).await.is_err());
     assert_eq!(refused("breaker_exchange_down"), None);
     assert!(policy.run(policy.call(Effect::Read), |_| async { Ok(()) }).await.is_ok());
     for _ in 0..20 {
@@ -352,18 +352,43 @@ async fn configuration_source_down() {
     assert_eq!(cache.current().value.tries, Some(4));
 }
 
+/// A host's source that is defective.
+#[derive(Debug)]
+struct Broken;
+
+#[async_trait]
+impl CertificateSource for Broken {
+    fn endpoint(&self) -> &'static str {
+        "broken"
+    }
+
+    async fn chain(&self) -> Result<Vec<u8>> {
+        unreachable!("a defect")
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn certificate_source_down() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("chain.pem");
     let chain = include_bytes!("data/chain.pem");
     std::fs::write(&path, chain).unwrap();
-    let health = health().with_certificate(Arc::new(CertificateFile::new("listener", &path)));
-    let before = health.report().await.certificates[0].not_after;
+    let health = health()
+        .with_certificate(Arc::new(CertificateFile::new("listener", &path)))
+        .with_certificate(Arc::new(Broken));
+    let of = |report: HealthReport, endpoint| {
+        report.certificates.into_iter().find(|one| one.endpoint == endpoint).unwrap()
+    };
+    let before = of(health.report().await, "listener").not_after;
     assert!(before.is_some());
     std::fs::remove_file(&path).unwrap();
-    tokio::time::advance(Duration::from_secs(2 * 60 * 60)).await;
-    assert_eq!(health.report().await.certificates[0].not_after, before);
+    // A minute after a source failed all are looked at again.
+    tokio::time::advance(Duration::from_secs(61)).await;
+    let listener = of(health.report().await, "listener");
+    assert_eq!(listener.not_after, before);
+    assert!(listener.problem.is_some());
+    let broken = of(health.report().await, "broken");
+    assert!(broken.problem.as_ref().unwrap().contains("panicked"), "{broken:?}");
     assert_eq!(refused("certificate_source_down"), None);
 }
 

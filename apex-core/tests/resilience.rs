@@ -409,7 +409,7 @@ async fn nodes_warn_each_other_and_none_can_cut_off_what_answers() {
     }
     assert_eq!(nodes[0].1.state(), BreakerState::Open);
     for (node, breaker) in &nodes {
-        Breaker::share(&[Arc::clone(breaker)], &board, *node).await.unwrap();
+        Breaker::share(&[&**breaker], &board, *node).await.unwrap();
     }
     for (_, breaker) in &nodes[1..] {
         assert_eq!(breaker.state(), BreakerState::Closed, "a hint opens nothing");
@@ -429,7 +429,7 @@ async fn nodes_warn_each_other_and_none_can_cut_off_what_answers() {
         BreakerHint { dependency: "db".into(), node: NodeId::new(&SystemClock), probing: false };
     for _ in 0..100 {
         board.publish(lie.node, vec![lie.clone()]).await.unwrap();
-        Breaker::share(&[Arc::clone(&honest)], &board, NodeId::new(&SystemClock)).await.unwrap();
+        Breaker::share(&[&*honest], &board, NodeId::new(&SystemClock)).await.unwrap();
         assert!(call(&honest, Ok(())));
         tokio::time::advance(Duration::from_secs(1)).await;
     }
@@ -450,7 +450,7 @@ async fn probes_take_turns_but_nobody_waits_for_ever() {
             let hint = BreakerHint { dependency: "db".into(), node, probing: true };
             board.publish(node, vec![hint]).await.unwrap();
         }
-        Breaker::share(&[Arc::clone(&breaker)], &board, NodeId::new(&SystemClock)).await.unwrap();
+        Breaker::share(&[&*breaker], &board, NodeId::new(&SystemClock)).await.unwrap();
         tokio::time::advance(Duration::from_millis(500)).await;
         call(&breaker, Ok(()));
         waited += 500;
@@ -467,9 +467,7 @@ async fn without_the_exchange_each_node_still_protects_itself() {
     board.gone.store(true, Ordering::Relaxed);
     let breaker = breaker();
     let began = Instant::now();
-    let error = Breaker::share(&[Arc::clone(&breaker)], &board, NodeId::new(&SystemClock))
-        .await
-        .unwrap_err();
+    let error = Breaker::share(&[&*breaker], &board, NodeId::new(&SystemClock)).await.unwrap_err();
     assert_eq!(error.kind(), Kind::DeadlineExceeded);
     assert!(began.elapsed() <= Duration::from_secs(2));
     for _ in 0..20 {

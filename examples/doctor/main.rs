@@ -10,6 +10,7 @@ mod variables;
 use netra_apex::ApexConfig;
 use netra_apex::core::config::{Loaded, Loader, Report};
 use serde_json::json;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use variables::variables;
@@ -40,14 +41,19 @@ fn main() -> ExitCode {
     }
     match loader.load::<ApexConfig>() {
         Ok(loaded) => {
-            println!("{}", resolved(&loaded, arguments.json));
+            show(&resolved(&loaded, arguments.json));
             ExitCode::SUCCESS
         }
         Err(report) => {
-            println!("{}", faulty(&report, arguments.json));
+            show(&faulty(&report, arguments.json));
             ExitCode::from(78)
         }
     }
+}
+
+/// A reader that has seen enough, such as `head`, changes nothing about what was found.
+fn show(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 fn resolved(loaded: &Loaded<ApexConfig>, as_json: bool) -> String {

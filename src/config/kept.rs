@@ -1,13 +1,8 @@
-//! What is kept, and for how long.
+//! Where everything is kept.
 
-use apex_core::auth::{AddressMask, AuthConfig};
-use apex_core::config::{
-    Checks, DatabaseKind, DatabaseUrl, Environment, FaultCode, HumanDuration, SchemaName, Section,
-    duration,
-};
+use apex_core::config::{Checks, DatabaseKind, DatabaseUrl, FaultCode, SchemaName, Section};
 use apex_core::database::DatabaseConfig;
 use serde::Deserialize;
-use std::time::Duration;
 
 /// Where everything is kept.
 #[derive(Clone, Default, Deserialize, schemars::JsonSchema)]
@@ -77,81 +72,5 @@ impl Section for RedisSection {
             "this is no address of a Redis",
             "write redis://HOST/0, or rediss://HOST/0 with TLS",
         );
-    }
-}
-
-/// How logins and tickets behave.
-#[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
-#[serde(default)]
-pub struct AuthSection {
-    /// How long a ticket is good.
-    #[serde(with = "duration")]
-    #[schemars(with = "HumanDuration", extend("x-minimum" = "1s", "x-maximum" = "60s"))]
-    pub ticket_life: Duration,
-    /// The tickets of one user that may be unused at a time.
-    #[schemars(range(min = 1, max = 1_000))]
-    pub unused_tickets: usize,
-    /// Whether a ticket is good only from the address that bought it; `server.trusted_proxies` has to be right then.
-    pub ticket_address: bool,
-    /// How long a token is good before its login has to be renewed.
-    #[serde(with = "duration")]
-    #[schemars(with = "HumanDuration", extend("x-minimum" = "1m", "x-maximum" = "24h"))]
-    pub token_life: Duration,
-    /// How long a login may stay without being renewed.
-    #[serde(with = "duration")]
-    #[schemars(with = "HumanDuration", extend("x-minimum" = "1m", "x-maximum" = "90d"))]
-    pub idle_life: Duration,
-    /// How long a login is good, however often it is renewed.
-    #[serde(with = "duration")]
-    #[schemars(with = "HumanDuration", extend("x-minimum" = "1m", "x-maximum" = "90d"))]
-    pub session_life: Duration,
-    /// How long the record of logins, entries and refusals is kept.
-    #[serde(with = "duration")]
-    #[schemars(with = "HumanDuration", extend("x-minimum" = "1h", "x-maximum" = "3650d"))]
-    pub audit_life: Duration,
-    /// What that record keeps of clients' addresses: all, their network, or nothing.
-    pub addresses: AddressMask,
-}
-
-impl Default for AuthSection {
-    fn default() -> Self {
-        let AuthConfig {
-            ticket_life,
-            unused_tickets,
-            ticket_address,
-            token_life,
-            idle_life,
-            session_life,
-            audit_life,
-            addresses,
-            ..
-        } = AuthConfig::default();
-        Self {
-            ticket_life,
-            unused_tickets,
-            ticket_address,
-            token_life,
-            idle_life,
-            session_life,
-            audit_life,
-            addresses,
-        }
-    }
-}
-
-impl AuthSection {
-    pub(super) fn config(&self, environment: Environment) -> AuthConfig {
-        AuthConfig {
-            environment,
-            ticket_life: self.ticket_life,
-            unused_tickets: self.unused_tickets,
-            ticket_address: self.ticket_address,
-            token_life: self.token_life,
-            idle_life: self.idle_life,
-            session_life: self.session_life,
-            audit_life: self.audit_life,
-            addresses: self.addresses,
-            ..AuthConfig::default()
-        }
     }
 }

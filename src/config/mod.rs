@@ -7,15 +7,16 @@ mod wire;
 use crate::Builder;
 use crate::stores::openable;
 use apex_agents::EngineOptions;
+use apex_core::auth::AuthConfig;
 use apex_core::config::{Checks, Environment, FaultCode, Section, reference};
 use apex_core::error::Result;
 use apex_core::file::FileLimits;
 use apex_core::health::HealthConfig;
-use apex_core::resilience::ResilienceConfig;
+use apex_core::resilience::{Policy, ResilienceConfig};
 use apex_core::run::RunLimits;
 use serde::Deserialize;
 
-pub use kept::{AuthSection, DatabaseSection, RedisSection};
+pub use kept::{DatabaseSection, RedisSection};
 pub use models::{CompatibleSection, ModelsSection, ProviderSection};
 pub use wire::{ConnectionsSection, ServerSection};
 
@@ -40,7 +41,7 @@ pub struct ApexConfig {
     /// What nodes share for a short time.
     pub redis: RedisSection,
     /// Logins and tickets.
-    pub auth: AuthSection,
+    pub auth: AuthConfig,
     /// Runs and their logs.
     pub runs: RunLimits,
     /// What users may upload.
@@ -53,7 +54,7 @@ pub struct ApexConfig {
     pub server: ServerSection,
     /// Clients that are connected.
     pub connections: ConnectionsSection,
-    /// How calls to dependencies are protected.
+    /// How calls to dependencies of the host's own are protected.
     pub resilience: ResilienceConfig,
     /// What counts as healthy.
     pub health: HealthConfig,
@@ -95,7 +96,7 @@ impl ApexConfig {
             .schema(self.database.schema.clone())
             .pool(self.database.pool.clone())
             .environment(self.environment)
-            .auth(self.auth.config(self.environment))
+            .auth(AuthConfig { environment: self.environment, ..self.auth.clone() })
             .runs(self.runs)
             .files(self.files)
             .engine(self.agents.clone())
@@ -113,6 +114,14 @@ impl ApexConfig {
             builder = builder.model(link);
         }
         Ok(builder)
+    }
+
+    /// What protects the calls to a dependency of the host's own, such as the service behind a tool. Hand its breaker
+    /// to [`Builder::breakers`], so that operators see it and nodes warn each other. Databases, Redis and models are
+    /// protected by rules of their own.
+    #[must_use]
+    pub fn policy(&self, dependency: &str) -> Policy {
+        self.resilience.policy(dependency, self.environment)
     }
 
     /// The wire's own configuration.

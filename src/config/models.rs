@@ -1,7 +1,9 @@
 //! The models that agents may ask.
 
 use apex_agents::model::{ChainLink, ChainOptions, Offline};
-use apex_core::config::{Checks, FaultCode, HumanDuration, Secret, Section, duration};
+use apex_core::config::{
+    BadWebUrl, Checks, FaultCode, HumanDuration, Secret, Section, WebUrl, duration,
+};
 use apex_core::error::{Error, Kind, Result};
 use apex_core::money::Usd;
 use serde::Deserialize;
@@ -68,7 +70,7 @@ pub struct ProviderSection {
     /// The key.
     pub api_key: Option<Secret<String>>,
     /// Another address than the provider's own.
-    pub base_url: Option<String>,
+    pub base_url: Option<WebUrl>,
 }
 
 /// How a server of one's own is reached.
@@ -80,7 +82,7 @@ pub struct CompatibleSection {
     /// The key, where it wants one.
     pub api_key: Option<Secret<String>>,
     /// The address, with what stands before `/chat/completions`, such as `http://localhost:11434/v1`.
-    pub base_url: Option<String>,
+    pub base_url: Option<WebUrl>,
 }
 
 impl Default for CompatibleSection {
@@ -145,6 +147,17 @@ impl Section for ModelsSection {
                 },
             );
         }
+        for (key, url) in [
+            ("openai.base_url", &self.openai.base_url),
+            ("anthropic.base_url", &self.anthropic.base_url),
+            ("gemini.base_url", &self.gemini.base_url),
+            ("compatible.base_url", &self.compatible.base_url),
+        ] {
+            if let Some(url) = url {
+                url.check(checks, key);
+            }
+        }
+        self.check_proxy(checks);
         checks.require(
             &["hedge", "ceiling_usd"],
             self.hedge.is_none() || self.ceiling_usd.is_none(),
@@ -163,6 +176,24 @@ impl Section for ModelsSection {
 }
 
 impl ModelsSection {
+    fn check_proxy(&self, checks: &mut Checks<'_>) {
+        let Some(proxy) = &self.proxy else {
+            return;
+        };
+        let read = WebUrl::of_proxy(proxy.reveal());
+        let problem = read.as_ref().err().map(BadWebUrl::to_string).unwrap_or_default();
+        let advice = "write http://[USER:PASSWORD@]HOST:PORT, or https://";
+        checks.require(&["proxy"], read.is_ok(), FaultCode::Format, problem, advice);
+        // What goes through it has a TLS of its own.
+        checks.require_outside_development(
+            &["proxy"],
+            read.as_ref().map_or(true, |(url, login)| url.is_private() || !login),
+            FaultCode::Insecure,
+            "its password goes to another machine without TLS",
+            "write https://, or use a proxy without a password",
+        );
+    }
+
     /// By which rules the chain goes on.
     pub(super) fn options(&self) -> ChainOptions {
         ChainOptions {
@@ -204,14 +235,14 @@ mod http {
     use super::{ModelsSection, ProviderSection};
     use apex_agents::model::{HttpOptions, HttpProvider};
     use apex_core::clock::SystemClock;
-    use apex_core::config::Secret;
+    use apex_core::config::{Secret, WebUrl};
     use apex_core::error::Result;
     use std::sync::Arc;
 
     /// The provider of this name, if this build has it.
     pub(super) fn provider(section: &ModelsSection, name: &str) -> Result<Option<HttpProvider>> {
-        let options = |base_url: &Option<String>| HttpOptions {
-            base_url: base_url.clone(),
+        let options = |base_url: &Option<WebUrl>| HttpOptions {
+            base_url: base_url.as_ref().map(WebUrl::to_string),
             connect: section.connect,
             first_token: section.first_token,
             between_tokens: section.between_tokens,
@@ -247,7 +278,7 @@ mod http {
             #[cfg(feature = "openai")]
             "compatible" => {
                 let server = &section.compatible;
-                let url = server.base_url.clone().unwrap_or_default();
+                let url = server.base_url.as_ref().map(WebUrl::to_string).unwrap_or_default();
                 let (key, options) = (server.api_key.clone(), options(&None));
                 HttpProvider::compatible(&server.name, &url, key, options, Arc::new(SystemClock))
                     .map(Some)

@@ -12,7 +12,7 @@ use std::time::Duration;
 #[serde(default)]
 pub struct ServerSection {
     /// Where to listen, an address and a port, for hosts that let Apex listen.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "socket-address"))]
     pub listen: SocketAddr,
     /// The pages that may use the service: exact origins such as `https://chat.example.com`.
     pub origins: Vec<String>,

@@ -3,13 +3,14 @@
 use crate::schema::check;
 use crate::support::{example, text};
 use netra_apex::ApexConfig;
-use netra_apex::core::config::{Loader, json_schema};
+use netra_apex::core::config::{Fault, FaultCode, Loader, json_schema};
 use netra_apex::core::health::{degraded, metric};
+use netra_apex::core::resilience::BreakerState;
 use netra_apex::core::{error, health};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 const CANARY: &str = "not-a-real-password";
 
@@ -88,6 +89,14 @@ fn the_doctor_finds_the_twelve_faults_of_its_example_and_shows_no_password() {
 }
 
 #[test]
+fn a_reader_that_goes_away_does_not_change_what_the_doctor_found() {
+    let mut command = Command::new(example("doctor"));
+    let mut doctor = command.env_clear().stdout(Stdio::piped()).spawn().unwrap();
+    drop(doctor.stdout.take());
+    assert_eq!(doctor.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn the_doctor_says_how_it_is_called() {
     for arguments in [&["--help"][..], &["--config"], &["extra"]] {
         let output = doctor(arguments, &[]);
@@ -107,16 +116,71 @@ fn what_is_loaded_is_what_is_built() {
         ("APEX_CONNECTIONS_PER_USER", "7"),
         ("APEX_RUNS_LEASE", "20s"),
         ("APEX_SERVER_ORIGINS", "http://localhost:3000,https://a.example"),
+        ("APEX_RESILIENCE_TRIES", "2"),
+        ("APEX_RESILIENCE_BREAKER_LEAST_CALLS", "4"),
     ]);
     let config = loader.load::<ApexConfig>().unwrap().value;
     let transport = config.transport();
     assert_eq!((transport.hub.per_user, transport.runs.lease.as_secs()), (7, 20));
     assert_eq!(transport.origins.len(), 2);
+    let policy = config.policy("billing");
+    assert_eq!((policy.options().tries, policy.options().total.as_secs()), (2, 5));
+    for _ in 0..4 {
+        let down = error::Error::new(error::Kind::Unavailable, "billing", "it does not answer");
+        policy.breaker().admit().unwrap().done::<()>(&Err(down));
+    }
+    assert_eq!(policy.breaker().state(), BreakerState::Open);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         config.builder().unwrap().build().await.unwrap();
     });
     assert!(path.exists());
+}
+
+#[test]
+fn every_address_that_is_called_is_judged_before_anything_opens() {
+    let judge = |environment: &str, pairs: &[(&str, &str)]| {
+        let given = pairs.iter().copied().chain([("APEX_ENVIRONMENT", environment)]);
+        let report = Loader::new().environment(given).load::<ApexConfig>().err();
+        let faults = report.map(|report| report.faults).unwrap_or_default();
+        let row = |fault: &Fault| (fault.key.clone(), fault.code);
+        faults.iter().map(row).collect::<Vec<_>>()
+    };
+    let row = |key: &str, code| vec![(key.to_owned(), code)];
+    for provider in ["OPENAI", "ANTHROPIC", "GEMINI", "COMPATIBLE"] {
+        let variable = format!("APEX_MODELS_{provider}_BASE_URL");
+        let key = format!("models.{}.base_url", provider.to_lowercase());
+        for bad in ["api.example.com", "https://:443", "https://a:99999/v1", "https://u:p@a/v1"] {
+            let found = judge("production", &[(&variable, bad)]);
+            assert_eq!(found, row(&key, FaultCode::Format), "{bad}");
+        }
+        let plain = [(variable.as_str(), "http://models.internal:8000/v1")];
+        assert_eq!(judge("production", &plain), row(&key, FaultCode::Insecure));
+        for (environment, good) in [
+            ("development", "http://models.internal:8000/v1"),
+            ("production", "https://models.internal:8000/v1"),
+            ("production", "http://127.0.0.1:8000/v1"),
+        ] {
+            assert_eq!(judge(environment, &[(&variable, good)]), []);
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = folder.path().join("proxy");
+    let through = |text: &str| {
+        std::fs::write(&proxy, text).unwrap();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mine = std::fs::Permissions::from_mode(0o600);
+            std::fs::set_permissions(&proxy, mine).unwrap();
+        }
+        judge("production", &[("APEX_MODELS_PROXY_FILE", proxy.to_str().unwrap())])
+    };
+    assert_eq!(through("proxy:3128"), row("models.proxy", FaultCode::Format));
+    assert_eq!(through("http://u:p@proxy:3128"), row("models.proxy", FaultCode::Insecure));
+    for good in ["http://proxy:3128", "https://u:p@proxy:3128", "http://u:p@127.0.0.1:3128"] {
+        assert_eq!(through(good), [], "{good}");
+    }
 }
 
 #[test]

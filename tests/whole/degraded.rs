@@ -3,6 +3,7 @@
 use netra_apex::agents::cost::sample;
 use netra_apex::core::clock::{Clock, SystemClock, Timestamp};
 use netra_apex::core::config::DatabaseUrl;
+use netra_apex::core::error::Outcome;
 use netra_apex::core::health::Status;
 use netra_apex::core::health::degraded::MODES;
 use netra_apex::core::run::{Topic, Wakeup, Woken};
@@ -38,10 +39,19 @@ struct Disk(PathBuf);
 impl Disk {
     /// `None`, told, where this user may mount nothing.
     fn mount(folder: &Path, size: &str) -> Option<Self> {
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
-            .arg(folder)
-            .output();
+        Self::of(folder, &["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+    }
+
+    /// One that becomes read-only at an error of its medium, as disks of servers are mounted.
+    fn that_breaks(folder: &Path, image: &Path) -> Option<Self> {
+        std::fs::File::create(image).unwrap().set_len(16 << 20).unwrap();
+        // Where it is not installed, mounting fails.
+        let _ = Command::new("mkfs.ext4").arg("-q").arg(image).status();
+        Self::of(folder, &["-o", "loop,errors=remount-ro", image.to_str().unwrap()])
+    }
+
+    fn of(folder: &Path, arguments: &[&str]) -> Option<Self> {
+        let mounted = Command::new("mount").args(arguments).arg(folder).output();
         if mounted.is_ok_and(|output| output.status.success()) {
             return Some(Self(folder.to_owned()));
         }
@@ -52,6 +62,14 @@ impl Disk {
         );
         eprintln!("skipped: a small disk, which only root may mount");
         None
+    }
+
+    /// Its medium fails.
+    fn fail(&self) {
+        let found = Command::new("findmnt").args(["-no", "SOURCE"]).arg(&self.0).output().unwrap();
+        let source = String::from_utf8(found.stdout).unwrap();
+        let device = source.trim().rsplit('/').next().unwrap();
+        std::fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "a test").unwrap();
     }
 
     fn remount(&self, how: &str) {
@@ -108,6 +126,33 @@ async fn disk_full() {
     drop(file);
     std::fs::remove_file(filler).unwrap();
     assert_eq!(apex.ask(&ada, "late").await.unwrap().text, "late");
+}
+
+#[tokio::test]
+async fn disk_read_only() {
+    let (folder, images) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let Some(disk) = Disk::that_breaks(folder.path(), &images.path().join("disk")) else { return };
+    let apex = on(&disk.0.join("apex.db")).await.unwrap();
+    let ada = apex.user("ada").await.unwrap();
+    let early = apex.start(&ada, "early", Vec::new()).await.unwrap();
+    let mut following = apex.follow(&ada, early.run).await.unwrap();
+    while following.next().await.unwrap().is_some() {}
+
+    disk.fail();
+    for _ in 0..3 {
+        let error = apex.start(&ada, "late", Vec::new()).await.unwrap_err();
+        assert_eq!(Some(error.kind()), refused("disk_read_only"), "{error:?}");
+        // Nobody knows what reached a disk that failed.
+        assert_eq!(error.outcome(), Outcome::Unknown, "{error:?}");
+    }
+    // Reads go on.
+    let mut following = apex.follow(&ada, early.run).await.unwrap();
+    let mut events = 0;
+    while following.next().await.unwrap().is_some() {
+        events += 1;
+    }
+    assert!(events >= 4, "{events}");
+    assert!(apex.stores().threads.threads(&ada, None, 10).await.is_ok());
 }
 
 #[tokio::test]

@@ -16,5 +16,7 @@ mod models;
 mod pressure;
 mod schema;
 mod security;
+#[cfg(all(feature = "openai", feature = "postgres", feature = "redis", feature = "tls"))]
+mod servers;
 mod support;
 mod users;

@@ -2,6 +2,7 @@
 //! to come back, and what is under way ends.
 
 use crate::support::schema;
+use crate::users::admitted;
 use netra_apex::core::config::Environment;
 use netra_apex::core::database::DatabaseConfig;
 use netra_apex::prelude::*;
@@ -32,12 +33,13 @@ async fn a_full_pool_refuses_at_the_door_and_what_runs_ends() {
         let apex = apex.clone();
         async move { apex.serve(listener, async { drop(stopped.await) }).await }
     });
-    // What Apex does by itself at its start needs the one connection too.
-    let user = let_in(|| apex.user("ada")).await;
+    let user = admitted(|| apex.user("ada")).await;
     let runs: Vec<_> = (0..3)
         .map(|_| {
             let (apex, user) = (apex.clone(), user.clone());
-            tokio::spawn(async move { let_in(|| apex.start(&user, "hello", Vec::new())).await.run })
+            tokio::spawn(
+                async move { admitted(|| apex.start(&user, "hello", Vec::new())).await.run },
+            )
         })
         .collect();
     let logins: Vec<_> = (0..60)
@@ -68,20 +70,7 @@ async fn a_full_pool_refuses_at_the_door_and_what_runs_ends() {
         let state = tokio::time::timeout(Duration::from_secs(60), ended).await.unwrap();
         assert_eq!(state.name(), "completed");
     }
-    let late = Api::new(&url).unwrap();
-    let_in(|| late.clone().log_in("late")).await;
+    admitted(|| Api::new(&url).unwrap().log_in("late")).await;
     drop(stop);
     server.await.unwrap().unwrap();
-}
-
-/// Asks again for as long as there is no place to wait, as `retry_after` tells a caller to.
-async fn let_in<T, F: Future<Output = Result<T, Error>>>(ask: impl Fn() -> F) -> T {
-    loop {
-        match ask().await {
-            Err(error) if error.kind() == Kind::PoolExhausted => {
-                tokio::time::sleep(Duration::from_millis(50)).await
-            }
-            answer => return answer.unwrap(),
-        }
-    }
 }

@@ -76,14 +76,14 @@ async fn one_user(url: String, number: usize) -> (Client, RunId, Vec<Value>) {
     (client, accepted.run, events)
 }
 
-/// Whoever finds a full house at the door, where nothing was done yet, comes back.
-async fn admitted<T, F: Future<Output = Result<T>>>(ask: impl Fn() -> F) -> T {
+/// Whoever finds a full house at the door, or all of its own places taken, comes back: nothing was done yet.
+pub(crate) async fn admitted<T, F: Future<Output = Result<T>>>(ask: impl Fn() -> F) -> T {
     let begun = Instant::now();
     loop {
         match ask().await {
             Ok(done) => return done,
             Err(error)
-                if error.kind() == Kind::PoolExhausted
+                if matches!(error.kind(), Kind::PoolExhausted | Kind::RateLimited)
                     && error.outcome() == Outcome::NotApplied
                     && begun.elapsed() < PATIENCE => {}
             Err(error) => panic!("{error}"),

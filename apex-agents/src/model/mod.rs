@@ -49,8 +49,10 @@ pub use request::{
 pub use stream::{ModelStream, Writer};
 
 use apex_core::error::Result;
+use apex_core::health::CertificateSource;
 use async_trait::async_trait;
 use std::fmt;
+use std::sync::Arc;
 
 /// A provider of models.
 ///
@@ -59,6 +61,11 @@ use std::fmt;
 pub trait ModelProvider: fmt::Debug + Send + Sync {
     /// Its name, under which prices are looked up.
     fn name(&self) -> &str;
+
+    /// The certificate of the server that it asks, to be watched; `None` where there is no TLS.
+    fn certificate(&self) -> Option<Arc<dyn CertificateSource>> {
+        None
+    }
 
     /// Asks a model for an answer in one piece.
     ///

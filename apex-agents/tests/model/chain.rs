@@ -10,6 +10,7 @@ use apex_agents::model::{
 use apex_core::clock::SystemClock;
 use apex_core::config::Secret;
 use apex_core::error::{Error, Kind};
+use apex_core::health::BreakerSource as _;
 use apex_core::id::UserId;
 use apex_core::money::Usd;
 use apex_core::principal::{Principal, Scopes};
@@ -229,7 +230,7 @@ async fn a_breaker_leaves_alone_what_does_not_answer() {
         assert_eq!(setup.ask().await.unwrap(), "second");
     }
     assert_eq!(setup.asked(), [3, 6]);
-    assert_eq!(setup.chain.breakers()[0].dependency, "openai:gpt-4o");
+    assert_eq!(setup.chain.breakers()[0].dependency(), "openai:gpt-4o");
 }
 
 #[tokio::test]

@@ -1,9 +1,6 @@
 use super::audit::{AuditAction, AuditEvent};
-use crate::clock::Timestamp;
+use crate::error::{ErrorLog, Notice, Severity};
 use parking_lot::Mutex;
-use serde::Serialize;
-use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -36,43 +33,37 @@ impl Default for BurstPolicy {
 }
 
 /// What there is too much of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Burst {
-    /// Refusals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Burst {
     Refusals,
-    /// Used refresh tokens.
     Reuse,
-    /// Tokens by unknown keys.
     UnknownKeys,
 }
 
-/// What the host's callback is told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct DoorAlert {
-    /// What there is too much of.
-    pub burst: Burst,
-    /// How many there were within the window, up to now.
-    pub count: u64,
-    /// The window, in seconds.
-    pub window_s: u64,
-    /// When.
-    pub at: Timestamp,
-    /// The event with which it became too much.
-    pub last: AuditEvent,
-}
-
-/// The host's callback: a pager, a ticket, a chat. Called on the thread of the request, so it only hands on.
-pub trait DoorAlertSink: fmt::Debug + Send + Sync {
-    /// Takes an alert.
-    fn alert(&self, alert: &DoorAlert);
+impl Burst {
+    /// As notices name it, how bad it is, and in words.
+    const fn told(self) -> (&'static str, Severity, &'static str) {
+        match self {
+            Self::Refusals => ("door:refusals", Severity::Warning, "were refused at the door"),
+            Self::Reuse => (
+                "door:reuse",
+                Severity::Error,
+                "refresh tokens came back used: a theft or a defective client",
+            ),
+            Self::UnknownKeys => (
+                "door:unknown_keys",
+                Severity::Warning,
+                "tokens were signed by keys that are not known",
+            ),
+        }
+    }
 }
 
 /// Counts what is refused, and tells the host when it is too much.
 #[derive(Debug)]
 pub(super) struct Bursts {
     policy: BurstPolicy,
-    sink: Option<Arc<dyn DoorAlertSink>>,
+    log: Option<Arc<ErrorLog>>,
     counts: Mutex<[Count; 3]>,
 }
 
@@ -81,22 +72,23 @@ struct Count {
     began: Option<Instant>,
     seen: u64,
     told: Option<Instant>,
+    /// How often it was told without a quiet time in which it was well.
+    number: u32,
 }
 
 impl Bursts {
-    pub(super) fn new(policy: BurstPolicy, sink: Option<Arc<dyn DoorAlertSink>>) -> Self {
-        Self { policy, sink, counts: Mutex::default() }
+    pub(super) fn new(policy: BurstPolicy, log: Option<Arc<ErrorLog>>) -> Self {
+        Self { policy, log, counts: Mutex::default() }
     }
 
     pub(super) fn note(&self, event: &AuditEvent) {
         let Some(reason) = event.reason.as_deref() else {
             return;
         };
-        let mut alerts = Vec::new();
+        let (policy, mut too_much) = (&self.policy, Vec::new());
         {
             let mut counts = self.counts.lock();
             let [refusals, reuse, unknown_keys] = &mut *counts;
-            let policy = &self.policy;
             for (applies, burst, count, most) in [
                 (true, Burst::Refusals, refusals, policy.refusals),
                 (event.action == AuditAction::Reuse, Burst::Reuse, reuse, policy.reuse),
@@ -108,25 +100,19 @@ impl Bursts {
                 ),
             ] {
                 if applies && count.one_more(policy, most) {
-                    alerts.push((burst, count.seen));
+                    too_much.push((burst, *count));
                 }
             }
         }
-        for (burst, count) in alerts {
-            let alert = DoorAlert {
-                burst,
-                count,
-                window_s: self.policy.window.as_secs(),
-                at: event.at,
-                last: event.clone(),
-            };
-            tracing::warn!(?burst, count, "a burst at the door");
-            if let Some(sink) = &self.sink {
-                // The host's code must not be the end of a request.
-                let told = catch_unwind(AssertUnwindSafe(|| sink.alert(&alert)));
-                if told.is_err() {
-                    tracing::error!("the host's callback for alerts of the door panicked");
-                }
+        for (burst, Count { seen, number, .. }) in too_much {
+            let (subject, severity, what) = burst.told();
+            let window = policy.window.as_secs();
+            let message = format!("{seen} within {window} s {what}; the last one: {reason}");
+            let notice =
+                Notice { subject: subject.to_owned(), severity, message, number, at: event.at };
+            match &self.log {
+                Some(log) => log.notice(&notice),
+                None => tracing::warn!(subject, "{}", notice.message),
             }
         }
     }
@@ -139,10 +125,12 @@ impl Count {
             (self.began, self.seen) = (Some(Instant::now()), 0);
         }
         self.seen += 1;
-        let quiet = self.told.is_some_and(|told| told.elapsed() < policy.quiet);
-        if self.seen < most || quiet {
+        let told = self.told.map(|told| told.elapsed());
+        if self.seen < most || told.is_some_and(|ago| ago < policy.quiet) {
             return false;
         }
+        let goes_on = told.is_some_and(|ago| ago < policy.quiet * 2);
+        self.number = if goes_on { self.number.saturating_add(1) } else { 1 };
         self.told = Some(Instant::now());
         true
     }

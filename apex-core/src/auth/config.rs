@@ -1,35 +1,49 @@
 use super::burst::BurstPolicy;
-use crate::config::Environment;
+use crate::config::{Environment, HumanDuration, duration};
 use crate::limit::Rate;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::time::Duration;
 
 /// How logins, tickets and their record behave.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
 pub struct AuthConfig {
     /// Where this process runs; the development login is open in development only.
+    #[serde(skip)]
     pub environment: Environment,
-    /// How long a ticket is good, 1 to 60 s.
+    /// How long a ticket is good.
+    #[serde(with = "duration")]
+    #[schemars(with = "HumanDuration", extend("x-minimum" = "1s", "x-maximum" = "60s"))]
     pub ticket_life: Duration,
     /// The tickets of one user that may be unused at a time.
+    #[schemars(range(min = 1, max = 1_000))]
     pub unused_tickets: usize,
     /// How fast one user may buy tickets, over all nodes.
+    #[serde(skip)]
     pub ticket_rate: Rate,
-    /// Whether a ticket is good only from the address that bought it. It takes the number of trusted proxies to be
-    /// right, and clients that keep their address.
+    /// Whether a ticket is good only from the address that bought it; `server.trusted_proxies` has to be right then.
     pub ticket_address: bool,
-    /// How long a token is good before the login has to be renewed; up to 24 h.
+    /// How long a token is good before its login has to be renewed.
+    #[serde(with = "duration")]
+    #[schemars(with = "HumanDuration", extend("x-minimum" = "1m", "x-maximum" = "24h"))]
     pub token_life: Duration,
     /// How long a login may stay without being renewed.
+    #[serde(with = "duration")]
+    #[schemars(with = "HumanDuration", extend("x-minimum" = "1m", "x-maximum" = "90d"))]
     pub idle_life: Duration,
     /// How long a login is good, however often it is renewed.
+    #[serde(with = "duration")]
+    #[schemars(with = "HumanDuration", extend("x-minimum" = "1m", "x-maximum" = "90d"))]
     pub session_life: Duration,
-    /// How long the record of the door is kept.
+    /// How long the record of logins, entries and refusals is kept.
+    #[serde(with = "duration")]
+    #[schemars(with = "HumanDuration", extend("x-minimum" = "1h", "x-maximum" = "3650d"))]
     pub audit_life: Duration,
-    /// What the record keeps of clients' addresses.
+    /// What that record keeps of clients' addresses: all, their network, or nothing.
     pub addresses: AddressMask,
     /// From when on refusals are an alarm.
+    #[serde(skip)]
     pub bursts: BurstPolicy,
 }
 

@@ -31,7 +31,7 @@ mod user;
 
 pub use account::Changed;
 pub use audit::{AuditAction, AuditEvent, AuditQuery, AuditStore};
-pub use burst::{Burst, BurstPolicy, DoorAlert, DoorAlertSink};
+pub use burst::BurstPolicy;
 pub use config::{AddressMask, AuthConfig};
 pub use entry::{Credential, Door, Entry, Login, Presented, Ticket, Way};
 pub use login::DEVELOPMENT_OPERATOR;

@@ -1,5 +1,5 @@
 use super::audit::{AuditAction, AuditStore};
-use super::burst::{Bursts, DoorAlertSink};
+use super::burst::Bursts;
 use super::config::AuthConfig;
 use super::entry::{Credential, Door, Entry, Presented, Ticket};
 use super::recorder::{Happened, Recorder};
@@ -10,7 +10,7 @@ use super::token::{TokenHash, random_token};
 use super::user::{Standing, UserStore};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Environment, Secret};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorLog, Kind, Result};
 use crate::id::{SessionId, UserId};
 use crate::limit::{Grant, LimitKey, LimitStore};
 use crate::principal::Principal;
@@ -51,8 +51,8 @@ pub struct AuthParts {
     /// The providers that users log in with.
     #[cfg(feature = "oidc")]
     pub providers: Vec<super::oidc::OidcProvider>,
-    /// Who is told of bursts.
-    pub alerts: Option<Arc<dyn DoorAlertSink>>,
+    /// What tells the host of bursts, as notices; the builder of a whole Apex says it.
+    pub alerts: Option<Arc<ErrorLog>>,
 }
 
 /// Turns credentials into entries.

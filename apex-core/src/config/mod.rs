@@ -20,6 +20,7 @@ mod schema_name;
 mod secret;
 mod source;
 mod strength;
+mod web_url;
 
 pub use cache::Cache;
 pub use checks::Checks;
@@ -36,6 +37,7 @@ pub use schema_name::{BadSchemaName, SchemaName};
 pub use secret::Secret;
 pub use source::{MAX_FILE_BYTES, MAX_SECRET_BYTES, Origin, SecretSource, open_to_others};
 pub use strength::weakness;
+pub use web_url::{BadWebUrl, WebUrl};
 
 /// A part of the configuration, or all of it.
 ///

@@ -2,7 +2,7 @@
 //! checking, listing and documenting.
 
 use super::report::FaultCode;
-use super::{DatabaseUrl, duration};
+use super::{DatabaseUrl, WebUrl, duration};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -86,6 +86,10 @@ impl Field {
             Some(DatabaseUrl::FORMAT) => {
                 "the address of a database, such as postgres://USER@HOST/NAME".to_owned()
             }
+            Some(WebUrl::FORMAT) => {
+                "the address of a web server, such as https://HOST/v1".to_owned()
+            }
+            Some("socket-address") => "an address and a port, such as 127.0.0.1:8000".to_owned(),
             _ => self.shape.expected(),
         }
     }

@@ -50,7 +50,8 @@ pub(super) async fn keep(database: Weak<Inner>, forecast: Arc<Resource>) {
             return;
         };
         let held = database.held();
-        most = most.max(held.len());
+        let wanted = held.len() + database.admission.waiting().iter().sum::<usize>();
+        most = most.max(wanted);
         for session in &held {
             keep_limits(&database, session);
         }
@@ -59,7 +60,7 @@ pub(super) async fn keep(database: Weak<Inner>, forecast: Arc<Resource>) {
         if published.elapsed() >= PUBLISH {
             published = Instant::now();
             forecast.observe(most as f64);
-            most = held.len();
+            most = wanted;
             database.statistics().publish();
         }
         if swept.elapsed() >= SWEEP {

@@ -109,7 +109,7 @@ impl Database {
         self.0.statistics()
     }
 
-    /// The sessions in use as something that runs out, for [`Health`](crate::health::Health).
+    /// The sessions in use or waited for as something that runs out, for [`Health`](crate::health::Health).
     #[must_use]
     pub fn forecast(&self) -> Arc<Resource> {
         Arc::clone(&self.0.forecast)

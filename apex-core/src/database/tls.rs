@@ -22,7 +22,7 @@ pub(super) struct Tls(Arc<ClientConfig>);
 impl Tls {
     /// The TLS for an address; none where it is off. Reads the file of the authority.
     pub(super) fn of(url: &DatabaseUrl) -> Result<Option<Self>> {
-        Ok(tls::client_config(url)?.map(Self))
+        Ok(tls::of_database(url)?.map(Self))
     }
 }
 

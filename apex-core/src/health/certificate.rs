@@ -1,13 +1,17 @@
 use super::status::{Line, Status, members};
 use crate::clock::{Clock, Timestamp};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Outcome, Result};
+use crate::resilience::Deadline;
 use async_trait::async_trait;
+use futures_util::FutureExt as _;
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +21,8 @@ use x509_cert::der::{Decode, Reader, SliceReader};
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// The largest chain that is read, in bytes.
 const MAX_CHAIN: u64 = 1024 * 1024;
+/// When to look again where a certificate could not be had.
+const AGAIN: Duration = Duration::from_secs(60);
 /// The endpoints that are remembered.
 const MAX_ENDPOINTS: usize = 1_024;
 
@@ -26,6 +32,11 @@ const MAX_ENDPOINTS: usize = 1_024;
 pub trait CertificateSource: fmt::Debug + Send + Sync {
     /// The endpoint, for people: `listener`, `postgres db1:5432`.
     fn endpoint(&self) -> &str;
+
+    /// Whether this node cannot serve once it has ended: its own, not that of a server which it asks.
+    fn is_required(&self) -> bool {
+        true
+    }
 
     /// The chain: PEM, or DER with one certificate after the other.
     ///
@@ -84,6 +95,8 @@ pub struct CertificateStatus {
     pub not_after: Option<Timestamp>,
     /// From 30 days before the end a warning, from 3 days a failure.
     pub status: Status,
+    /// Whether this node cannot serve once it has ended.
+    pub required: bool,
     /// What went wrong at the last look, if something did: the end is the one seen before, if there is one.
     pub problem: Option<String>,
 }
@@ -101,6 +114,7 @@ pub(super) struct Certificates {
 #[derive(Debug, Default)]
 struct Seen {
     end: Option<Timestamp>,
+    required: bool,
     problem: Option<String>,
 }
 
@@ -113,33 +127,50 @@ impl Certificates {
         self.sources.push(source);
     }
 
-    /// Looks at every source again.
-    pub(super) async fn refresh(&self) {
-        for source in &self.sources {
-            self.remember(source.endpoint(), source.chain().await.and_then(|chain| end(&chain)));
-        }
+    /// Looks at every source again, each for at most `within`; says when the next look is due: soon where one failed.
+    pub(super) async fn refresh(&self, within: Duration) -> Duration {
+        let look = async |source: &Arc<dyn CertificateSource>| {
+            const OPERATION: &str = "certificate.look";
+            // A host's source that panics must not end the looking.
+            let chain = AssertUnwindSafe(source.chain()).catch_unwind().map(|chain| {
+                chain.unwrap_or_else(|_| Err(Error::internal(OPERATION, "its source panicked")))
+            });
+            let chain = Deadline::after(within).limit(OPERATION, Outcome::NotApplied, chain).await;
+            let end = chain.and_then(|chain| end(&chain));
+            self.remember(source.endpoint(), source.is_required(), end)
+        };
+        let looked = join_all(self.sources.iter().map(look)).await;
+        if looked.contains(&false) { AGAIN } else { Duration::MAX }
     }
 
     /// Takes what a handshake showed.
     pub(super) fn observe(&self, endpoint: &str, chain: &[u8]) {
-        self.remember(endpoint, end(chain));
+        self.remember(endpoint, true, end(chain));
     }
 
     /// Takes why the certificates could not be had or replaced; the end that is known stays known.
     pub(super) fn failed(&self, endpoint: &str, error: &Error) {
-        self.remember(endpoint, Err(Error::new(error.kind(), "certificate.look", error.message())));
+        self.remember(
+            endpoint,
+            true,
+            Err(Error::new(error.kind(), "certificate.look", error.message())),
+        );
     }
 
-    fn remember(&self, endpoint: &str, end: Result<Timestamp>) {
+    /// Says whether there is an end.
+    fn remember(&self, endpoint: &str, required: bool, end: Result<Timestamp>) -> bool {
+        let known = end.is_ok();
         let mut all = self.seen.lock();
         if all.len() >= MAX_ENDPOINTS && !all.contains_key(endpoint) {
-            return;
+            return known;
         }
         let seen = all.entry(endpoint.to_owned()).or_default();
+        seen.required = required;
         match end {
-            Ok(end) => *seen = Seen { end: Some(end), problem: None },
+            Ok(end) => (seen.end, seen.problem) = (Some(end), None),
             Err(error) => seen.problem = Some(error.to_string()),
         }
+        known
     }
 
     pub(super) fn status(&self, clock: &dyn Clock) -> Vec<CertificateStatus> {
@@ -155,6 +186,7 @@ impl Certificates {
                 endpoint: endpoint.clone(),
                 not_after: seen.end,
                 status: ending.max(problem),
+                required: seen.required,
                 problem: seen.problem.clone(),
             }
         };

@@ -56,6 +56,13 @@ pub const MODES: &[DegradedMode] = &[
         caught_up: "nothing is tried again by itself; the forecast warned before",
     },
     DegradedMode {
+        name: "disk_read_only",
+        gone: "a store's disk for writing: its system made it read-only after an error",
+        works: "reads",
+        refused: Some(Kind::Storage),
+        caught_up: "nothing is tried again by itself; once the disk is repaired, start the node again",
+    },
+    DegradedMode {
         name: "database_file_gone",
         gone: "the SQLite file itself, deleted or replaced under a running node",
         works: "everything, on the file that is held open; the node is not ready, so it gets no new work",
@@ -95,7 +102,7 @@ pub const MODES: &[DegradedMode] = &[
         gone: "the file or server whose certificate is watched",
         works: "everything; the end that was seen last still counts",
         refused: None,
-        caught_up: "the next look, within an hour",
+        caught_up: "the next look, within a minute",
     },
     DegradedMode {
         name: "alert_callback_down",

@@ -73,7 +73,7 @@ pub fn interval(points: &[f64], season: Option<usize>, ahead: usize) -> Option<I
 }
 
 /// The distance within which 80% of the errors stay, widened where the tried beginnings overlap so much that they
-/// are few in truth.
+/// are few in truth: then the largest error to come was probably not among them.
 fn radius(errors: &[f64]) -> f64 {
     let follow: f64 = (1..errors.len() / 2)
         .map(|lag| correlation(errors, lag))
@@ -82,7 +82,7 @@ fn radius(errors: &[f64]) -> f64 {
     let alone = (errors.len() as f64 / (1.0 + 2.0 * follow)).max(1.5);
     let mut sizes: Vec<f64> = errors.iter().map(|error| error.abs()).collect();
     sizes.sort_by(f64::total_cmp);
-    quantile(&sizes, 0.8) * (1.0 + 1.0 / alone)
+    quantile(&sizes, 0.8) * (1.0 + 1.5 / alone)
 }
 
 /// When a rising resource reaches `limit`. `None` where there is no trend, and where the limit is further away than

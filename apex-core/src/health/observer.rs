@@ -2,6 +2,8 @@ use super::config::HealthConfig;
 use super::watch::Health;
 use crate::clock::Clock;
 use crate::error::{AlertSink, ErrorLog};
+use crate::id::NodeId;
+use crate::resilience::BreakerExchange;
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -9,6 +11,8 @@ use tokio::task::JoinHandle;
 
 /// How often a node looks at itself.
 const LOOK: Duration = Duration::from_secs(10);
+/// How often it tells other nodes of its breakers.
+const SHARE: Duration = Duration::from_secs(1);
 
 /// What a process tells about its work: how it is doing, and what went wrong. One for a process; all clones are the
 /// same.
@@ -20,6 +24,7 @@ struct Inner {
     health: Arc<Health>,
     errors: Arc<ErrorLog>,
     watching: OnceLock<Watching>,
+    sharing: OnceLock<Watching>,
 }
 
 impl Observer {
@@ -27,7 +32,12 @@ impl Observer {
     #[must_use]
     pub fn new(health: Health, clock: Arc<dyn Clock>, sink: Arc<dyn AlertSink>) -> Self {
         let errors = Arc::new(ErrorLog::new(clock, health.escalation(), sink));
-        Self(Arc::new(Inner { health: Arc::new(health), errors, watching: OnceLock::new() }))
+        Self(Arc::new(Inner {
+            health: Arc::new(health),
+            errors,
+            watching: OnceLock::new(),
+            sharing: OnceLock::new(),
+        }))
     }
 
     /// One that tells nobody: for a room that is used on its own.
@@ -45,7 +55,7 @@ impl Observer {
 
     /// What went wrong.
     #[must_use]
-    pub fn errors(&self) -> &ErrorLog {
+    pub fn errors(&self) -> &Arc<ErrorLog> {
         &self.0.errors
     }
 
@@ -70,6 +80,29 @@ impl Observer {
             }
         };
         self.0.watching.get_or_init(|| Watching(tokio::spawn(look)));
+    }
+
+    /// Tells other nodes of the breakers under watch, and hears of theirs, every second and for as long as
+    /// [`watch`](Self::watch) looks. While the exchange is away each node goes by its own calls. A second call changes
+    /// nothing.
+    pub fn share(&self, exchange: Arc<dyn BreakerExchange>, node: NodeId) {
+        let health = Arc::clone(&self.0.health);
+        let share = async move {
+            let mut away = false;
+            loop {
+                let shared = health.share(&*exchange, node).await;
+                match (&shared, away) {
+                    (Err(error), false) => {
+                        tracing::warn!(%error, "breakers are not shared; each node goes by its own calls");
+                    }
+                    (Ok(()), true) => tracing::info!("breakers are shared again"),
+                    (Err(_), true) | (Ok(()), false) => {}
+                }
+                away = shared.is_err();
+                tokio::time::sleep(SHARE).await;
+            }
+        };
+        self.0.sharing.get_or_init(|| Watching(tokio::spawn(share)));
     }
 }
 

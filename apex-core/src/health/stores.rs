@@ -1,15 +1,19 @@
 use super::probe::Probe;
 use super::watch::Health;
-use crate::auth::TokenHash;
+use crate::auth::{AuditQuery, TokenHash};
 use crate::error::{Kind, Result};
-use crate::id::{ArtifactId, FileId, RunId, ThreadId, UserId};
+use crate::id::{ArtifactId, FileId, HolderId, RunId, ThreadId, UserId};
+use crate::limit::{LimitKey, Place};
 use crate::principal::{Principal, Scopes};
 use crate::store::Stores;
 use async_trait::async_trait;
 use std::sync::Arc;
 
 /// The stores that a node cannot serve without.
-const ALL: [&str; 7] = ["runs", "threads", "files", "artifacts", "tickets", "sessions", "users"];
+const REQUIRED: [&str; 8] =
+    ["runs", "threads", "files", "artifacts", "tickets", "sessions", "users", "limits"];
+/// Those whose writes wait in memory while they are away.
+const OPTIONAL: [&str; 2] = ["audit", "usage"];
 
 impl Health {
     /// Watches every store: it is asked for something of nobody's, and one that answers that it has no such thing
@@ -17,7 +21,8 @@ impl Health {
     #[must_use]
     pub fn with_stores(self, stores: &Stores) -> Self {
         let probe = |name| Arc::new(StoreProbe { name, stores: stores.clone() });
-        ALL.into_iter().fold(self, |health, name| health.with_probe(probe(name)))
+        let all = REQUIRED.into_iter().chain(OPTIONAL);
+        all.fold(self, |health, name| health.with_probe(probe(name)))
     }
 }
 
@@ -34,7 +39,7 @@ impl Probe for StoreProbe {
     }
 
     fn is_required(&self) -> bool {
-        true
+        REQUIRED.contains(&self.name)
     }
 
     async fn probe(&self) -> Result<()> {
@@ -51,7 +56,17 @@ impl Probe for StoreProbe {
             }
             "tickets" => stores.tickets.redeem(&hash).await.map(drop),
             "sessions" => stores.sessions.find(&hash).await.map(drop),
-            _ => stores.users.user(nobody.user()).await.map(drop),
+            "users" => stores.users.user(nobody.user()).await.map(drop),
+            "limits" => {
+                let key = LimitKey::new("probe", "")?;
+                let holder = HolderId::from_bytes(none);
+                stores.limits.release(&Place { key, holder, most: 1 }).await
+            }
+            "audit" => {
+                let query = AuditQuery { user: Some(nobody.user()), before: None, limit: 1 };
+                stores.audit.list(query).await.map(drop)
+            }
+            _ => stores.usage.attempts(&nobody, None, None, 1).await.map(drop),
         };
         match answer {
             Err(error) if error.kind() != Kind::NotFound => Err(error),

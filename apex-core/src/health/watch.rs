@@ -6,9 +6,11 @@ use super::probe::{Probe, Watched};
 use super::resource::{Outlook, Resource};
 use super::status::{HealthDocument, Line, Status, members};
 use crate::clock::{Clock, Timestamp};
-use crate::error::{Error, EscalationPolicy, Notice};
-use crate::resilience::{Breaker, BreakerState, BreakerStatus};
-use futures_util::future::join_all;
+use crate::error::{Error, EscalationPolicy, Notice, Result};
+use crate::id::NodeId;
+use crate::resilience::{Breaker, BreakerExchange, BreakerState, BreakerStatus};
+use futures_util::future::join;
+use futures_util::stream::{self, StreamExt as _};
 use serde::Serialize;
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +18,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+
+/// So many probes are made at a time: they are to see how a database is doing, not to be what it does.
+const AT_A_TIME: usize = 4;
 
 /// Watches a node: what it depends on, what it promises and what it runs out of.
 ///
@@ -41,20 +46,20 @@ pub struct Health {
 
 /// Whatever protects its calls by breakers.
 pub trait BreakerSource: fmt::Debug + Send + Sync {
-    /// How they are doing.
-    fn breakers(&self) -> Vec<BreakerStatus>;
+    /// All of them.
+    fn breakers(&self) -> Vec<&Breaker>;
 }
 
 impl BreakerSource for Breaker {
-    fn breakers(&self) -> Vec<BreakerStatus> {
-        vec![self.status()]
+    fn breakers(&self) -> Vec<&Breaker> {
+        vec![self]
     }
 }
 
 #[derive(Debug, Default)]
 struct Latest {
     report: Option<(Instant, HealthReport)>,
-    certificates_at: Option<Instant>,
+    certificates_due: Option<Instant>,
 }
 
 /// Everything about a node's health, for the host's own use.
@@ -170,11 +175,17 @@ impl Health {
         {
             return report.clone();
         }
-        if latest.certificates_at.is_none_or(|at| at.elapsed() >= self.certificates_every) {
-            self.certificates.refresh().await;
-            latest.certificates_at = Some(Instant::now());
-        }
-        let report = self.look(draining).await;
+        let due = latest.certificates_due.is_none_or(|due| due <= Instant::now());
+        let certificates = async {
+            if due {
+                let wait = self.certificates.refresh(self.probe_within).await;
+                latest.certificates_due = Some(Instant::now() + wait.min(self.certificates_every));
+            }
+        };
+        let looks: Vec<_> = self.probes.iter().map(Watched::look).collect();
+        let probes = stream::iter(looks).buffered(AT_A_TIME).collect();
+        let (dependencies, ()) = join(probes, certificates).await;
+        let report = self.judge(dependencies, draining);
         latest.report = Some((Instant::now(), report.clone()));
         report
     }
@@ -186,26 +197,45 @@ impl Health {
         self.told.judge(report)
     }
 
+    /// Every breaker under watch.
+    fn breakers(&self) -> impl Iterator<Item = &Breaker> {
+        self.breakers.iter().flat_map(|source| source.breakers())
+    }
+
+    /// Tells other nodes of the breakers under watch, and hears of theirs; the host calls it every second or so.
+    /// Without breakers nothing is said.
+    ///
+    /// # Errors
+    /// As [`Breaker::share`].
+    pub async fn share(&self, exchange: &dyn BreakerExchange, node: NodeId) -> Result<()> {
+        let breakers: Vec<&Breaker> = self.breakers().collect();
+        if breakers.is_empty() {
+            return Ok(());
+        }
+        Breaker::share(&breakers, exchange, node).await
+    }
+
     /// When failures escalate, as the configuration says.
     pub(super) fn escalation(&self) -> EscalationPolicy {
         self.escalation.clone()
     }
 
-    async fn look(&self, draining: bool) -> HealthReport {
-        let dependencies = join_all(self.probes.iter().map(Watched::look)).await;
+    fn judge(&self, dependencies: Vec<Line>, draining: bool) -> HealthReport {
         let certificates = self.certificates.status(self.clock.as_ref());
         let time = self.clock.now();
         let mut report = HealthReport {
             status: Status::Pass,
             time,
             draining,
-            breakers: self.breakers.iter().flat_map(|source| source.breakers()).collect(),
+            breakers: self.breakers().map(Breaker::status).collect(),
             levels: self.levels.status(),
             resources: self.resources.iter().map(|resource| resource.outlook()).collect(),
             certificates,
             dependencies,
         };
-        let ended = report.certificates.iter().any(|c| c.not_after.is_some_and(|end| end <= time));
+        let has_ended =
+            |c: &CertificateStatus| c.required && c.not_after.is_some_and(|end| end <= time);
+        let ended = report.certificates.iter().any(has_ended);
         let gone = report.dependencies.iter().any(|line| line.status == Status::Fail);
         let worst = report.lines().iter().map(|line| line.status).max().unwrap_or(Status::Pass);
         report.status =

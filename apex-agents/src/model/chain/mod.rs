@@ -15,9 +15,9 @@ use super::metering::{Asker, Meter};
 use super::request::ModelRequest;
 use super::stream::Written;
 use apex_core::error::{Error, ErrorReport, Kind, Result};
-use apex_core::health::BreakerSource;
+use apex_core::health::{BreakerSource, CertificateSource};
 use apex_core::money::{Usage, Usd};
-use apex_core::resilience::{BreakerOptions, BreakerStatus};
+use apex_core::resilience::{Breaker, BreakerOptions};
 use link::Link;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -206,17 +206,23 @@ impl Chain {
         &self.inner.meter
     }
 
-    /// The breakers, in the links' order.
+    /// The certificates of the servers that are asked, each once, to be watched.
     #[must_use]
-    pub fn breakers(&self) -> Vec<BreakerStatus> {
-        let links = self.inner.links.iter();
-        links.map(|link| link.breaker.status()).collect()
+    pub fn certificates(&self) -> Vec<Arc<dyn CertificateSource>> {
+        let mut all: Vec<Arc<dyn CertificateSource>> = Vec::new();
+        for one in self.inner.links.iter().filter_map(|link| link.provider.certificate()) {
+            if !all.iter().any(|known| known.endpoint() == one.endpoint()) {
+                all.push(one);
+            }
+        }
+        all
     }
 }
 
 impl BreakerSource for Chain {
-    fn breakers(&self) -> Vec<BreakerStatus> {
-        Chain::breakers(self)
+    /// In the links' order.
+    fn breakers(&self) -> Vec<&Breaker> {
+        self.inner.links.iter().map(|link| &link.breaker).collect()
     }
 }
 

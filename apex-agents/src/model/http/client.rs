@@ -44,8 +44,8 @@ impl Client {
         Self { connector, connect, idle: Mutex::default() }
     }
 
-    pub(super) fn authority(&self) -> String {
-        self.connector.authority()
+    pub(super) fn connector(&self) -> &Connector {
+        &self.connector
     }
 
     /// Sends a request. The connection comes back with the response, to be [kept](Self::keep) once its body was read

@@ -1,6 +1,7 @@
 //! Connections: to the host or through a proxy's tunnel, plain or with TLS.
 
 use apex_core::error::{Error, Kind, Result};
+use apex_core::tls;
 use base64::Engine as _;
 use http::Uri;
 use std::io;
@@ -8,9 +9,9 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 
 /// The longest answer of a proxy to a request for a tunnel.
 const MAX_PROXY_ANSWER: usize = 8 << 10;
@@ -24,6 +25,7 @@ pub(super) struct Connector {
     port: u16,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     proxy: Option<Proxy>,
+    roots: Arc<RootCertStore>,
 }
 
 /// A proxy that opens tunnels (`CONNECT`).
@@ -37,9 +39,29 @@ struct Proxy {
 impl Connector {
     pub(super) fn new(base: &Uri, proxy: Option<&str>, roots: &[u8]) -> Result<Self> {
         let (host, port) = host_and_port(base)?;
-        let tls = secured(base, "base_url", roots)?;
-        let proxy = proxy.map(|proxy| Proxy::parse(proxy, roots)).transpose()?;
-        Ok(Self { host, port, tls, proxy })
+        let roots = Arc::new(store(roots)?);
+        let tls = secured(base, "base_url", &roots)?;
+        let proxy = proxy.map(|proxy| Proxy::parse(proxy, &roots)).transpose()?;
+        Ok(Self { host, port, tls, proxy, roots })
+    }
+
+    /// The endpoint whose certificate can be looked at; none without TLS.
+    pub(super) fn endpoint(&self) -> Option<String> {
+        self.tls.is_some().then(|| format!("model {}:{}", bracketed(&self.host), self.port))
+    }
+
+    /// The certificates that the host shows.
+    pub(super) async fn certificates(&self) -> Result<Vec<u8>> {
+        let unreached = |error: io::Error| {
+            Error::new(Kind::Unavailable, "model.certificate", error.to_string()).with_source(error)
+        };
+        match &self.tls {
+            None => Ok(Vec::new()),
+            Some((_, name)) => {
+                let io = self.dial().await.map_err(unreached)?;
+                tls::shown(Arc::clone(&self.roots), name.clone(), io).await
+            }
+        }
     }
 
     /// What stands in the `Host` header.
@@ -50,11 +72,14 @@ impl Connector {
     }
 
     pub(super) async fn connect(&self) -> io::Result<Box<dyn Io>> {
-        let io = match &self.proxy {
-            None => dial(&self.host, self.port).await?,
-            Some(proxy) => proxy.tunnel(&self.host, self.port).await?,
-        };
-        shake_hands(self.tls.as_ref(), io).await
+        shake_hands(self.tls.as_ref(), self.dial().await?).await
+    }
+
+    async fn dial(&self) -> io::Result<Box<dyn Io>> {
+        match &self.proxy {
+            None => dial(&self.host, self.port).await,
+            Some(proxy) => proxy.tunnel(&self.host, self.port).await,
+        }
     }
 }
 
@@ -79,14 +104,14 @@ async fn shake_hands(
 fn secured(
     address: &Uri,
     option: &'static str,
-    roots: &[u8],
+    roots: &Arc<RootCertStore>,
 ) -> Result<Option<(TlsConnector, ServerName<'static>)>> {
     match address.scheme_str() {
         Some("https") => {
             let (host, _) = host_and_port(address)?;
             let name = ServerName::try_from(host)
                 .map_err(|error| wrong(option, "has no valid host").with_source(error))?;
-            Ok(Some((TlsConnector::from(Arc::new(tls(roots)?)), name)))
+            Ok(Some((TlsConnector::from(tls::client_config(Arc::clone(roots))?), name)))
         }
         Some("http") => Ok(None),
         _ => Err(wrong(option, "begins with neither https:// nor http://")),
@@ -94,7 +119,7 @@ fn secured(
 }
 
 impl Proxy {
-    fn parse(text: &str, roots: &[u8]) -> Result<Self> {
+    fn parse(text: &str, roots: &Arc<RootCertStore>) -> Result<Self> {
         let uri: Uri = text
             .parse()
             // The source would repeat a password.
@@ -136,20 +161,17 @@ impl Proxy {
     }
 }
 
-fn tls(roots: &[u8]) -> Result<ClientConfig> {
-    let mut store = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    for certificate in CertificateDer::pem_slice_iter(roots) {
+/// The authorities of the web, and those of one's own in PEM.
+fn store(own: &[u8]) -> Result<RootCertStore> {
+    let mut store = tls::web_roots();
+    for certificate in CertificateDer::pem_slice_iter(own) {
         let bad = |error: Box<dyn std::error::Error + Send + Sync>| {
             wrong("roots", "has something that is no certificate in PEM").with_source(error)
         };
         let certificate = certificate.map_err(|error| bad(Box::new(error)))?;
         store.add(certificate).map_err(|error| bad(Box::new(error)))?;
     }
-    // No default for the whole process: the host may have its own.
-    ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map(|builder| builder.with_root_certificates(store).with_no_client_auth())
-        .map_err(|error| Error::internal("model.tls", "TLS cannot be set up").with_source(error))
+    Ok(store)
 }
 
 fn host_and_port(uri: &Uri) -> Result<(String, u16)> {

@@ -8,8 +8,9 @@ use crate::model::request::Part;
 use crate::model::stream::{ModelStream, Writer};
 use crate::model::{ModelProvider, ModelRequest};
 use apex_core::clock::Clock;
-use apex_core::config::Secret;
+use apex_core::config::{BadWebUrl, Secret, WebUrl};
 use apex_core::error::{Error, Result};
+use apex_core::health::CertificateSource;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
@@ -98,6 +99,8 @@ struct Inner {
     key: Option<Secret<String>>,
     options: HttpOptions,
     client: Client,
+    /// For those who watch its certificate; empty without TLS.
+    endpoint: String,
     clock: Arc<dyn Clock>,
 }
 
@@ -182,16 +185,16 @@ impl HttpProvider {
         options: HttpOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
-        let base: Uri = options
+        let base: WebUrl = options
             .base_url
             .as_deref()
             .unwrap_or(base)
             .parse()
+            .map_err(|error: BadWebUrl| wrong("base_url", &error.to_string()))?;
+        let base: Uri = base
+            .as_str()
+            .parse()
             .map_err(|error| wrong("base_url", "is no address").with_source(error))?;
-        let authority = base.authority().map_or("", |authority| authority.as_str());
-        if base.query().is_some() || authority.contains('@') {
-            return Err(wrong("base_url", "has a query or a password: leave them out"));
-        }
         let connector = Connector::new(&base, options.proxy.as_deref(), &options.roots)?;
         let client = Client::new(connector, options.connect);
         Ok(Self {
@@ -199,9 +202,10 @@ impl HttpProvider {
                 name: name.to_owned(),
                 format,
                 path: base.path().trim_end_matches('/').to_owned(),
-                headers: headers(format, key.as_ref(), &options, &client.authority())?,
+                headers: headers(format, key.as_ref(), &options, &client.connector().authority())?,
                 key,
                 options,
+                endpoint: client.connector().endpoint().unwrap_or_default(),
                 client,
                 clock,
             }),
@@ -213,6 +217,10 @@ impl HttpProvider {
 impl ModelProvider for HttpProvider {
     fn name(&self) -> &str {
         &self.inner.name
+    }
+
+    fn certificate(&self) -> Option<Arc<dyn CertificateSource>> {
+        (!self.inner.endpoint.is_empty()).then(|| Arc::new(self.clone()) as _)
     }
 
     async fn complete(&self, model: &str, request: &ModelRequest) -> Result<ModelResponse> {
@@ -246,6 +254,22 @@ impl ModelProvider for HttpProvider {
         Ok(ModelStream::new(
             |writer| async move { inner.follow(answer, writer, first, whole).await },
         ))
+    }
+}
+
+/// The certificate of the host that it asks, seen by a connection of its own.
+#[async_trait]
+impl CertificateSource for HttpProvider {
+    fn endpoint(&self) -> &str {
+        &self.inner.endpoint
+    }
+
+    fn is_required(&self) -> bool {
+        false
+    }
+
+    async fn chain(&self) -> Result<Vec<u8>> {
+        self.inner.client.connector().certificates().await
     }
 }
 

@@ -1,6 +1,8 @@
 //! Requests to a provider: one at a time, no redirects, bounded in time and size.
 
+use crate::config::WebUrl;
 use crate::error::{Error, Kind, Result};
+use crate::tls;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use http::{Request, StatusCode, Uri};
@@ -13,7 +15,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 
 const OPERATION: &str = "oidc.fetch";
 
@@ -34,13 +35,12 @@ pub(super) fn check_address(address: &str) -> Result<Uri> {
         )
         .with("address", address)
     };
-    let uri: Uri = address.parse().map_err(|_| wrong())?;
-    let here = matches!(uri.host(), Some("127.0.0.1" | "localhost" | "[::1]"));
-    match uri.scheme_str() {
-        Some("https") => Ok(uri),
-        Some("http") if here => Ok(uri),
-        _ => Err(wrong()),
+    let (place, _) = address.split_once('?').unwrap_or((address, ""));
+    let url: WebUrl = place.parse().map_err(|_| wrong())?;
+    if !url.is_private() {
+        return Err(wrong());
     }
+    address.parse().map_err(|_| wrong())
 }
 
 pub(super) async fn get(address: &str) -> Result<Bytes> {
@@ -110,29 +110,34 @@ async fn exchange(
     Ok((status, body.to_bytes()))
 }
 
-async fn connect(uri: &Uri) -> Result<Box<dyn Io>> {
-    let failed = |error: std::io::Error| down(error.to_string());
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    let secure = uri.scheme_str() == Some("https");
-    let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-    let stream = TcpStream::connect((host.as_str(), port)).await.map_err(failed)?;
-    if !secure {
-        return Ok(Box::new(stream));
-    }
-    let name = ServerName::try_from(host).map_err(|error| down(error.to_string()))?;
-    let tls = TLS.clone().map_err(down)?;
-    Ok(Box::new(tls.connect(name, stream).await.map_err(failed)?))
+/// The certificates that the host of an address shows.
+pub(super) async fn certificates(address: &str) -> Result<Vec<u8>> {
+    let uri = check_address(address)?;
+    let (stream, name) = dial(&uri).await?;
+    tls::shown(Arc::new(tls::web_roots()), name, stream).await
 }
 
-static TLS: LazyLock<Result<TlsConnector, String>> = LazyLock::new(|| {
-    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
-});
+async fn dial(uri: &Uri) -> Result<(TcpStream, ServerName<'static>)> {
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let usual = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    let port = uri.port_u16().unwrap_or(usual);
+    let stream = TcpStream::connect((host.as_str(), port)).await;
+    let name = ServerName::try_from(host).map_err(|error| down(error.to_string()))?;
+    Ok((stream.map_err(|error| down(error.to_string()))?, name))
+}
+
+async fn connect(uri: &Uri) -> Result<Box<dyn Io>> {
+    let failed = |error: std::io::Error| down(error.to_string());
+    let (stream, name) = dial(uri).await?;
+    if uri.scheme_str() != Some("https") {
+        return Ok(Box::new(stream));
+    }
+    let connector = TLS.as_ref().map_err(|error| down(error.to_string()))?;
+    Ok(Box::new(connector.connect(name, stream).await.map_err(failed)?))
+}
+
+static TLS: LazyLock<Result<TlsConnector>> =
+    LazyLock::new(|| tls::client_config(Arc::new(tls::web_roots())).map(TlsConnector::from));
 
 pub(super) fn down(cause: String) -> Error {
     Error::new(

@@ -1,7 +1,8 @@
-use super::fetch::{check_address, down, get};
+use super::fetch::{certificates, check_address, down, get};
 use crate::auth::jwt::{KeySource, RemoteKeys, RemoteOptions};
 use crate::config::Secret;
 use crate::error::{Error, Kind, Result};
+use crate::health::CertificateSource;
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -25,6 +26,7 @@ pub struct OidcProvider {
     pub(super) scope: String,
     pub(super) keys: RemoteKeys,
     discovery: Arc<Discovery>,
+    endpoint: String,
 }
 
 impl OidcProvider {
@@ -48,7 +50,9 @@ impl OidcProvider {
                 "a login provider has a name of 1 to 32 letters, digits, `-` or `_`, and a client id",
             ));
         }
-        check_address(issuer)?;
+        let place = check_address(issuer)?;
+        let (host, port) = (place.host().unwrap_or_default(), place.port_u16().unwrap_or(443));
+        let endpoint = format!("login {host}:{port}");
         check_address(redirect_uri)?;
         let discovery = Arc::new(Discovery::new(issuer));
         let keys = RemoteKeys::new(Arc::clone(&discovery) as _, RemoteOptions::default());
@@ -61,6 +65,7 @@ impl OidcProvider {
             scope: "openid".to_owned(),
             keys,
             discovery,
+            endpoint,
         })
     }
 
@@ -83,8 +88,29 @@ impl OidcProvider {
         &self.name
     }
 
+    /// The certificate of the issuer's host, to be watched; none without TLS.
+    #[must_use]
+    pub fn certificate(&self) -> Option<Arc<dyn CertificateSource>> {
+        self.issuer.starts_with("https:").then(|| Arc::new(self.clone()) as _)
+    }
+
     pub(super) async fn endpoints(&self) -> Result<Endpoints> {
         self.discovery.endpoints().await
+    }
+}
+
+#[async_trait]
+impl CertificateSource for OidcProvider {
+    fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    fn is_required(&self) -> bool {
+        false
+    }
+
+    async fn chain(&self) -> Result<Vec<u8>> {
+        certificates(&self.issuer).await
     }
 }
 

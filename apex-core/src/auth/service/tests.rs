@@ -1,8 +1,9 @@
 use super::super::{
-    AddressMask, AuditEvent, AuditQuery, Burst, BurstPolicy, DoorAlert, Login, REVOCATIONS_KEPT,
-    Way,
+    AddressMask, AuditEvent, AuditQuery, BurstPolicy, Login, REVOCATIONS_KEPT, Way,
 };
 use super::*;
+use crate::clock::SystemClock;
+use crate::error::{Alert, AlertSink, EscalationPolicy, Notice, Severity};
 use crate::principal::{Scope, Scopes};
 use crate::store::memory;
 use crate::testkit::VirtualClock;
@@ -362,12 +363,17 @@ async fn a_flood_of_refusals_does_not_fill_the_record() {
 }
 
 #[derive(Debug, Default)]
-struct Pager(Mutex<Vec<(Burst, u64)>>);
+struct Pager(Mutex<Vec<(String, Severity, u32)>>);
 
-impl DoorAlertSink for Pager {
-    fn alert(&self, alert: &DoorAlert) {
-        self.0.lock().push((alert.burst, alert.count));
-        assert_ne!(alert.burst, Burst::Reuse, "the host's code may panic");
+impl AlertSink for Pager {
+    fn alert(&self, alert: &Alert) {
+        panic!("no failure was recorded: {alert:?}");
+    }
+
+    fn notice(&self, notice: &Notice) {
+        assert!(notice.message.starts_with("10 within 60 s") || notice.severity == Severity::Error);
+        self.0.lock().push((notice.subject.clone(), notice.severity, notice.number));
+        assert_ne!(notice.subject, "door:reuse", "the host's code may panic");
     }
 }
 
@@ -375,7 +381,9 @@ impl DoorAlertSink for Pager {
 async fn bursts_are_told_once_in_a_while() {
     let pager = Arc::new(Pager::default());
     let bursts = BurstPolicy { refusals: 10, reuse: 1, ..BurstPolicy::default() };
-    let parts = AuthParts { alerts: Some(Arc::clone(&pager) as _), ..AuthParts::default() };
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let log = ErrorLog::new(clock, EscalationPolicy::default(), Arc::clone(&pager) as _);
+    let parts = AuthParts { alerts: Some(Arc::new(log)), ..AuthParts::default() };
     let house = House::new(AuthConfig { bursts, ..development() }, parts);
     let nonsense = Credential::Token(Secret::new("nonsense".into()));
     for _ in 0..9 {
@@ -389,11 +397,18 @@ async fn bursts_are_told_once_in_a_while() {
     for _ in 0..100 {
         house.refused(&nonsense, &by(Way::Bearer)).await;
     }
-    assert_eq!(*pager.0.lock(), [(Burst::Refusals, 10)]);
+    let refusals = |number| ("door:refusals".to_owned(), Severity::Warning, number);
+    assert_eq!(*pager.0.lock(), [refusals(1)]);
+    tokio::time::advance(BurstPolicy::default().quiet).await;
+    for _ in 0..100 {
+        house.refused(&nonsense, &by(Way::Bearer)).await;
+    }
+    assert_eq!(*pager.0.lock(), [refusals(1), refusals(2)]);
     let login = house.log_in().await;
     house.auth.refresh(&login.refresh, &by(Way::Bearer)).await.unwrap();
     house.auth.refresh(&login.refresh, &by(Way::Bearer)).await.err().unwrap();
-    assert_eq!(*pager.0.lock(), [(Burst::Refusals, 10), (Burst::Reuse, 1)]);
+    let reuse = ("door:reuse".to_owned(), Severity::Error, 1);
+    assert_eq!(*pager.0.lock(), [refusals(1), refusals(2), reuse]);
 }
 
 #[cfg(feature = "jwt")]

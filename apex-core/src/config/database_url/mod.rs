@@ -107,6 +107,17 @@ impl DatabaseHost {
     }
 }
 
+/// For people, as in an address.
+impl fmt::Display for DatabaseHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
 /// The address of a database. `Display` and `Debug` never show the password.
 #[derive(Clone)]
 pub struct DatabaseUrl {
@@ -324,13 +335,8 @@ impl DatabaseUrl {
             }
             text += "@";
         }
-        let tcp = self.hosts.iter().filter_map(|host| match host {
-            DatabaseHost::Tcp { host, port } if host.contains(':') => {
-                Some(format!("[{host}]:{port}"))
-            }
-            DatabaseHost::Tcp { host, port } => Some(format!("{host}:{port}")),
-            DatabaseHost::Unix(_) => None,
-        });
+        let is_tcp = |host: &&DatabaseHost| matches!(host, DatabaseHost::Tcp { .. });
+        let tcp = self.hosts.iter().filter(is_tcp).map(DatabaseHost::to_string);
         text += &tcp.collect::<Vec<_>>().join(",");
         text += "/";
         text += &encode(&self.database);

@@ -13,6 +13,12 @@ async fn refusal(address: &str) -> Error {
     error
 }
 
+/// The address with another login.
+fn logging_in(address: &str, login: &str) -> String {
+    let (_, server) = address.split_once('@').unwrap();
+    format!("postgres://{login}{server}")
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_connection_is_told_by_its_cause() {
     let Some(server) = server(&Options::default()) else { return };
@@ -23,7 +29,7 @@ async fn a_refused_connection_is_told_by_its_cause() {
     assert!(nobody.message().contains("nothing listens"), "{nobody:?}");
     assert_eq!(of(nobody), (Kind::Unavailable, Some(Failure::Connection)));
 
-    let password = refusal(&address.replacen("apex:apex@", "apex:s3cret@", 1)).await;
+    let password = refusal(&logging_in(&address, "apex:s3cret@")).await;
     assert!(password.message().contains("password"), "{password:?}");
     assert_eq!(of(password), (Kind::Storage, Some(Failure::Permission)));
 
@@ -46,7 +52,7 @@ async fn missing_rights_and_missing_tables_are_told_and_not_repeated() {
         })
     });
     roles.await.unwrap();
-    let address = server.url().replacen("apex:apex@", "reader:reader@", 1);
+    let address = logging_in(server.url(), "reader:reader@");
     let config = DatabaseConfig { connections: 1, ..DatabaseConfig::default() };
     let reader = Database::open(&url(&address), config).await.unwrap();
     assert_eq!(count(&reader).await, 0);

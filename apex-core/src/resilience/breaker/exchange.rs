@@ -8,7 +8,6 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -101,7 +100,7 @@ impl Breaker {
     /// # Errors
     /// The exchange did not answer, for the host's log.
     pub async fn share(
-        breakers: &[Arc<Self>],
+        breakers: &[&Self],
         exchange: &dyn BreakerExchange,
         node: NodeId,
     ) -> Result<()> {

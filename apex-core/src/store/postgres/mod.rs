@@ -30,11 +30,13 @@ mod wakeup;
 use super::Stores;
 use crate::clock::Clock;
 use crate::config::{DatabaseUrl, Environment, SchemaName};
-use crate::database::{Database, DatabaseConfig};
+use crate::database::{Access, Database, DatabaseConfig};
 use crate::error::Result;
 use crate::file::FileLimits;
+use crate::health::{Probe, Resource};
 use crate::id::{Epoch, NodeId};
 use crate::run::{RunLimits, Wakeup};
+use async_trait::async_trait;
 use node::Liveness;
 use std::sync::Arc;
 
@@ -93,26 +95,30 @@ pub enum Time {
 /// another environment; `storage_failed` where the server refuses the login or a right is missing, the schema is
 /// another program's, or of a newer version; `unavailable` where the server cannot be reached.
 pub async fn open(options: &PostgresOptions, clock: Arc<dyn Clock>) -> Result<Stores> {
-    open_and_wake(options, clock, None).await
+    open_with(options, clock, None).await.map(|opened| opened.stores)
 }
 
-/// Opens the stores in a database, as [`open`] does, and wakes by `wakeup` instead of by the database.
+/// What is kept in a PostgreSQL.
+#[derive(Debug, Clone)]
+pub struct Postgres {
+    /// The stores.
+    pub stores: Stores,
+    /// Whether there is a session that answers. A node cannot serve without it.
+    pub probe: Arc<dyn Probe>,
+    /// The sessions in use or waited for, as something that runs out.
+    pub sessions: Arc<Resource>,
+}
+
+/// Opens the stores in a database, as [`open`] does, and wakes by `wakeup`, where there is one, instead of by the
+/// database.
 ///
 /// # Errors
 /// As [`open`].
 pub async fn open_with(
     options: &PostgresOptions,
     clock: Arc<dyn Clock>,
-    wakeup: Arc<dyn Wakeup>,
-) -> Result<Stores> {
-    open_and_wake(options, clock, Some(wakeup)).await
-}
-
-async fn open_and_wake(
-    options: &PostgresOptions,
-    clock: Arc<dyn Clock>,
     wakeup: Option<Arc<dyn Wakeup>>,
-) -> Result<Stores> {
+) -> Result<Postgres> {
     let node = NodeId::new(&*clock);
     let database =
         Database::open_in(&options.url, options.database.clone(), Some(options.schema.as_str()))
@@ -128,7 +134,7 @@ async fn open_and_wake(
         Time::Database => told,
         Time::Host => Arc::clone(&clock),
     };
-    Ok(Stores {
+    let stores = Stores {
         node,
         runs: Arc::new(run_log::PostgresRunLog::new(
             database.clone(),
@@ -159,6 +165,27 @@ async fn open_and_wake(
         audit: Arc::new(audit::PostgresAuditStore::new(database.clone())),
         limits: Arc::new(limit::PostgresLimitStore::new(database.clone(), time)),
         usage: Arc::new(usage::PostgresUsageStore::new(database.clone())),
-        portable: Some(Arc::new(portable::PostgresPortable::new(database, node, clock))),
-    })
+        portable: Some(Arc::new(portable::PostgresPortable::new(database.clone(), node, clock))),
+    };
+    let sessions = database.forecast();
+    Ok(Postgres { stores, probe: Arc::new(PostgresProbe(database)), sessions })
+}
+
+#[derive(Debug)]
+struct PostgresProbe(Database);
+
+#[async_trait]
+impl Probe for PostgresProbe {
+    fn dependency(&self) -> &str {
+        "postgres"
+    }
+
+    fn is_required(&self) -> bool {
+        true
+    }
+
+    /// A session is waited for as a user's work would wait.
+    async fn probe(&self) -> Result<()> {
+        self.0.fetch(Access::system("postgres.probe"), "SELECT 1", &[]).await.map(drop)
+    }
 }

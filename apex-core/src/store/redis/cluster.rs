@@ -1,7 +1,7 @@
 //! Redis Cluster: which node has which keys, and a route to each.
 
 use super::error::Why;
-use super::link::{Hear, Link, Settings, name};
+use super::link::{Hear, Link, Settings};
 use super::resolve::Resolver;
 use super::route::{Failed, Route};
 use crate::config::DatabaseHost;
@@ -172,7 +172,7 @@ impl Cluster {
                 Err(Failed::Before(error)) => {
                     let failure = error.failure().unwrap_or(Failure::Connection);
                     let cause = error.to_string();
-                    last = Some(Why::unfit(failure, error.message(), &name(&host), &cause));
+                    last = Some(Why::unfit(failure, error.message(), &host.to_string(), &cause));
                 }
             }
         }

@@ -49,7 +49,7 @@ impl Settings {
             user: url.user().map(str::to_owned),
             password: url.password().cloned(),
             database: url.database().parse().unwrap_or(0),
-            tls: tls::client_config(url)?.map(TlsConnector::from),
+            tls: tls::of_database(url)?.map(TlsConnector::from),
             connect: options.connect,
             answer: options.answer,
             calls: options.calls,
@@ -107,7 +107,7 @@ impl Link {
         login: Login,
         hear: Option<Hear>,
     ) -> Result<Self, Why> {
-        let server = name(host);
+        let server = host.to_string();
         let opening = Self::open_now(host, settings, login, hear, &server);
         match timeout(settings.connect, opening).await {
             Ok(opened) => opened,
@@ -270,13 +270,4 @@ where
     let made = MultiplexedConnection::new_with_config(&info, stream, config).await;
     let (connection, driver) = made.map_err(|error| Why::of(&error, server))?;
     Ok((connection, tokio::spawn(driver)))
-}
-
-/// A host for people.
-pub(super) fn name(host: &DatabaseHost) -> String {
-    match host {
-        DatabaseHost::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
-        DatabaseHost::Tcp { host, port } => format!("{host}:{port}"),
-        DatabaseHost::Unix(path) => path.display().to_string(),
-    }
 }

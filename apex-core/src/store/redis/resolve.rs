@@ -92,7 +92,7 @@ async fn ask_all(
     let answers = join_all(sentinels.iter().map(|host| async {
         match timeout(settings.connect, ask(host, settings, name)).await {
             Ok(answer) => answer,
-            Err(_) => Err(Why::silent(&super::link::name(host))),
+            Err(_) => Err(Why::silent(&host.to_string())),
         }
     }))
     .await;
