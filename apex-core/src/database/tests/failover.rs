@@ -31,7 +31,7 @@ fn writer(
             }
             let key = format!("x {number} {write_number}");
             writes.intend(&key);
-            let answer = write(&database, &key, number % 2 == 0).await;
+            let answer = write(&database, &key, number.is_multiple_of(2)).await;
             writes.told(&key, &answer);
             if answer.is_err() {
                 sleep(Duration::from_millis(5)).await;

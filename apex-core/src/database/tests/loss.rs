@@ -276,7 +276,7 @@ async fn break_again_and_again(server: Server, part: u64) -> (i64, BTreeMap<Faul
         let (fault, seen) = rig.cycle(cycle).await;
         let sum = faults.entry(fault).or_default();
         *sum = sum.and(seen);
-        if (cycle - part) % 1_000 == 0 {
+        if (cycle - part).is_multiple_of(1_000) {
             println!("PostgreSQL {version}: cycle {cycle} after {:?}", began.elapsed());
         }
     }

@@ -52,7 +52,7 @@ fn nothing_is_lost_and_nothing_done_twice_when_the_process_is_killed_or_the_disk
         let kept =
             writes.check(&there).unwrap_or_else(|broken| panic!("cycle {cycle}: {broken:?}"));
         all = all.and(kept);
-        if (cycle + 1) % 1_000 == 0 {
+        if (cycle + 1).is_multiple_of(1_000) {
             println!("SQLite: {} cycles in {:?}", cycle + 1, began.elapsed());
         }
     }
