@@ -61,9 +61,11 @@ async fn a_password_that_changes_is_read_again_from_its_file() {
     let url = format!("redis://127.0.0.1:{}/0?password_file={}", server.port(), file.display());
     let redis = open(&options(&url)).await;
     works(&redis).await.unwrap();
-    std::fs::write(&file, "second\n").unwrap();
     let admin = ["AUTH first", "CONFIG SET requirepass second", "CLIENT KILL TYPE normal"];
     say_all(server.port(), &admin);
+    let refused = works(&redis).await.unwrap_err();
+    assert_eq!(refused.failure(), Some(Failure::Permission), "{refused}");
+    std::fs::write(&file, "second\n").unwrap();
     let (took, said) = back(&redis, Duration::from_secs(5)).await;
     println!("back by the new password within {took:?}: {said:?}");
     std::fs::remove_file(&file).unwrap();
