@@ -37,6 +37,7 @@ pub struct Builder {
     analysis: AnalysisOptions,
     stores: Option<Stores>,
     database: Option<DatabaseUrl>,
+    auth_database: Option<DatabaseUrl>,
     schema: SchemaName,
     pool: DatabaseConfig,
     redis: Option<(DatabaseUrl, String)>,
@@ -103,6 +104,15 @@ impl Builder {
     #[must_use]
     pub fn database(mut self, url: DatabaseUrl) -> Self {
         self.database = Some(url);
+        self
+    }
+
+    /// Keeps accounts, logins, tickets, limits and the record of the door in a database of their own, which has the
+    /// same schema and [pool](Self::pool) settings as the other one. With a [Redis](Self::redis) tickets, logins and
+    /// limits are there.
+    #[must_use]
+    pub fn auth_database(mut self, url: DatabaseUrl) -> Self {
+        self.auth_database = Some(url);
         self
     }
 
@@ -274,6 +284,7 @@ impl Builder {
     fn opening(&self) -> Opening {
         Opening {
             url: self.database.clone().unwrap_or_else(|| DatabaseUrl::sqlite(":memory:")),
+            auth: self.auth_database.clone(),
             schema: self.schema.clone(),
             pool: self.pool.clone(),
             redis: self.redis.clone(),

@@ -12,8 +12,11 @@ use apex_core::store::{Stores, memory};
 use std::sync::Arc;
 
 /// The stores to be opened.
+#[derive(Clone)]
 pub(crate) struct Opening {
     pub(crate) url: DatabaseUrl,
+    /// Where accounts, logins, tickets, limits and the record of the door are kept instead.
+    pub(crate) auth: Option<DatabaseUrl>,
     pub(crate) schema: SchemaName,
     pub(crate) pool: DatabaseConfig,
     /// The address and the prefix of the keys.
@@ -27,8 +30,12 @@ pub(crate) struct Opening {
 ///
 /// # Errors
 /// `config_invalid`.
-pub(crate) fn openable(url: &DatabaseUrl, redis: Option<&DatabaseUrl>) -> Result<()> {
-    let can = match url.kind() {
+pub(crate) fn openable(
+    url: &DatabaseUrl,
+    auth: Option<&DatabaseUrl>,
+    redis: Option<&DatabaseUrl>,
+) -> Result<()> {
+    let can = |url: &DatabaseUrl| match url.kind() {
         DatabaseKind::Sqlite => url.database() == ":memory:" || cfg!(feature = "sqlite"),
         DatabaseKind::Postgres => cfg!(feature = "postgres"),
         DatabaseKind::Redis | DatabaseKind::ClickHouse => false,
@@ -41,9 +48,10 @@ pub(crate) fn openable(url: &DatabaseUrl, redis: Option<&DatabaseUrl>) -> Result
         )
         .with(key, url)
     };
-    match redis {
-        _ if !can => Err(refused("database.url", url)),
-        Some(redis) if redis.kind() != DatabaseKind::Redis || !cfg!(feature = "redis") => {
+    match (auth, redis) {
+        _ if !can(url) => Err(refused("database.url", url)),
+        (Some(auth), _) if !can(auth) => Err(refused("database.auth", auth)),
+        (_, Some(redis)) if redis.kind() != DatabaseKind::Redis || !cfg!(feature = "redis") => {
             Err(refused("redis.url", redis))
         }
         _ => Ok(()),
@@ -74,20 +82,39 @@ impl From<Stores> for Opened {
 
 impl Opening {
     pub(crate) async fn open(self, clock: &Arc<dyn Clock>) -> Result<Opened> {
-        openable(&self.url, self.redis.as_ref().map(|(url, _)| url))?;
+        openable(&self.url, self.auth.as_ref(), self.redis.as_ref().map(|(url, _)| url))?;
         #[cfg(feature = "redis")]
         if let Some((url, prefix)) = self.redis.clone() {
             use apex_core::store::redis::{self, RedisOptions};
             let environment = self.environment;
             let options = RedisOptions { prefix, environment, ..RedisOptions::new(url) };
             let redis = redis::open(&options, &**clock).await?;
-            let mut opened = self.database(clock, Some(Arc::clone(&redis.wakeup))).await?;
+            let mut opened = self.databases(clock, Some(Arc::clone(&redis.wakeup))).await?;
             opened.certificates.extend(apex_core::tls::certificates(&options.url)?);
             opened.probes.push(Arc::clone(&redis.probe));
             opened.exchange = Some(Arc::clone(&redis.breakers));
             return Ok(Opened { stores: redis.of(opened.stores), ..opened });
         }
-        self.database(clock, None).await
+        self.databases(clock, None).await
+    }
+
+    /// The stores in the database, and those that let users in where they have one of their own.
+    async fn databases(
+        self,
+        clock: &Arc<dyn Clock>,
+        wakeup: Option<Arc<dyn Wakeup>>,
+    ) -> Result<Opened> {
+        let Some(url) = self.auth.clone() else {
+            return self.database(clock, wakeup).await;
+        };
+        let own = Self { url, ..self.clone() };
+        let mut opened = self.database(clock, wakeup).await?;
+        // Who waits for revocations waits at the first one.
+        let auth = own.database(clock, Some(Arc::clone(&opened.stores.wakeup))).await?;
+        opened.probes.extend(auth.probes);
+        opened.resources.extend(auth.resources);
+        opened.certificates.extend(auth.certificates);
+        Ok(Opened { stores: opened.stores.with_auth(auth.stores.auth()), ..opened })
     }
 
     /// The stores in the database, which wake by `wakeup` or in a way of their own.

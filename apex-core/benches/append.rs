@@ -1,8 +1,10 @@
 //! What recording an event costs, in memory, in SQLite and in PostgreSQL, alone and with readers, and the databases
 //! beside the bare ones doing the same writes. The rows of PostgreSQL need its address in `APEX_TEST_POSTGRES_URL`.
 //!
-//! `cargo bench -p apex-core --bench append` prints a table. With the name of one row (and, if wanted, a number of
-//! events) it runs that row once, for a profiler: `… --bench append -- memory 10000`.
+//! `cargo bench -p apex-core --all-features --bench append` prints a table. The rows take turns, so that what else the
+//! machine does falls on all of them; a share is the median of those of each round. `… -- only postgres` leaves out
+//! the rows without that word. With the name of one row (and, if wanted, a number of events) it runs that row once,
+//! for a profiler: `… --bench append -- memory 10000`.
 
 #![allow(
     clippy::unwrap_used,
@@ -63,38 +65,58 @@ const ROWS: &[Row] = &[
 const CONNECTIONS: usize = 10;
 
 /// How often each row is measured; the median counts.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 
 fn main() {
     // Cargo itself passes `--bench`.
     let mut arguments = std::env::args().skip(1).filter(|word| word != "--bench");
-    if let Some(name) = arguments.next() {
-        let row = ROWS.iter().find(|(known, ..)| *known == name);
-        let Some((_, events, run)) = row else {
-            let names: Vec<&str> = ROWS.iter().map(|(name, ..)| *name).collect();
-            println!("no row {name:?}; there are: {}", names.join("; "));
-            std::process::exit(2);
-        };
-        let events = arguments.next().map_or(*events, |text| text.parse().unwrap());
-        run(events);
-        return;
+    let mut only = String::new();
+    match arguments.next().as_deref() {
+        None => {}
+        Some("only") => only = arguments.next().unwrap_or_default(),
+        Some(name) => {
+            let row = ROWS.iter().find(|(known, ..)| *known == name);
+            let Some((_, events, run)) = row else {
+                let names: Vec<&str> = ROWS.iter().map(|(name, ..)| *name).collect();
+                println!("no row {name:?}; there are: {}", names.join("; "));
+                std::process::exit(2);
+            };
+            let events = arguments.next().map_or(*events, |text| text.parse().unwrap());
+            run(events);
+            return;
+        }
+    }
+    let rows = ROWS.iter().filter(|(name, ..)| {
+        let missing = name.contains("postgres") && address().is_none();
+        if missing {
+            println!("{name:<28} skipped: APEX_TEST_POSTGRES_URL is not set");
+        }
+        name.contains(&only) && !missing
+    });
+    let rows: Vec<&Row> = rows.collect();
+    let mut rates = vec![Vec::new(); rows.len()];
+    for _ in 0..ROUNDS {
+        for ((_, events, run), rates) in rows.iter().zip(&mut rates) {
+            rates.push(*events as f64 / run(*events).as_secs_f64());
+        }
     }
     println!("{:<28} {:>10} {:>12} {:>8}", "row", "µs/event", "events/s", "of bare");
-    let mut before = 0.0;
-    for (name, events, run) in ROWS {
-        if name.contains("postgres") && address().is_none() {
-            println!("{name:<28} skipped: APEX_TEST_POSTGRES_URL is not set");
-            continue;
-        }
-        let mut times: Vec<Duration> = (0..ROUNDS).map(|_| run(*events)).collect();
-        times.sort_unstable();
-        let rate = *events as f64 / times[ROUNDS / 2].as_secs_f64();
+    for (index, (name, ..)) in rows.iter().enumerate() {
+        let rate = median(rates[index].clone());
         // A bare row stands after the one that it is compared with.
-        let share =
-            if name.starts_with("bare") { format!("{:.2}", before / rate) } else { String::new() };
+        let share = if name.starts_with("bare") {
+            let shares = rates[index - 1].iter().zip(&rates[index]).map(|(ours, bare)| ours / bare);
+            format!("{:.2}", median(shares.collect()))
+        } else {
+            String::new()
+        };
         println!("{name:<28} {:>10.2} {rate:>12.0} {share:>8}", 1e6 / rate);
-        before = rate;
     }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 fn in_memory(events: usize, readers: usize) -> Duration {

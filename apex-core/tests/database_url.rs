@@ -9,6 +9,7 @@
 
 use apex_core::config::{DatabaseHost, DatabaseKind, DatabaseUrl, RedisTopology, Secret, TlsMode};
 use proptest::prelude::*;
+use std::path::Path;
 
 fn url(text: &str) -> DatabaseUrl {
     text.parse().unwrap_or_else(|e| panic!("{text}: {e}"))
@@ -64,6 +65,15 @@ fn redis_servers_belong_together_in_three_ways() {
 }
 
 #[test]
+fn a_password_may_stand_in_a_file() {
+    let with = url("postgres://ada@h/d?password_file=/run/secrets/my%20password");
+    assert_eq!(with.password_file(), Some(Path::new("/run/secrets/my password")));
+    assert!(with.password().is_none());
+    let again = url(with.reveal().reveal());
+    assert_eq!(again.to_string(), with.to_string());
+}
+
+#[test]
 fn bad_addresses_are_refused_without_being_repeated() {
     for text in [
         "",
@@ -111,6 +121,9 @@ fn bad_addresses_are_refused_without_being_repeated() {
         "postgres://h/d?ssl_mode=disable",
         "postgres://h/d?canary=1",
         "postgres://h/d?host=relative",
+        "postgres://h/d?password_file=",
+        "postgres://u:canary@h/d?password_file=/x",
+        "clickhouse://h/d?password_file=/x",
         "postgres://h/d%00",
         "redis://h/x",
         "redis://h/70000",

@@ -72,5 +72,7 @@ async fn open(address: &str) -> Result<Stores> {
     let mut config = loaded.value;
     let url: DatabaseUrl = text.trim().parse().map_err(|bad| fault(bad_address(&bad)))?;
     config.database.url = Some(url);
+    // That one database, whatever a host keeps beside it.
+    (config.database.auth, config.redis.url) = (None, None);
     config.builder()?.stores_alone().await
 }

@@ -12,6 +12,9 @@ pub struct DatabaseSection {
     /// `sqlite::memory:` in development.
     #[schemars(extend("default" = "sqlite:apex.db"))]
     pub url: Option<DatabaseUrl>,
+    /// A database of their own for accounts, logins, tickets, limits and the record of the door; it has the same
+    /// `schema` and `pool`. Without one they are with everything else.
+    pub auth: Option<DatabaseUrl>,
     /// The schema of a PostgreSQL database that holds everything; made when it is not there.
     pub schema: SchemaName,
     /// Sessions with PostgreSQL.
@@ -28,15 +31,17 @@ impl DatabaseSection {
 
 impl Section for DatabaseSection {
     fn check(&self, checks: &mut Checks<'_>) {
-        let url = self.address();
-        url.check(checks, "url");
-        checks.require(
-            &["url"],
-            matches!(url.kind(), DatabaseKind::Sqlite | DatabaseKind::Postgres),
-            FaultCode::Range,
-            "everything is kept in SQLite or PostgreSQL",
-            "write sqlite:PATH or postgres://USER@HOST/NAME, or let the host hand over stores of its own",
-        );
+        let own = self.auth.clone().map(|url| ("auth", url));
+        for (key, url) in std::iter::once(("url", self.address())).chain(own) {
+            url.check(checks, key);
+            checks.require(
+                &[key],
+                matches!(url.kind(), DatabaseKind::Sqlite | DatabaseKind::Postgres),
+                FaultCode::Range,
+                "everything is kept in SQLite or PostgreSQL",
+                "write sqlite:PATH or postgres://USER@HOST/NAME, or let the host hand over stores of its own",
+            );
+        }
         checks.section("pool", &self.pool);
     }
 }

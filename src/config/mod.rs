@@ -90,7 +90,7 @@ impl ApexConfig {
     /// cannot ask.
     pub fn builder(&self) -> Result<Builder> {
         let url = self.database.address();
-        openable(&url, self.redis.url.as_ref())?;
+        openable(&url, self.database.auth.as_ref(), self.redis.url.as_ref())?;
         let mut builder = Builder::default()
             .database(url)
             .schema(self.database.schema.clone())
@@ -106,6 +106,9 @@ impl ApexConfig {
         #[cfg(feature = "tls")]
         if let Some(files) = self.server.tls() {
             builder = builder.tls(files);
+        }
+        if let Some(url) = &self.database.auth {
+            builder = builder.auth_database(url.clone());
         }
         if let Some(url) = &self.redis.url {
             builder = builder.redis(url.clone(), self.redis.prefix.clone());

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod auth_database;
 mod config;
 mod degraded;
 #[cfg(feature = "postgres")]

@@ -11,12 +11,15 @@ use std::fmt;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{CancelToken, Client, NoTls, SimpleQueryMessage, Socket, Statement};
 
 /// How long a connection that is dropped may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
+
+/// How soon a password that was refused is read again from its file.
+const REREAD: Duration = Duration::from_millis(200);
 
 /// How long a request to cancel may take.
 const CANCEL: Duration = Duration::from_millis(500);
@@ -37,6 +40,7 @@ const END: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
 
 /// How to connect to the hosts of an address.
 pub(super) struct Target {
+    url: DatabaseUrl,
     hosts: Vec<(tokio_postgres::Config, String)>,
     tls: Option<Tls>,
     connect: Duration,
@@ -63,9 +67,6 @@ impl Target {
             .keepalives_idle(Duration::from_secs(30))
             .keepalives_interval(Duration::from_secs(10))
             .tcp_user_timeout(Duration::from_secs(30));
-        if let Some(password) = url.password() {
-            common.password(password.reveal().as_bytes());
-        }
         let hosts = url.hosts().iter().map(|host| {
             let mut config = common.clone();
             let name = match host {
@@ -84,7 +85,8 @@ impl Target {
         if hosts.is_empty() {
             return Err(refused("the address of the database names no host"));
         }
-        Ok(Self { hosts, tls, connect: config.connect, setup: setup(config, schema) })
+        let (url, setup) = (url.clone(), setup(config, schema));
+        Ok(Self { url, hosts, tls, connect: config.connect, setup })
     }
 
     /// How many hosts there are.
@@ -135,15 +137,13 @@ impl Target {
         writes: bool,
     ) -> Result<(Connection, Messages), NoConnection> {
         let failed = |error: tokio_postgres::Error| NoConnection::of(&error, name.to_owned());
-        let (client, task, messages, gone) = match &self.tls {
-            Some(tls) => {
-                let (client, connection) = config.connect(tls.clone()).await.map_err(failed)?;
-                drive(client, connection)
+        let (client, task, messages, gone) = match self.log_in(config, name).await {
+            // A password that was changed just now: the old one was read, or the file was behind the server.
+            Err(error) if error.is_of_password() && self.url.password_file().is_some() => {
+                sleep(REREAD).await;
+                self.log_in(config, name).await?
             }
-            None => {
-                let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
-                drive(client, connection)
-            }
+            made => made?,
         };
         let mut connection = Connection {
             client,
@@ -169,6 +169,38 @@ impl Target {
         connection.server = Server { host, pid: told.pid, started: told.started };
         Ok((connection, messages))
     }
+
+    /// Connects and logs in by the password of now.
+    async fn log_in(
+        &self,
+        config: &tokio_postgres::Config,
+        name: &str,
+    ) -> Result<Driven, NoConnection> {
+        let failed = |error: tokio_postgres::Error| NoConnection::of(&error, name.to_owned());
+        let mut config = config.clone();
+        match self.url.password_now() {
+            Ok(Some(password)) => drop(config.password(password.reveal().as_bytes())),
+            Ok(None) => {}
+            Err(error) => {
+                return Err(NoConnection::refused(
+                    Failure::Permission,
+                    "the file with the password of the database cannot be read",
+                    name.to_owned(),
+                    error.to_string(),
+                ));
+            }
+        }
+        Ok(match &self.tls {
+            Some(tls) => {
+                let (client, connection) = config.connect(tls.clone()).await.map_err(failed)?;
+                drive(client, connection)
+            }
+            None => {
+                let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
+                drive(client, connection)
+            }
+        })
+    }
 }
 
 impl fmt::Debug for Target {
@@ -180,11 +212,11 @@ impl fmt::Debug for Target {
 /// What the server says by itself: the notifications.
 pub(super) type Messages = tokio::sync::mpsc::Receiver<tokio_postgres::Notification>;
 
+/// A connection whose bytes are moved: by which task, what the server says by itself, and what ends it when dropped.
+type Driven = (Client, AbortHandle, Messages, oneshot::Sender<()>);
+
 /// Moves the bytes of a connection on a task of its own.
-fn drive<T>(
-    client: Client,
-    mut connection: tokio_postgres::Connection<Socket, T>,
-) -> (Client, AbortHandle, Messages, oneshot::Sender<()>)
+fn drive<T>(client: Client, mut connection: tokio_postgres::Connection<Socket, T>) -> Driven
 where
     T: tokio_postgres::tls::TlsStream + Unpin + Send + 'static,
 {

@@ -96,6 +96,11 @@ impl NoConnection {
         Self { failure, kind, message, host, sqlstate: None, cause: cause.into() }
     }
 
+    /// Whether the server did not take the password.
+    pub(super) fn is_of_password(&self) -> bool {
+        self.sqlstate.as_deref() == Some("28P01")
+    }
+
     pub(super) fn error(&self, operation: &'static str) -> Error {
         let error = Error::new(self.kind, operation, self.message)
             .with("host", &self.host)

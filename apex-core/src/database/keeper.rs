@@ -23,6 +23,9 @@ const SILENCE_MOST: Duration = Duration::from_secs(10);
 /// How long the answer to such a question may take.
 const ASK: Duration = Duration::from_millis(300);
 
+/// How long when it is asked over the connection that there is, which may have died with the others.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
 /// How long a statement may go past its limit, which the server keeps, before the session is taken.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -184,7 +187,7 @@ impl Asker {
             let Some(connection) = self.take(database, new).await else {
                 continue;
             };
-            if let Ok(Ok(())) = timeout(ASK, connection.end_others(&thrown_away)).await {
+            if let Ok(Ok(())) = timeout(limit(new), connection.end_others(&thrown_away)).await {
                 self.connection = Some(connection);
                 return;
             }
@@ -197,7 +200,7 @@ impl Asker {
             let Some(connection) = self.take(database, new).await else {
                 continue;
             };
-            if let Ok(Ok(states)) = timeout(ASK, states(&connection, pids)).await {
+            if let Ok(Ok(states)) = timeout(limit(new), states(&connection, pids)).await {
                 self.connection = Some(connection);
                 return Some(states);
             }
@@ -214,6 +217,10 @@ impl Asker {
         }
         self.connection.take().filter(|known| known.server.host == host)
     }
+}
+
+fn limit(new: bool) -> Duration {
+    if new { ASK } else { ASK_AGAIN }
 }
 
 /// A process of the server's, when it began, and what it does.

@@ -63,6 +63,13 @@ impl Stores {
             limits: Arc::clone(&self.limits),
         }
     }
+
+    /// The same, with the part that lets users in kept elsewhere. Its sessions have to wake by [`Self::wakeup`].
+    #[must_use]
+    pub fn with_auth(self, auth: AuthStores) -> Self {
+        let AuthStores { tickets, sessions, users, audit, limits } = auth;
+        Self { tickets, sessions, users, audit, limits, ..self }
+    }
 }
 
 /// The most items that one answer holds, whatever was asked for.

@@ -13,8 +13,18 @@ enum Told {
     Unknown,
 }
 
+impl Told {
+    fn by<T>(answer: &Result<T>) -> Self {
+        match answer.as_ref().map_err(|error| error.outcome()) {
+            Ok(_) | Err(Outcome::Applied) => Self::Applied,
+            Err(Outcome::NotApplied) => Self::NotApplied,
+            Err(Outcome::Unknown) => Self::Unknown,
+        }
+    }
+}
+
 /// The writes of a test, each by a key of its own. A writer says what it intends, sends it, and says what it was told.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Writes(BTreeMap<String, Told>);
 
 /// What a check has counted.
@@ -51,12 +61,25 @@ impl Writes {
 
     /// What its writer was told.
     pub fn told<T>(&mut self, key: &str, answer: &Result<T>) {
-        let told = match answer.as_ref().map_err(|error| error.outcome()) {
-            Ok(_) | Err(Outcome::Applied) => Told::Applied,
-            Err(Outcome::NotApplied) => Told::NotApplied,
-            Err(Outcome::Unknown) => Told::Unknown,
-        };
-        self.0.insert(key.to_owned(), told);
+        self.0.insert(key.to_owned(), Told::by(answer));
+    }
+
+    /// What a writer in another process has said of its writes, a line each: `intends: KEY`, and `applied: KEY`,
+    /// `refused: KEY` or `unknown: KEY`. A line that a kill cut off says nothing, nor does any other.
+    #[must_use]
+    pub fn read(text: &str) -> Self {
+        let mut writes = Self::default();
+        for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
+            let (told, key) = match line.split_once(": ") {
+                Some(("intends", key)) => (Told::Nothing, key),
+                Some(("applied", key)) => (Told::Applied, key),
+                Some(("refused", key)) => (Told::NotApplied, key),
+                Some(("unknown", key)) => (Told::Unknown, key),
+                _ => continue,
+            };
+            writes.0.insert(key.to_owned(), told);
+        }
+        writes
     }
 
     /// Whether it is one of these.
@@ -95,6 +118,51 @@ impl Writes {
     }
 }
 
+/// Processes that write until they are killed: this test binary, started again.
+#[cfg(test)]
+pub(crate) mod killed {
+    use super::*;
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+
+    /// Starts the test of that full name again with `variable` set, kills the process so long after it said
+    /// `begun`, and gives what its writers were told until then.
+    pub(crate) fn run(test: &str, (variable, value): (&str, &str), after: Duration) -> Writes {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--nocapture", test])
+            .env(variable, value)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        let mut text = String::new();
+        while !text.ends_with("begun\n") && lines.read_line(&mut text).unwrap() > 0 {}
+        // Any moment; nothing is waited for.
+        std::thread::sleep(after);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        lines.read_to_string(&mut text).unwrap();
+        Writes::read(&text)
+    }
+
+    /// Says a line by one system call, so that a kill cuts at most the last one.
+    pub(crate) fn say(line: &str) {
+        std::io::stdout().lock().write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+
+    /// Says what is written, writes it, and says what came of it.
+    pub(crate) async fn write(key: &str, write: impl Future<Output = Result<()>>) {
+        say(&format!("intends: {key}"));
+        let told = match Told::by(&write.await) {
+            Told::Applied => "applied",
+            Told::NotApplied => "refused",
+            Told::Unknown | Told::Nothing => "unknown",
+        };
+        say(&format!("{told}: {key}"));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,6 +177,9 @@ mod tests {
         writes.told("not applied", &error(Outcome::NotApplied));
         writes.told("unknown", &error(Outcome::Unknown));
         assert_eq!(writes.undecided(), ["nothing", "unknown"]);
+        let said = "intends: nothing\nintends: applied\nrefused: not applied\nunknown: unknown\n\
+                    applied: applied\ntest result: ok\nintends: cut off";
+        assert_eq!(Writes::read(said), writes);
         let there = |counts: &[(&str, u64)]| {
             counts.iter().map(|(key, times)| ((*key).to_owned(), *times)).collect()
         };

@@ -1,6 +1,8 @@
 //! Faults of one server.
 
-use crate::support::{back, connections, issue, open, options, refusal, say, until, works};
+use crate::support::{
+    back, connections, issue, open, options, refusal, say, say_all, until, works,
+};
 use apex_core::auth::TokenHash;
 use apex_core::clock::SystemClock;
 use apex_core::error::{Failure, Kind, Outcome};
@@ -38,6 +40,37 @@ async fn a_server_that_is_full_says_so_and_works_again_with_room() {
     works(&redis).await.unwrap();
     works(&other).await.unwrap();
     assert_eq!(redis.limits.hold(&place, Duration::from_secs(9)).await.unwrap(), Grant::Granted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_cannot_say_that_it_is_version_7_is_refused() {
+    // As one that is too old to know the question.
+    let old = Options::default().set("rename-command", "HELLO UNKNOWN");
+    let Some(server) = server(&old) else { return };
+    let error = refusal(&options(server.url())).await;
+    assert_eq!((error.kind(), error.failure()), (Kind::Storage, Some(Failure::Schema)));
+    assert!(error.message().contains("older than version 7"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_changes_is_read_again_from_its_file() {
+    let Some(server) = server(&Options::default().set("requirepass", "first")) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    std::fs::write(&file, "first\n").unwrap();
+    let url = format!("redis://127.0.0.1:{}/0?password_file={}", server.port(), file.display());
+    let redis = open(&options(&url)).await;
+    works(&redis).await.unwrap();
+    let admin = ["AUTH first", "CONFIG SET requirepass second", "CLIENT KILL TYPE normal"];
+    say_all(server.port(), &admin);
+    let refused = works(&redis).await.unwrap_err();
+    assert_eq!(refused.failure(), Some(Failure::Permission), "{refused}");
+    std::fs::write(&file, "second\n").unwrap();
+    let (took, said) = back(&redis, Duration::from_secs(5)).await;
+    println!("back by the new password within {took:?}: {said:?}");
+    std::fs::remove_file(&file).unwrap();
+    let error = refusal(&options(&url)).await;
+    assert!(error.message().contains("cannot be read"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -75,6 +75,19 @@ pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) 
     }
 }
 
+/// Says several commands over one connection.
+pub(crate) fn say_all(port: u16, commands: &[&str]) {
+    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let mut reader = BufReader::new(&stream);
+    for command in commands {
+        (&stream).write_all(format!("{command}\r\n").as_bytes()).unwrap();
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        assert!(!line.starts_with('-'), "{command}: {line}");
+    }
+}
+
 /// The answer of a server to one command, past everything that is tested.
 pub(crate) fn say(port: u16, command: &str) -> String {
     let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();

@@ -85,7 +85,7 @@ pub struct Options {
     pub settings: Vec<(String, String)>,
     /// TLS (PostgreSQL and a single Redis).
     pub tls: Option<Tls>,
-    /// Replicas (of the primary under sentinels, or of each primary of a cluster).
+    /// Replicas (standbys of a PostgreSQL, of the primary under sentinels, or of each primary of a cluster).
     pub replicas: u32,
     /// A configuration with `${PORT}` and `${FOLDER}` in it (nginx and HAProxy).
     pub config: Option<PathBuf>,
@@ -265,7 +265,8 @@ impl Server {
     pub fn stop(&self, name: &str) {
         let pid = self.node(name).pid;
         // PostgreSQL's fast way; the other one waits for its clients.
-        signal(pid, if name == "postgres" { Signal::Interrupt } else { Signal::Terminate });
+        let postgres = name == "postgres" || name.starts_with("standby");
+        signal(pid, if postgres { Signal::Interrupt } else { Signal::Terminate });
         gone(pid);
     }
 

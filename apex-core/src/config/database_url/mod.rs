@@ -7,6 +7,7 @@
 //! | Redis | `redis://…HOST:6379/0`, with TLS `rediss://`; a Unix socket by `redis:///0?host=/run/redis.sock` |
 //! | Redis Sentinel | `redis://…SENTINEL:26379,SENTINEL2:26379/0?sentinel=NAME`, by the name of the primary |
 //! | Redis Cluster | `redis://…HOST:6379,HOST2:6379/0?cluster=true`, some of its nodes |
+//! | a password that changes | `…?password_file=PATH` (PostgreSQL, Redis): read for every new connection |
 //! | ClickHouse | `clickhouse://…HOST:8443/DATABASE?sslmode=verify-full` |
 
 mod parse;
@@ -124,6 +125,7 @@ pub struct DatabaseUrl {
     kind: DatabaseKind,
     user: Option<String>,
     password: Option<Secret<String>>,
+    password_file: Option<PathBuf>,
     hosts: Vec<DatabaseHost>,
     /// The path of a SQLite file; empty where none was said.
     database: String,
@@ -166,6 +168,7 @@ impl DatabaseUrl {
             kind,
             user: None,
             password: None,
+            password_file: None,
             hosts: Vec::new(),
             database: database.into(),
             tls: TlsMode::Off,
@@ -241,10 +244,29 @@ impl DatabaseUrl {
         self.user.as_deref()
     }
 
-    /// The password.
+    /// The password, where the address has it itself.
     #[must_use]
     pub fn password(&self) -> Option<&Secret<String>> {
         self.password.as_ref()
+    }
+
+    /// The file that has the password instead.
+    #[must_use]
+    pub fn password_file(&self) -> Option<&Path> {
+        self.password_file.as_deref()
+    }
+
+    /// The password of now: the address's, or what is in its file, without the end of the line.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn password_now(&self) -> std::io::Result<Option<Secret<String>>> {
+        let Some(path) = &self.password_file else {
+            return Ok(self.password.clone());
+        };
+        // A line on this machine: reading it takes no longer than asking for a thread to read it.
+        let text = zeroize::Zeroizing::new(std::fs::read_to_string(path)?);
+        Ok(Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned())))
     }
 
     /// Where it listens, in order of preference; empty for SQLite.
@@ -307,7 +329,7 @@ impl DatabaseUrl {
         );
         checks.require_outside_development(
             &[key],
-            !self.is_remote() || self.password.is_some(),
+            !self.is_remote() || self.password.is_some() || self.password_file.is_some(),
             FaultCode::Insecure,
             "a remote database without a password",
             "give it one, from a secret file",
@@ -354,6 +376,9 @@ impl DatabaseUrl {
         }
         if let Some(path) = &self.root_certificate {
             parameters.push(format!("sslrootcert={}", encode_path(&path.to_string_lossy())));
+        }
+        if let Some(path) = &self.password_file {
+            parameters.push(format!("password_file={}", encode_path(&path.to_string_lossy())));
         }
         if let Some(name) = &self.application {
             parameters.push(format!("application_name={}", encode(name)));

@@ -42,6 +42,10 @@ impl FromStr for DatabaseUrl {
         let parameters = Parameters::parse(query, kind)?;
         url.address(hosts, &parameters, by_scheme)?;
         url.root_certificate = parameters.root_certificate;
+        url.password_file = parameters.password_file;
+        if url.password.is_some() && url.password_file.is_some() {
+            return bad("there is a password and a password_file: leave one out");
+        }
         url.application = parameters.application;
         url.topology = parameters.topology;
         url.check_database()?;
@@ -138,6 +142,7 @@ struct Parameters {
     sockets: Vec<PathBuf>,
     tls: Option<TlsMode>,
     root_certificate: Option<PathBuf>,
+    password_file: Option<PathBuf>,
     application: Option<String>,
     topology: RedisTopology,
 }
@@ -162,6 +167,9 @@ impl Parameters {
                 "sslrootcert" if !value.is_empty() => {
                     parameters.root_certificate = Some(value.into())
                 }
+                "password_file" if kind != DatabaseKind::ClickHouse && !value.is_empty() => {
+                    parameters.password_file = Some(value.into())
+                }
                 "application_name" if kind == DatabaseKind::Postgres => {
                     parameters.application = Some(value)
                 }
@@ -181,6 +189,7 @@ impl Parameters {
                         "host",
                         "sslmode",
                         "sslrootcert",
+                        "password_file",
                         "application_name",
                         "sentinel",
                         "cluster",

@@ -42,6 +42,35 @@ async fn a_refused_connection_is_told_by_its_cause() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_changes_is_read_again_from_its_file() {
+    let Some(server) = server(&Options::default()) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    std::fs::write(&file, "apex\n").unwrap();
+    let by_file = server.url().replacen(":apex@", "@", 1);
+    let by_file = format!("{by_file}&password_file={}", file.display());
+    let database = open(&by_file, small()).await;
+    let changed = database.write(access(), |transaction| {
+        Box::pin(transaction.batch("ALTER ROLE apex PASSWORD 'n3w'"))
+    });
+    changed.await.unwrap();
+    // The file comes a moment after the server.
+    let address = url(&by_file);
+    let behind = Database::open(&address, small());
+    let change = async {
+        sleep(Duration::from_millis(50)).await;
+        std::fs::write(&file, "n3w").unwrap();
+    };
+    let (opened, ()) = tokio::join!(behind, change);
+    assert_eq!(count(&opened.unwrap()).await, 0);
+    fill(&database).await;
+    std::fs::remove_file(&file).unwrap();
+    let missing = refusal(&by_file).await;
+    assert!(missing.message().contains("cannot be read"), "{missing:?}");
+    assert_eq!(missing.failure(), Some(Failure::Permission));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn missing_rights_and_missing_tables_are_told_and_not_repeated() {
     let Some(server) = server(&Options::default()) else { return };
     let database = open(server.url(), small()).await;

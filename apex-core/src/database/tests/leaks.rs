@@ -168,7 +168,7 @@ async fn random_cancellations_lose_no_connection() {
                         }
                     };
                     done += u64::from(cancelled_after(polls, work).await.is_some());
-                    if task == 0 && (round + 1) % 1_562 == 0 {
+                    if task == 0 && (round + 1).is_multiple_of(1_562) {
                         println!("{} rounds in {:?}", (round + 1) * TASKS, began.elapsed());
                     }
                 }

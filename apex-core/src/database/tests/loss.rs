@@ -12,6 +12,10 @@ fn cycles() -> (u64, u64) {
     if std::env::var_os("APEX_FULL").is_some() { (10_000, 4) } else { (200, 1) }
 }
 
+/// No key is unique here: what is done twice is to be seen.
+pub(super) const TABLE: &str =
+    "CREATE TABLE w (k text COLLATE \"C\" NOT NULL); CREATE INDEX ON w (k)";
+
 const WRITERS: u64 = 4;
 
 /// The shortest time for which a server or a network stands still.
@@ -78,12 +82,8 @@ impl Rig {
     async fn new(server: Server) -> Self {
         let proxy = Proxy::start(server.port()).unwrap();
         let direct = open(server.url(), small()).await;
-        let made = direct.write(access(), |transaction| {
-            // No key is unique here: what is done twice is to be seen.
-            const TABLE: &str =
-                "CREATE TABLE w (k text COLLATE \"C\" NOT NULL); CREATE INDEX ON w (k)";
-            Box::pin(async move { transaction.batch(TABLE).await })
-        });
+        let made = direct
+            .write(access(), |transaction| Box::pin(async move { transaction.batch(TABLE).await }));
         made.await.unwrap();
         let address = server.url_at(proxy.port());
         let database = Database::open(&url(&address), small()).await.unwrap();
@@ -193,31 +193,36 @@ impl Rig {
     }
 
     async fn there(&self, cycle: u64) -> HashMap<String, u64> {
-        let (from, below) = (format!("{cycle} "), format!("{cycle}!"));
-        let (from, below) = (&from, &below);
-        let until = Instant::now() + Duration::from_secs(20);
-        loop {
-            let read = self.direct.read(access(), |transaction| {
-                Box::pin(async move {
-                    const COUNT: &str =
-                        "SELECT k, count(*) FROM w WHERE k >= $1 AND k < $2 GROUP BY k";
-                    let rows = transaction.query(COUNT, &[from, below]).await?;
-                    let pairs = rows.iter().map(|row| {
-                        Ok((row.column(0)?, u64::try_from(row.column::<i64>(1)?).unwrap()))
-                    });
-                    pairs.collect::<Result<HashMap<String, u64>>>()
-                })
-            });
-            match read.await {
-                Ok(there) => return there,
-                Err(error) => assert!(Instant::now() < until, "{error:?}"),
-            }
-            sleep(Duration::from_millis(50)).await;
-        }
+        there(&self.direct, &cycle.to_string()).await
     }
 }
 
-async fn write(database: &Database, key: &str, recorded: bool) -> Result<()> {
+/// How often each key of a cycle is there.
+pub(super) async fn there(database: &Database, cycle: &str) -> HashMap<String, u64> {
+    let (from, below) = (format!("{cycle} "), format!("{cycle}!"));
+    let (from, below) = (&from, &below);
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let read = database.read(access(), |transaction| {
+            Box::pin(async move {
+                const COUNT: &str = "SELECT k, count(*) FROM w WHERE k >= $1 AND k < $2 GROUP BY k";
+                let rows = transaction.query(COUNT, &[from, below]).await?;
+                let pairs = rows
+                    .iter()
+                    .map(|row| Ok((row.column(0)?, u64::try_from(row.column::<i64>(1)?).unwrap())));
+                pairs.collect::<Result<HashMap<String, u64>>>()
+            })
+        });
+        match read.await {
+            Ok(there) => return there,
+            Err(error) => assert!(Instant::now() < until, "{error:?}"),
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Writes one row into the [table](TABLE).
+pub(super) async fn write(database: &Database, key: &str, recorded: bool) -> Result<()> {
     let digest = Sha256::digest(key.as_bytes());
     let id: [u8; 16] = digest[..16].try_into().unwrap();
     let access = if recorded { access().recorded(id) } else { access() };
@@ -271,7 +276,7 @@ async fn break_again_and_again(server: Server, part: u64) -> (i64, BTreeMap<Faul
         let (fault, seen) = rig.cycle(cycle).await;
         let sum = faults.entry(fault).or_default();
         *sum = sum.and(seen);
-        if (cycle - part) % 1_000 == 0 {
+        if (cycle - part).is_multiple_of(1_000) {
             println!("PostgreSQL {version}: cycle {cycle} after {:?}", began.elapsed());
         }
     }

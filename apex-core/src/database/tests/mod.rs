@@ -2,7 +2,11 @@
 
 mod causes;
 mod deadlines;
+#[cfg(feature = "testkit")]
+mod failover;
 mod faults;
+#[cfg(feature = "testkit")]
+mod killed;
 mod leaks;
 #[cfg(feature = "testkit")]
 mod loss;

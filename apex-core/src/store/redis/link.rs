@@ -7,7 +7,9 @@ use crate::tls;
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Cmd, ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError, Value,
+    from_redis_value,
 };
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -25,10 +27,14 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 const KEEPALIVE_TIMES: u32 = 3;
 
+/// The oldest version of a server.
+const OLDEST: u32 = 7;
+
 /// What every connection is made with.
 pub(super) struct Settings {
     user: Option<String>,
-    password: Option<Secret<String>>,
+    /// The address, which knows the password of now.
+    url: DatabaseUrl,
     database: u16,
     tls: Option<TlsConnector>,
     /// How long making one may take.
@@ -47,7 +53,7 @@ impl Settings {
         let url: &DatabaseUrl = &options.url;
         Ok(Self {
             user: url.user().map(str::to_owned),
-            password: url.password().cloned(),
+            url: url.clone(),
             database: url.database().parse().unwrap_or(0),
             tls: tls::of_database(url)?.map(TlsConnector::from),
             connect: options.connect,
@@ -62,12 +68,16 @@ impl Settings {
 impl Settings {
     /// How a connection begins. One that hears what is said unasked logs in at once, by the third version of the
     /// protocol: only that tells what was said unasked from an answer.
-    fn hello(&self, hear: Option<Hear>) -> (RedisConnectionInfo, AsyncConnectionConfig) {
+    fn hello(
+        &self,
+        hear: Option<Hear>,
+        password: Option<&Secret<String>>,
+    ) -> (RedisConnectionInfo, AsyncConnectionConfig) {
         let mut info = RedisConnectionInfo::default().set_skip_set_lib_name();
         let mut config = AsyncConnectionConfig::new().set_response_timeout(None);
         if let Some(hear) = hear {
             info = info.set_protocol(ProtocolVersion::RESP3);
-            if let Some(password) = &self.password {
+            if let Some(password) = password {
                 info = info.set_username(self.user.as_deref().unwrap_or("default"));
                 info = info.set_password(password.reveal());
             }
@@ -123,7 +133,15 @@ impl Link {
         server: &str,
     ) -> Result<Self, Why> {
         let unreached = |error: io::Error| Why::unreached(&error, server);
-        let (info, config) = settings.hello(hear.clone());
+        let password = settings.url.password_now().map_err(|error| {
+            Why::unfit(
+                Failure::Permission,
+                "the file with the password of Redis cannot be read",
+                server,
+                &error.to_string(),
+            )
+        })?;
+        let (info, config) = settings.hello(hear.clone(), password.as_ref());
         let (connection, driver) = match (host, &settings.tls) {
             (DatabaseHost::Unix(path), _) => {
                 let stream = UnixStream::connect(path).await.map_err(unreached)?;
@@ -143,13 +161,18 @@ impl Link {
         };
         let link = Self { connection, driver, server: server.to_owned(), silent: 0.into() };
         if hear.is_none() {
-            link.log_in(settings, login).await?;
+            link.log_in(settings, password.as_ref(), login).await?;
         }
         Ok(link)
     }
 
-    async fn log_in(&self, settings: &Settings, login: Login) -> Result<(), Why> {
-        if let Some(password) = &settings.password {
+    async fn log_in(
+        &self,
+        settings: &Settings,
+        password: Option<&Secret<String>>,
+        login: Login,
+    ) -> Result<(), Why> {
+        if let Some(password) = password {
             let mut auth = redis::cmd("AUTH");
             if let Some(user) = settings.user.as_ref().filter(|_| login == Login::Server) {
                 auth.arg(user);
@@ -166,7 +189,26 @@ impl Link {
         if settings.database != 0 && login == Login::Server {
             self.ask(redis::cmd("SELECT").arg(settings.database)).await?;
         }
-        Ok(())
+        match login {
+            Login::Server => self.check_version().await,
+            Login::Sentinel => Ok(()),
+        }
+    }
+
+    /// Refuses a server before version 7; one that does not let this login ask is taken as it is.
+    async fn check_version(&self) -> Result<(), Why> {
+        let told = match self.ask(&redis::cmd("HELLO")).await {
+            Ok(told) => version(told),
+            Err(why) if why.failure == Failure::Permission || !why.said => return Ok(()),
+            // Before 6.2 it wants an argument, before 6 it is not known.
+            Err(_) => Some("it does not know HELLO".to_owned()),
+        };
+        let is_old = |told: &String| major(told).is_none_or(|major| major < OLDEST);
+        let Some(told) = told.filter(is_old) else {
+            return Ok(());
+        };
+        let message = "this Redis is older than version 7; update it";
+        Err(Why::unfit(Failure::Schema, message, &self.server, &told))
     }
 
     /// Sends a command and waits for its answer, within the limit of whoever connects.
@@ -270,4 +312,33 @@ where
     let made = MultiplexedConnection::new_with_config(&info, stream, config).await;
     let (connection, driver) = made.map_err(|error| Why::of(&error, server))?;
     Ok((connection, tokio::spawn(driver)))
+}
+
+/// The version in an answer to `HELLO`.
+fn version(told: Value) -> Option<String> {
+    let told: HashMap<String, Value> = from_redis_value(told).ok()?;
+    from_redis_value(told.get("version")?.clone()).ok()
+}
+
+fn major(version: &str) -> Option<u32> {
+    version.split('.').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_read_from_what_a_server_says() {
+        let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let told = |of: &str| {
+            let words = [text("server"), text("redis"), text("version"), text(of), text("proto")];
+            Value::Array(words.into_iter().chain([Value::Int(2)]).collect())
+        };
+        for (of, is_old) in [("6.2.14", true), ("7.0.15", false), ("10.1", false)] {
+            let version = version(told(of)).unwrap();
+            assert_eq!((version.as_str(), major(&version) < Some(OLDEST)), (of, is_old));
+        }
+        assert_eq!(version(Value::Okay), None);
+    }
 }

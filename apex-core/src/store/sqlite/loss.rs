@@ -4,14 +4,12 @@
 use super::Synchronous;
 use super::database::{configure, connect};
 use super::writer::Writer;
-use crate::error::{Error, Outcome, Result};
+use crate::error::Result;
 use crate::run::LocalWakeup;
 use crate::testkit::Random;
-use crate::testkit::loss::{Tally, Writes};
+use crate::testkit::loss::{Tally, Writes, killed};
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,7 +52,7 @@ fn nothing_is_lost_and_nothing_done_twice_when_the_process_is_killed_or_the_disk
         let kept =
             writes.check(&there).unwrap_or_else(|broken| panic!("cycle {cycle}: {broken:?}"));
         all = all.and(kept);
-        if (cycle + 1) % 1_000 == 0 {
+        if (cycle + 1).is_multiple_of(1_000) {
             println!("SQLite: {} cycles in {:?}", cycle + 1, began.elapsed());
         }
     }
@@ -70,38 +68,12 @@ fn nothing_is_lost_and_nothing_done_twice_when_the_process_is_killed_or_the_disk
 }
 
 fn run_and_kill(cycle: u64, path: &Path) -> Writes {
-    let mut random = Random::seeded(cycle);
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "--nocapture"])
-        .arg(concat!(
-            "store::sqlite::loss::",
-            "nothing_is_lost_and_nothing_done_twice_when_the_process_is_killed_or_the_disk_full"
-        ))
-        .env(CHILD, format!("{cycle} {}", path.display()))
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap());
-    let mut text = String::new();
-    while !text.ends_with("begun\n") && lines.read_line(&mut text).unwrap() > 0 {}
-    // The moment of the kill is meant to be any; nothing is waited for.
-    std::thread::sleep(Duration::from_micros(random.below(30_000) as u64));
-    child.kill().unwrap();
-    child.wait().unwrap();
-    lines.read_to_string(&mut text).unwrap();
-    let mut writes = Writes::default();
-    let told = |outcome| Err::<(), _>(Error::internal("test", "x").with_outcome(outcome));
-    // A line that the kill cut off says nothing.
-    for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
-        match line.split_once(": ") {
-            Some(("intends", key)) => writes.intend(key),
-            Some(("applied", key)) => writes.told(key, &Ok(())),
-            Some(("refused", key)) => writes.told(key, &told(Outcome::NotApplied)),
-            Some(("unknown", key)) => writes.told(key, &told(Outcome::Unknown)),
-            _ => {}
-        }
-    }
-    writes
+    let test = concat!(
+        "store::sqlite::loss::",
+        "nothing_is_lost_and_nothing_done_twice_when_the_process_is_killed_or_the_disk_full"
+    );
+    let after = Duration::from_micros(Random::seeded(cycle).below(30_000) as u64);
+    killed::run(test, (CHILD, &format!("{cycle} {}", path.display())), after)
 }
 
 fn write_until_killed(cycle: &str, path: &Path) {
@@ -116,21 +88,14 @@ fn write_until_killed(cycle: &str, path: &Path) {
     let wakeup = Arc::new(LocalWakeup::default());
     let writer = Arc::new(Writer::spawn(connection, path.to_owned(), wakeup).unwrap());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
-    say("begun");
+    killed::say("begun");
     runtime.block_on(async {
         let writers = (0..WRITERS).map(|task| {
             let (writer, cycle) = (Arc::clone(&writer), cycle.to_owned());
             tokio::spawn(async move {
                 for number in 0..2_000 {
                     let key = format!("{cycle} {task} {number}");
-                    say(&format!("intends: {key}"));
-                    let answer = write(&writer, key.clone()).await;
-                    let told = match answer.map_err(|error| error.outcome()) {
-                        Ok(()) | Err(Outcome::Applied) => "applied",
-                        Err(Outcome::NotApplied) => "refused",
-                        Err(Outcome::Unknown) => "unknown",
-                    };
-                    say(&format!("{told}: {key}"));
+                    killed::write(&key, write(&writer, key.clone())).await;
                 }
             })
         });
@@ -148,10 +113,4 @@ async fn write(writer: &Writer, key: String) -> Result<()> {
         Ok(())
     };
     writer.write("test", work).await
-}
-
-/// One system call a line, so that a kill cuts at most the last one.
-fn say(line: &str) {
-    let line = format!("{line}\n");
-    std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
 }
