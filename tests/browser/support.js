@@ -1,11 +1,12 @@
 // Starts the built chat example, a real browser, and a network that a test can break.
 
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
 
@@ -34,8 +35,8 @@ export async function freePort() {
   }
 }
 
-/** The chat host on a port and a database of its own; `stop()` ends it as Ctrl-C does and gives its exit status. */
-export async function startChat() {
+/** The chat host on a port and a database of its own, with `settings` as variables of its environment; `stop()` ends it as Ctrl-C does and gives its exit status. */
+export async function startChat(settings = {}) {
   const folder = mkdtempSync(path.join(tmpdir(), 'apex-chat-'));
   const port = await freePort();
   const chat = { port, url: `http://127.0.0.1:${port}`, folder };
@@ -43,7 +44,7 @@ export async function startChat() {
   chat.start = async () => {
     // A server where one is named, and in it a schema of this chat's own.
     const name = `chat_${path.basename(folder).replace(/\W/g, '').toLowerCase()}`;
-    const env = { ...process.env, APEX_DATABASE_SCHEMA: name, APEX_REDIS_PREFIX: name };
+    const env = { ...process.env, APEX_DATABASE_SCHEMA: name, APEX_REDIS_PREFIX: name, ...settings };
     const file = process.env.APEX_DATABASE_URL ? [] : ['--db', path.join(folder, 'chat.db')];
     child = spawn(executable(), ['--listen', `127.0.0.1:${port}`, ...file], { cwd: folder, env, stdio: ['ignore', 'pipe', 'pipe'] });
     let output = '';
@@ -139,11 +140,38 @@ function slowly(from, to, network) {
 
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
+/** Whether a program is here. */
+export function installed(program) {
+  return ['/usr/sbin', '/usr/bin', '/usr/local/sbin', '/usr/local/bin'].some((folder) => existsSync(path.join(folder, program)));
+}
+
+/** `nginx` or `haproxy` with that configuration before the chat host; `stop()` ends it. */
+export async function startProxy(kind, config, port = null) {
+  const folder = mkdtempSync(path.join(tmpdir(), 'apex-proxy-'));
+  const file = path.join(folder, 'proxy.conf');
+  writeFileSync(file, config);
+  port ??= await freePort();
+  const child = spawn('python3', [path.join(ROOT, 'scripts', 'services'), 'serve', kind, '--config', file, '--port', port], { stdio: ['pipe', 'pipe', 'pipe'] });
+  let said = '';
+  child.stderr.on('data', (chunk) => (said += chunk));
+  const gone = new Promise((resolve) => child.once('exit', resolve));
+  const first = await Promise.race([new Promise((resolve) => createInterface({ input: child.stdout }).once('line', resolve)), gone.then(() => null)]);
+  if (first === null) throw new Error(`${kind} did not start: ${said}`);
+  return {
+    port,
+    stop: async () => {
+      child.stdin.end();
+      await gone;
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
 /** A page that is logged in as `user`; what goes wrong inside it is collected in `page.faults`. */
-export async function logIn(context, chat, user) {
+export async function logIn(context, { url }, user) {
   const page = await context.newPage();
   watch(page);
-  await page.goto(chat.url);
+  await page.goto(url);
   await page.getByLabel('Your name').fill(user);
   await page.keyboard.press('Enter');
   await connected(page);

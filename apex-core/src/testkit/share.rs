@@ -75,7 +75,7 @@ async fn whom_it_is_shared_with_reads_all_of_a_conversation(backend: Arc<dyn Bac
     assert_eq!(threads.messages(&bob, thread, None, 10).await.unwrap().items.len(), 1);
     assert_eq!(runs.view(&bob, run).await.unwrap(), runs.view(&ada, run).await.unwrap());
     assert_eq!(runs.read(&bob, run, 0, 10).await.unwrap().events.len(), 1);
-    assert_eq!(artifacts.list(&bob, run).await.unwrap(), [made.clone()]);
+    assert_eq!(artifacts.list(&bob, run).await.unwrap(), std::slice::from_ref(&made));
     assert_eq!(artifacts.read(&bob, made.artifact).await.unwrap(), (made, content));
     // Live, to the end.
     let mut following = bench.subscribe(&bob, run, Position::default()).await;

@@ -13,6 +13,7 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request};
 use http_body_util::{Full, StreamBody};
 use hyper::body::Frame;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -40,15 +41,40 @@ const UPLOAD: Duration = Duration::from_secs(6 * 60 * 60);
 pub struct Api {
     url: String,
     place: Place,
-    login: Option<Arc<Login>>,
+    login: Option<Arc<Held>>,
 }
 
 /// A login.
+#[derive(Clone)]
 pub struct Login {
     /// The token.
     pub token: Secret<String>,
     /// When it runs out.
     pub expires_at: Timestamp,
+    /// What renews it, once; `None` for a login that ends with its token.
+    pub refresh: Option<Secret<String>>,
+}
+
+/// The login that all clones of an [`Api`] share. It is renewed by one of them at a time, since a refresh token that
+/// is used twice ends its login.
+#[derive(Debug)]
+struct Held {
+    login: Mutex<Login>,
+    renewing: tokio::sync::Mutex<()>,
+}
+
+/// A login as the service tells it.
+#[derive(Deserialize)]
+struct LoginBody {
+    token: Secret<String>,
+    expires_at: Timestamp,
+    refresh: Option<Secret<String>>,
+}
+
+impl From<LoginBody> for Login {
+    fn from(body: LoginBody) -> Self {
+        Self { token: body.token, expires_at: body.expires_at, refresh: body.refresh }
+    }
 }
 
 impl fmt::Debug for Login {
@@ -81,8 +107,15 @@ impl Api {
     /// The same service with a login that was made elsewhere.
     #[must_use]
     pub fn with_login(mut self, login: Login) -> Self {
-        self.login = Some(Arc::new(login));
+        let (login, renewing) = (Mutex::new(login), tokio::sync::Mutex::new(()));
+        self.login = Some(Arc::new(Held { login, renewing }));
         self
+    }
+
+    /// The login as it is now, for who keeps it.
+    #[must_use]
+    pub fn login(&self) -> Option<Login> {
+        self.login.as_ref().map(|held| held.login.lock().clone())
     }
 
     /// Logs in by the development login.
@@ -90,14 +123,44 @@ impl Api {
     /// # Errors
     /// `not_found` where the environment is not development.
     pub async fn log_in(self, user: &str) -> Result<Self> {
-        #[derive(Deserialize)]
-        struct Body {
-            token: String,
-            expires_at: Timestamp,
-        }
         let asked = serde_json::json!({ "user": user });
-        let body: Body = self.json(Method::POST, "/auth/dev", Some(&asked)).await?;
-        Ok(self.with_login(Login { token: Secret::new(body.token), expires_at: body.expires_at }))
+        let body: LoginBody = self.json(Method::POST, "/auth/dev", Some(&asked)).await?;
+        Ok(self.with_login(body.into()))
+    }
+
+    /// Renews the login: both of its tokens are replaced. A token that has run out is renewed by itself at the next
+    /// request.
+    ///
+    /// # Errors
+    /// `unauthenticated` where there is nothing to renew by, or the login has ended.
+    pub async fn renew(&self) -> Result<()> {
+        self.renew_after(self.token().as_ref()).await
+    }
+
+    /// Renews the login unless that was done since `used` was its token.
+    async fn renew_after(&self, used: Option<&Secret<String>>) -> Result<()> {
+        let nothing = || {
+            let told = "there is no login that could be renewed; log in";
+            Error::new(Kind::Unauthenticated, OPERATION, told)
+        };
+        let held = self.login.as_ref().ok_or_else(nothing)?;
+        let _turn = held.renewing.lock().await;
+        let refresh = {
+            let login = held.login.lock();
+            if used.is_none_or(|used| used.reveal() != login.token.reveal()) {
+                return Ok(());
+            }
+            login.refresh.clone().ok_or_else(nothing)?
+        };
+        let asked = serde_json::json!({ "refresh": refresh.reveal() });
+        let renewing = self.exchange(None, Method::POST, "/auth/refresh", Some(&asked), MAX_JSON);
+        let body: LoginBody = decoded(&renewing.await?)?;
+        *held.login.lock() = body.into();
+        Ok(())
+    }
+
+    fn token(&self) -> Option<Secret<String>> {
+        self.login().map(|login| login.token)
     }
 
     /// Brings a file; `progress` is told the bytes sent so far. The body streams: the file is never held whole.
@@ -130,7 +193,12 @@ impl Api {
                 Err(error) => Some((Err(error), None)),
             }
         }));
-        let mut request = self.request(Method::POST)?.header("x-file-name", percent_encoded(name));
+        // A body is sent once, so whether the login holds is asked before.
+        if self.login().is_some_and(|login| login.refresh.is_some()) {
+            self.send(Method::GET, "/auth/sessions", None).await?;
+        }
+        let mut request = request(Method::POST, self.token().as_ref())?
+            .header("x-file-name", percent_encoded(name));
         if let Some(length) = length {
             request = request.header(CONTENT_LENGTH, length);
         }
@@ -218,10 +286,7 @@ impl Api {
     }
 
     async fn bytes(&self, route: &str) -> Result<Bytes> {
-        let request = self.request(Method::GET)?;
-        let body = Full::<Bytes>::default();
-        let response = self.place.send(route, request, body, ANSWER).await?;
-        collect(response.into_body(), MAX_ARTIFACT).await
+        self.send_for(Method::GET, route, None, MAX_ARTIFACT).await
     }
 
     async fn json<T: DeserializeOwned>(
@@ -234,7 +299,39 @@ impl Api {
     }
 
     async fn send(&self, method: Method, route: &str, body: Option<&Value>) -> Result<Bytes> {
-        let mut request = self.request(method)?;
+        self.send_for(method, route, body, MAX_JSON).await
+    }
+
+    /// Asks; a login that has run out is renewed, once.
+    async fn send_for(
+        &self,
+        method: Method,
+        route: &str,
+        body: Option<&Value>,
+        limit: usize,
+    ) -> Result<Bytes> {
+        let token = self.token();
+        let answer = self.exchange(token.as_ref(), method.clone(), route, body, limit).await;
+        let over =
+            |error: &Error| matches!(error.kind(), Kind::Unauthenticated | Kind::TokenExpired);
+        if !answer.as_ref().is_err_and(over)
+            || self.login().is_none_or(|login| login.refresh.is_none())
+        {
+            return answer;
+        }
+        self.renew_after(token.as_ref()).await?;
+        self.exchange(self.token().as_ref(), method, route, body, limit).await
+    }
+
+    async fn exchange(
+        &self,
+        token: Option<&Secret<String>>,
+        method: Method,
+        route: &str,
+        body: Option<&Value>,
+        limit: usize,
+    ) -> Result<Bytes> {
+        let mut request = request(method, token)?;
         let body = match body {
             Some(body) => {
                 request = request.header(CONTENT_TYPE, "application/json");
@@ -243,21 +340,20 @@ impl Api {
             None => Full::default(),
         };
         let response = self.place.send(route, request, body, ANSWER).await?;
-        collect(response.into_body(), MAX_JSON).await
+        collect(response.into_body(), limit).await
     }
+}
 
-    fn request(&self, method: Method) -> Result<http::request::Builder> {
-        let mut request = Request::builder().method(method);
-        if let Some(login) = &self.login {
-            let value = format!("Bearer {}", login.token.reveal());
-            let mut value = HeaderValue::from_str(&value).map_err(|_| {
-                Error::new(Kind::BadRequest, OPERATION, "the token is no header value")
-            })?;
-            value.set_sensitive(true);
-            request = request.header(AUTHORIZATION, value);
-        }
-        Ok(request)
+fn request(method: Method, token: Option<&Secret<String>>) -> Result<http::request::Builder> {
+    let mut request = Request::builder().method(method);
+    if let Some(token) = token {
+        let value = format!("Bearer {}", token.reveal());
+        let mut value = HeaderValue::from_str(&value)
+            .map_err(|_| Error::new(Kind::BadRequest, OPERATION, "the token is no header value"))?;
+        value.set_sensitive(true);
+        request = request.header(AUTHORIZATION, value);
     }
+    Ok(request)
 }
 
 #[async_trait]
@@ -269,6 +365,13 @@ impl Tickets for Api {
         }
         let body: Body = self.json(Method::POST, "/auth/ticket", None).await?;
         Ok(Secret::new(body.ticket))
+    }
+
+    async fn lasting_ticket(&self) -> Result<Secret<String>> {
+        if self.login().is_some_and(|login| login.refresh.is_some()) {
+            self.renew().await?;
+        }
+        self.ticket().await
     }
 }
 

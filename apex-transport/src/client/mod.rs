@@ -61,6 +61,14 @@ pub trait Tickets: fmt::Debug + Send + Sync {
     /// # Errors
     /// Whatever keeps it from being bought; `unauthenticated` ends the client.
     async fn ticket(&self) -> Result<Secret<String>>;
+
+    /// A ticket for a connection whose credential runs out: it counts for longer where the login can be renewed.
+    ///
+    /// # Errors
+    /// As [`Tickets::ticket`].
+    async fn lasting_ticket(&self) -> Result<Secret<String>> {
+        self.ticket().await
+    }
 }
 
 /// What a client is made of.

@@ -423,9 +423,9 @@ impl Session {
         }
     }
 
-    /// Stays in with a new ticket. Without one the connection ends with the credential, and the walk begins anew.
+    /// Stays in with a ticket of a login that was renewed. Without one the connection ends with the credential, and the walk begins anew.
     async fn extend(&mut self) -> Result<(), Lost> {
-        match self.tickets.ticket().await {
+        match self.tickets.lasting_ticket().await {
             Ok(ticket) => {
                 let id = self.next_id();
                 let hello = Call::Hello(Hello(Credential::Ticket(ticket)));

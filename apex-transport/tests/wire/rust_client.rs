@@ -68,6 +68,42 @@ async fn the_whole_conversation() {
 }
 
 #[tokio::test]
+async fn a_client_renews_its_login_by_itself_and_stays_connected() {
+    let mut settings = Settings::default();
+    settings.auth.token_life = Duration::from_secs(61);
+    let wire = Wire::start_with(settings).await;
+    let api = wire.api("ada").await;
+    let first = api.login().unwrap();
+    let client = connect(api.clone()).await;
+    // A minute before the end it is told, and stays by a renewed login.
+    let renewed = async {
+        while api.login().unwrap().token.reveal() == first.token.reveal() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), renewed).await.expect("nothing is renewed");
+    let (_, mut updates) = client.ask("thoughts 1", None, Vec::new()).await.unwrap();
+    assert_eq!(kinds(&mut updates).await.last().unwrap(), "run_completed");
+    assert_eq!(wire.statistics().admitted, 1, "it was one connection");
+    // What has run out while nobody was connected is renewed by the next request, once for all who ask.
+    drop((client, updates));
+    wire.emptied().await;
+    wire.clock.advance(Duration::from_secs(120));
+    let before = api.login().unwrap();
+    let asked = futures_util::future::join_all((0..8).map(|_| api.threads())).await;
+    assert!(asked.iter().all(Result::is_ok), "{asked:?}");
+    assert_ne!(api.login().unwrap().token.reveal(), before.token.reveal());
+    let client = connect(api.clone()).await;
+    // And so is one whose connection ran out with it.
+    wire.clock.advance(Duration::from_secs(120));
+    let (_, mut updates) = client.ask("thoughts 1", None, Vec::new()).await.unwrap();
+    assert_eq!(kinds(&mut updates).await.last().unwrap(), "run_completed");
+    // A login that has ended is not renewed, and says so.
+    api.log_out().await.unwrap();
+    assert_eq!(api.threads().await.unwrap_err().kind(), Kind::Unauthenticated);
+}
+
+#[tokio::test]
 async fn a_client_that_nobody_holds_is_gone() {
     let wire = Wire::start().await;
     let client = connect(wire.api("ada").await).await;

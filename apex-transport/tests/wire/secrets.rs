@@ -1,7 +1,7 @@
 //! Tickets, tokens and cookies appear in no trace and no answer.
 
 use crate::support::socket::Socket;
-use crate::support::{PAGE, Wire, bearer};
+use crate::support::{PAGE, Wire, bearer, watch};
 use apex_core::auth::AuditQuery;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Recorder, SharedString, Unit};
 use serde_json::json;
@@ -93,6 +93,29 @@ async fn each_entry_is_counted_by_its_way_and_nothing_more_of_it() {
         assert!(all.contains(&labels), "{labels} is not in\n{all}");
     }
     assert!(!all.contains(&token) && !all.contains(&ticket));
+}
+
+#[tokio::test]
+async fn the_watch_over_the_suite_sees_a_credential() {
+    let wire = Wire::start().await;
+    let login = wire.post("/auth/dev", &[], r#"{"user":"ada"}"#).await.json();
+    let token = login["token"].as_str().unwrap();
+    let refresh = login["refresh"].as_str().unwrap();
+    let ticket = wire.ticket(token).await;
+    let family = refresh.split('.').next_back().unwrap();
+    for said in [
+        format!("somebody came in by {token}"),
+        format!("authorization: \"Bearer {token}\""),
+        format!("/ws?ticket={ticket}&x"),
+        format!("apex.v1, apex.ticket.{ticket}"),
+        format!("{{\"refresh\":\"{refresh}\"}}"),
+        format!("Some({family:?})"),
+    ] {
+        assert!(watch::found(&said).is_some(), "{said}");
+    }
+    assert_eq!(watch::found(&format!("somebody came in by {}", &token[1..])), None);
+    // And whatever the service says is looked at.
+    assert!(tracing::enabled!(target: "apex_transport::any", tracing::Level::TRACE));
 }
 
 #[tokio::test]

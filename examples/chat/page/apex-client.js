@@ -7,7 +7,8 @@
 //   const { run, thread, subscription } = await client.message({ text, attachments });
 //   for await (const { event, reset } of subscription) …       // or subscription.listen({ onEvent, onReset })
 //
-// `ticket` fetches a new ticket each time. When it throws an error whose `fatal` is true (the login is gone), the
+// `ticket` fetches a new ticket each time, and with `{ lasting: true }` one by a login that was renewed, because the
+// connection's credential runs out. When it throws an error whose `fatal` is true (the login is gone), the
 // client stops; any other error is a reason to try again later.
 
 import { WAYS, backoff, meaning, onClose } from './apex-reconnect.js';
@@ -146,7 +147,7 @@ export class ApexClient {
     const opening = ++this.#opening;
     let ticket;
     try {
-      ticket = await this.#ticket();
+      ticket = await this.#ticket({ lasting: false });
     } catch (error) {
       if (opening !== this.#opening) return;
       if (error.fatal) this.#stop(4401, error.message);
@@ -480,7 +481,7 @@ export class ApexClient {
   /** The credential ends soon: a fresh ticket extends the connection, or else it closes and the chain begins anew. */
   async #renew() {
     const socket = this.#socket;
-    const ticket = await this.#ticket().catch(() => null);
+    const ticket = await this.#ticket({ lasting: true }).catch(() => null);
     if (ticket && socket === this.#socket) this.#send({ frame: 'hello', id: this.#id(), ticket });
   }
 }

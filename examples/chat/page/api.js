@@ -20,23 +20,50 @@ export class ApiError extends Error {
 
 export class Api {
   #login = read(LOGIN_KEY);
+  #ticketBy = null; // the token that bought the last ticket
+  #renewing = null;
 
-  /** `{ user, token }` of the login in force, or null. */
+  /** `{ user, token, refresh }` of the login in force, or null. */
   get login() {
     return this.#login;
   }
 
-  /** Reads again what another tab may have changed; whether it did. */
+  /** Reads again what another tab may have changed; whether somebody else is in now. A renewed login is the same one. */
   reload() {
-    const before = this.#login?.token;
+    const before = this.#login?.user;
     this.#login = read(LOGIN_KEY);
-    return before !== this.#login?.token;
+    return before !== this.#login?.user;
   }
 
   async logIn(user) {
-    const { token } = await this.#json('POST', '/auth/dev', { user });
-    this.#login = { user, token };
-    localStorage.setItem(LOGIN_KEY, JSON.stringify(this.#login));
+    const { token, refresh } = await this.#json('POST', '/auth/dev', { user });
+    this.#keep({ user, token, refresh });
+  }
+
+  #keep(login) {
+    this.#login = login;
+    localStorage.setItem(LOGIN_KEY, JSON.stringify(login));
+  }
+
+  /**
+   * Renews the login unless that was done since `used` was its token. One at a time over all tabs: a refresh token that
+   * is used twice ends its login.
+   */
+  #renew(used) {
+    const alone = (act) => (navigator.locks ? navigator.locks.request(LOGIN_KEY, act) : act());
+    this.#renewing ??= alone(async () => {
+      this.#login = read(LOGIN_KEY);
+      // What another tab has just written may not have arrived in this one's storage.
+      const last = await renewal();
+      if (last && last.before === this.#login?.token) this.#keep(last.login);
+      if (!this.#login) throw new ApiError(401, { code: 'unauthenticated', message: 'Logged out.', retryable: false });
+      if (this.#login.token !== used) return;
+      const kept = this.#login;
+      const { token, refresh } = await this.#json('POST', '/auth/refresh', { refresh: kept.refresh });
+      this.#keep({ ...kept, token, refresh });
+      await renewal({ before: kept.token, login: this.#login });
+    }).finally(() => (this.#renewing = null));
+    return this.#renewing;
   }
 
   async logOut() {
@@ -47,10 +74,15 @@ export class Api {
   forget() {
     this.#login = null;
     localStorage.removeItem(LOGIN_KEY);
+    globalThis.caches?.delete(LOGIN_KEY);
   }
 
-  async ticket() {
-    return (await this.#json('POST', '/auth/ticket', {})).ticket;
+  /** A ticket; with `lasting` by a login that was renewed, for a connection whose credential runs out. */
+  async ticket({ lasting = false } = {}) {
+    if (lasting && this.#login?.refresh) await this.#renew(this.#ticketBy);
+    const { ticket } = await this.#json('POST', '/auth/ticket', {});
+    this.#ticketBy = this.#login?.token;
+    return ticket;
   }
 
   threads(cursor = null) {
@@ -87,7 +119,11 @@ export class Api {
   }
 
   /** Streams a file to the user's own; `onProgress(sent, total)` in bytes. `signal` aborts it. */
-  upload(name, content, { onProgress, signal }) {
+  upload(name, content, options) {
+    return this.#renewed(() => this.#upload(name, content, options));
+  }
+
+  #upload(name, content, { onProgress, signal }) {
     return new Promise((resolve, reject) => {
       const request = new XMLHttpRequest();
       request.open('POST', '/files');
@@ -111,7 +147,24 @@ export class Api {
     return response.status === 204 ? null : parse(await response.text());
   }
 
-  async #fetch(method, path, body) {
+  #fetch(method, path, body) {
+    if (path === '/auth/refresh') return this.#ask(method, path, body);
+    return this.#renewed(() => this.#ask(method, path, body));
+  }
+
+  /** Asks; a login that has run out is renewed, once. */
+  async #renewed(ask) {
+    const used = this.#login?.token;
+    try {
+      return await ask();
+    } catch (error) {
+      if (error.status !== 401 || !this.#login?.refresh) throw error;
+      await this.#renew(used);
+      return ask();
+    }
+  }
+
+  async #ask(method, path, body) {
     const headers = {};
     if (this.#login) headers.Authorization = `Bearer ${this.#login.token}`;
     if (body !== undefined) headers['Content-Type'] = 'application/json';
@@ -138,6 +191,14 @@ function parse(text) {
   } catch {
     return undefined;
   }
+}
+
+/** The last renewal of any tab, or a new one. Unlike `localStorage` this shows to all tabs what has been written. */
+async function renewal(latest) {
+  if (!globalThis.caches) return null;
+  const shelf = await caches.open(LOGIN_KEY);
+  if (latest) await shelf.put('/renewal', new Response(JSON.stringify(latest)));
+  return (await shelf.match('/renewal'))?.json() ?? null;
 }
 
 function read(key) {

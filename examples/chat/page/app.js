@@ -91,7 +91,7 @@ function enter() {
 function connect() {
   const url = new URL('/ws', location.href);
   url.protocol = url.protocol.replace('http', 'ws');
-  client = new ApexClient({ url: url.href, ticket: () => api.ticket(), storage: sessionStorage });
+  client = new ApexClient({ url: url.href, ticket: (wish) => api.ticket(wish), storage: sessionStorage });
   client.onState = showConnection;
   client.inbox().listen({
     onEvent: noteRun,

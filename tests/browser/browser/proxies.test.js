@@ -2,16 +2,9 @@
 // connected by the next way of the chain, and a run is seen to its end.
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
-import { createInterface } from 'node:readline';
 import { after, before, describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
-import { ask, ended, freePort, logIn, sleep, startBrowser, startChat } from '../support.js';
+import { ask, ended, installed, logIn, sleep, startBrowser, startChat, startProxy } from '../support.js';
 
-const SERVICES = fileURLToPath(new URL('../../../scripts/services', import.meta.url));
 const ALL = ['Authorization', 'Cookie', 'Sec-WebSocket-Protocol'];
 
 const SETUPS = [
@@ -68,28 +61,6 @@ backend chat
 `;
 }
 
-/** A proxy before the chat host; `stop()` ends it. */
-async function startProxy(kind, config) {
-  const folder = mkdtempSync(path.join(tmpdir(), 'apex-proxy-'));
-  const file = path.join(folder, 'proxy.conf');
-  writeFileSync(file, config);
-  const port = await freePort();
-  const child = spawn('python3', [SERVICES, 'serve', kind, '--config', file, '--port', port], { stdio: ['pipe', 'pipe', 'pipe'] });
-  let said = '';
-  child.stderr.on('data', (chunk) => (said += chunk));
-  const gone = new Promise((resolve) => child.once('exit', resolve));
-  const first = await Promise.race([new Promise((resolve) => createInterface({ input: child.stdout }).once('line', resolve)), gone.then(() => null)]);
-  if (first === null) throw new Error(`${kind} did not start: ${said}`);
-  return {
-    port,
-    stop: async () => {
-      child.stdin.end();
-      await gone;
-      rmSync(folder, { recursive: true, force: true });
-    },
-  };
-}
-
 let chat;
 
 before(async () => {
@@ -101,8 +72,7 @@ after(async () => {
 });
 
 for (const [kind, config] of [['nginx', nginx], ['haproxy', haproxy]]) {
-  const installed = ['/usr/sbin', '/usr/bin', '/usr/local/sbin', '/usr/local/bin'].some((folder) => existsSync(path.join(folder, kind)));
-  describe(kind, { skip: !installed && `${kind} is not installed` }, () => {
+  describe(kind, { skip: !installed(kind) && `${kind} is not installed` }, () => {
     for (const setup of SETUPS) {
       test(`that ${setup.what} leaves the way ${setup.way}`, async () => {
         const proxy = await startProxy(kind, config(setup, chat.port));

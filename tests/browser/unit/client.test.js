@@ -14,7 +14,7 @@ beforeEach(async () => {
 });
 
 async function start(options = {}) {
-  client = new ApexClient({ url: 'ws://x/ws', ticket: () => ticket(), Socket: network.Socket, clock, random: () => 0.5, ...options });
+  client = new ApexClient({ url: 'ws://x/ws', ticket: (wish) => ticket(wish), Socket: network.Socket, clock, random: () => 0.5, ...options });
   client.onState = ({ name }) => states.push(name);
   client.connect();
   await settle();
@@ -213,10 +213,13 @@ describe('liveness', () => {
   });
 
   test('a credential that runs out soon is renewed by a fresh ticket', async () => {
+    const wishes = [];
+    ticket = async ({ lasting }) => `ticket${wishes.push(lasting)}`;
     await connected();
     network.socket.say({ frame: 'expiring', at: '2026-11-22T10:00:00Z' });
     await settle();
     assert.equal(network.socket.last('hello').ticket, 'ticket2');
+    assert.deepEqual(wishes, [false, true], 'the second one by a login that was renewed');
   });
 });
 

@@ -1,6 +1,6 @@
 //! HTTP as bytes, so that a test sends exactly what it says.
 
-use super::Wire;
+use super::{Wire, watch};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -80,7 +80,9 @@ impl Wire {
         request.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
         let mut bytes = request.into_bytes();
         bytes.extend_from_slice(body);
-        raw(self.address, &bytes).await.expect("no answer")
+        let answer = raw(self.address, &bytes).await.expect("no answer");
+        watch::answer(path, &answer);
+        answer
     }
 
     pub(crate) async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {

@@ -5,6 +5,7 @@ pub(crate) mod listener;
 pub(crate) mod proxy;
 pub(crate) mod runner;
 pub(crate) mod socket;
+pub(crate) mod watch;
 
 use apex_core::auth::{Auth, AuthConfig, AuthParts, TokenHash};
 use apex_core::clock::{Clock, SystemClock, Timestamp};
@@ -98,6 +99,7 @@ impl Wire {
     }
 
     pub(crate) async fn start_with(settings: Settings) -> Self {
+        watch::begin();
         let clock = Arc::new(TestClock::default());
         let live = Live::default();
         let stores = open(settings.memory, Arc::clone(&clock) as Arc<dyn Clock>);
@@ -150,7 +152,9 @@ impl Wire {
 
     /// The routes as a user who is logged in.
     pub(crate) async fn api(&self, user: &str) -> Api {
-        Api::new(&self.url()).unwrap().log_in(user).await.unwrap()
+        let api = Api::new(&self.url()).unwrap().log_in(user).await.unwrap();
+        watch::note(api.login().unwrap().token.reveal());
+        api
     }
 
     /// A token of a user's.

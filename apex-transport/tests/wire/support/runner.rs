@@ -188,10 +188,10 @@ impl Runner for ScriptedRunner {
         for file in &message.attachments {
             self.stores.files.info(principal, *file).await?;
         }
-        if let Some(thread) = message.thread {
-            if self.stores.threads.thread(principal, thread).await?.owner != principal.user() {
-                return Err(Error::not_found("scripted.start", "thread"));
-            }
+        if let Some(thread) = message.thread
+            && self.stores.threads.thread(principal, thread).await?.owner != principal.user()
+        {
+            return Err(Error::not_found("scripted.start", "thread"));
         }
         let mut digest = DefaultHasher::new();
         (&message.text, message.thread).hash(&mut digest);

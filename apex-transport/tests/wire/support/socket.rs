@@ -1,6 +1,6 @@
 //! A WebSocket client that does nothing by itself.
 
-use super::Wire;
+use super::{Wire, watch};
 use apex_core::clock::SystemClock;
 use apex_core::id::RequestId;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -118,7 +118,10 @@ impl Socket {
     /// The next frame.
     pub(crate) async fn frame(&mut self) -> Value {
         match self.message().await {
-            Some(Message::Text(text)) => serde_json::from_str(&text).unwrap(),
+            Some(Message::Text(text)) => {
+                watch::look("a frame", &text);
+                serde_json::from_str(&text).unwrap()
+            }
             other => panic!("no frame but {other:?}"),
         }
     }

@@ -11,6 +11,7 @@ use apex_core::clock::{Clock, SystemClock};
 use apex_core::config::{Environment, Secret};
 use apex_core::error::{Error, Kind, Result};
 use apex_core::event::Decision;
+use apex_core::health::Observer;
 use apex_core::id::{ApprovalId, RunId, StepId};
 use apex_core::limit::Rate;
 use apex_core::principal::Principal;
@@ -197,12 +198,14 @@ impl House {
         let auth = Auth::new(stores.auth(), parts, Arc::clone(&clock), config);
         let mut transport = TransportConfig::default();
         transport.hub.per_user = 10_000;
+        let observer = Observer::quiet(Arc::clone(&clock));
         let service = TransportService::new(Transport {
             stores,
             auth: auth.clone(),
             runner: Arc::new(NoRuns),
             live: Live::default(),
             clock,
+            observer,
             chain: Chain::default(),
             config: transport,
         });
