@@ -9,7 +9,7 @@ const MOST_TOKENS: u32 = 4_000;
 /// What came of asking a model for something that the team can also do without.
 pub(crate) enum Asked {
     /// Its answer.
-    Answer(ModelResponse),
+    Answer(Box<ModelResponse>),
     /// There is no model.
     NoModel,
     /// No model answered, and why.
@@ -38,7 +38,7 @@ pub(crate) fn unanswered(why: &str) -> String {
 /// Asks the models, if there are any.
 pub(crate) async fn ask(run: &Context, request: ModelRequest) -> Result<Asked> {
     match run.model().try_ask(request).await {
-        Ok(Some(answer)) => Ok(Asked::Answer(answer)),
+        Ok(Some(answer)) => Ok(Asked::Answer(Box::new(answer))),
         Ok(None) => Ok(Asked::NoModel),
         // The step itself has ended.
         Err(error) if error.kind() == Kind::Cancelled => Err(error),

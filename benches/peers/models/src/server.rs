@@ -72,11 +72,20 @@ async fn stream(socket: &mut TcpStream, chunks: usize) -> std::io::Result<()> {
         format!("{:x}\r\n{data}\r\n", data.len())
     };
     let none = serde_json::Value::Null;
-    let text = chunk(json!([{"index": 0, "delta": {"content": " word"}, "finish_reason": null}]), none.clone());
-    for _ in 0..chunks {
+    // LiteLLM takes a word that is repeated for a model that is stuck.
+    let texts = [" word", " next"].map(|word| {
+        chunk(
+            json!([{"index": 0, "delta": {"content": word}, "finish_reason": null}]),
+            none.clone(),
+        )
+    });
+    for text in texts.iter().cycle().take(chunks) {
         socket.write_all(text.as_bytes()).await?;
     }
     let end = chunk(json!([{"index": 0, "delta": {}, "finish_reason": "stop"}]), none);
-    let usage = chunk(json!([]), json!({"prompt_tokens": 9, "completion_tokens": chunks, "total_tokens": chunks + 9}));
+    let usage = chunk(
+        json!([]),
+        json!({"prompt_tokens": 9, "completion_tokens": chunks, "total_tokens": chunks + 9}),
+    );
     socket.write_all(format!("{end}{usage}e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n").as_bytes()).await
 }
