@@ -5,6 +5,7 @@ use netra_apex::ApexConfig;
 use netra_apex::core::auth::{Presented, Way};
 use netra_apex::core::config::Loader;
 use netra_apex::core::store::Stores;
+use netra_apex::core::thread::Whose;
 use netra_apex::prelude::*;
 use std::path::Path;
 use std::time::Duration;
@@ -43,7 +44,8 @@ async fn accounts_and_logins_stand_in_a_database_of_their_own_and_the_rest_does_
         let rows = async |stores: &Stores| {
             let account = stores.users.user(ada.user()).await.map(|user| user.user);
             let logins = stores.sessions.list(&ada).await.unwrap().len();
-            let threads = stores.threads.threads(&ada, None, 10).await.unwrap().items.len();
+            let threads =
+                stores.threads.threads(&ada, Whose::Own, None, 10).await.unwrap().items.len();
             (account.ok(), logins, threads)
         };
         assert_eq!(rows(apex.stores()).await, (Some(ada.user()), 1, 1));

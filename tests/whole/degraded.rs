@@ -8,6 +8,7 @@ use netra_apex::core::health::Status;
 use netra_apex::core::health::degraded::MODES;
 use netra_apex::core::run::{Topic, Wakeup, Woken};
 use netra_apex::core::store::{Stores, memory};
+use netra_apex::core::thread::Whose;
 use netra_apex::prelude::*;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -152,7 +153,7 @@ async fn disk_read_only() {
         events += 1;
     }
     assert!(events >= 4, "{events}");
-    assert!(apex.stores().threads.threads(&ada, None, 10).await.is_ok());
+    assert!(apex.stores().threads.threads(&ada, Whose::Own, None, 10).await.is_ok());
 }
 
 #[tokio::test]
