@@ -41,7 +41,7 @@ impl ThreadStore for PostgresThreadStore {
         let (user, message) = (principal.user(), &message);
         self.database
             // What a run says at its end, or a user whose run is on record already.
-            .write(Access::of_a_run(OPERATION), |transaction| {
+            .transact(Access::of_a_run(OPERATION), |transaction| {
                 Box::pin(add(transaction, user, thread, message, OPERATION))
             })
             .await
@@ -110,7 +110,8 @@ impl ThreadStore for PostgresThreadStore {
             None => 0,
         };
         self.database
-            .read(Access::of(principal, OPERATION), move |transaction| {
+            // Runs read what was said before.
+            .read(Access::of_a_run(OPERATION), move |transaction| {
                 Box::pin(async move {
                     find(transaction, READABLE, user, thread, OPERATION).await?;
                     let wanted: [&(dyn ToSql + Sync); 3] =
