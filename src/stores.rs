@@ -9,6 +9,7 @@ use apex_core::health::{CertificateSource, Probe, Resource};
 use apex_core::resilience::BreakerExchange;
 use apex_core::run::{RunLimits, Wakeup};
 use apex_core::store::{Stores, memory};
+use async_trait::async_trait;
 use std::sync::Arc;
 
 /// The stores to be opened.
@@ -80,6 +81,25 @@ impl From<Stores> for Opened {
     }
 }
 
+/// A probe of the database that lets users in, where that is another one.
+#[derive(Debug)]
+struct OfAuth(Arc<dyn Probe>);
+
+#[async_trait]
+impl Probe for OfAuth {
+    fn dependency(&self) -> &str {
+        "auth_database"
+    }
+
+    fn is_required(&self) -> bool {
+        self.0.is_required()
+    }
+
+    async fn probe(&self) -> Result<()> {
+        self.0.probe().await
+    }
+}
+
 impl Opening {
     pub(crate) async fn open(self, clock: &Arc<dyn Clock>) -> Result<Opened> {
         openable(&self.url, self.auth.as_ref(), self.redis.as_ref().map(|(url, _)| url))?;
@@ -111,8 +131,7 @@ impl Opening {
         let mut opened = self.database(clock, wakeup).await?;
         // Who waits for revocations waits at the first one.
         let auth = own.database(clock, Some(Arc::clone(&opened.stores.wakeup))).await?;
-        opened.probes.extend(auth.probes);
-        opened.resources.extend(auth.resources);
+        opened.probes.extend(auth.probes.into_iter().map(|probe| Arc::new(OfAuth(probe)) as _));
         opened.certificates.extend(auth.certificates);
         Ok(Opened { stores: opened.stores.with_auth(auth.stores.auth()), ..opened })
     }

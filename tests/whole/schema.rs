@@ -9,10 +9,14 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 pub(crate) fn check(name: &str, schema: &Value) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("bindings/schema").join(name);
-    let generated = serde_json::to_string_pretty(schema).unwrap() + "\n";
+    let pretty = serde_json::to_string_pretty(schema).unwrap() + "\n";
+    check_text(&format!("schema/{name}"), &pretty);
+}
+
+fn check_text(name: &str, generated: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("bindings").join(name);
     if std::env::var_os("APEX_UPDATE").is_some() {
-        std::fs::write(&path, &generated).unwrap();
+        std::fs::write(&path, generated).unwrap();
     }
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
@@ -50,4 +54,10 @@ fn the_schema_of_reports_is_committed() {
 #[test]
 fn the_schema_of_errors_is_committed() {
     check("errors.schema.json", &error::schema());
+}
+
+#[test]
+fn the_errors_of_other_languages_are_those_of_the_catalogue() {
+    check_text("types/errors.ts", &error::typescript());
+    check_text("types/errors.py", &error::python());
 }

@@ -178,6 +178,61 @@ pub fn schema() -> serde_json::Value {
     schema.to_value()
 }
 
+/// The catalogue as a module of TypeScript: the codes as a type, and the row of each.
+#[must_use]
+pub fn typescript() -> String {
+    let mut module = String::from(
+        "// Made from the catalogue of errors; the tests say how it is made anew.\n\nexport const ERRORS = {\n",
+    );
+    for row in Kind::ALL.iter().map(|kind| kind.row()) {
+        module += &format!("  {}: {{\n", row.code);
+        for (name, value) in fields(&row) {
+            module += &format!("    {name}: {value},\n");
+        }
+        module += "  },\n";
+    }
+    module
+        + "} as const;\n\n/** The stable code of an error. */\nexport type ErrorCode = keyof typeof ERRORS;\n"
+}
+
+/// The catalogue as a module of Python: the codes as a type, and the row of each.
+#[must_use]
+pub fn python() -> String {
+    let rows = || Kind::ALL.iter().map(|kind| kind.row());
+    let mut module = String::from(
+        "\"\"\"Made from the catalogue of errors; the tests say how it is made anew.\"\"\"\n\n\
+         from typing import Final, Literal, NamedTuple\n\n\
+         ErrorCode = Literal[\n",
+    );
+    for row in rows() {
+        module += &format!("    \"{}\",\n", row.code);
+    }
+    module += "]\n\n\nclass ErrorRow(NamedTuple):\n    status: int\n    category: str\n    severity: str\n    impact: str\n    \
+               retry: str\n    meaning: str\n\n\nERRORS: Final[dict[ErrorCode, ErrorRow]] = {\n";
+    for row in rows() {
+        module += &format!("    \"{}\": ErrorRow(\n", row.code);
+        for (name, value) in fields(&row) {
+            // `class` is a keyword there.
+            let name = if name == "class" { "category" } else { name };
+            module += &format!("        {name}={value},\n");
+        }
+        module += "    ),\n";
+    }
+    module + "}\n"
+}
+
+/// What other languages are told of a row, as literals that all of them read.
+fn fields(row: &Row) -> [(&'static str, serde_json::Value); 6] {
+    [
+        ("status", row.status.into()),
+        ("class", serde_json::json!(row.class)),
+        ("severity", serde_json::json!(row.severity)),
+        ("impact", serde_json::json!(row.impact)),
+        ("retry", serde_json::json!(row.retry)),
+        ("meaning", row.meaning.into()),
+    ]
+}
+
 /// The catalogue as a table in Markdown.
 #[must_use]
 pub fn page() -> String {

@@ -11,7 +11,7 @@ mod driver;
 mod escalation;
 mod groups;
 
-pub use catalogue::{Class, Impact, Kind, Retry, Row, Severity, page, schema};
+pub use catalogue::{Class, Impact, Kind, Retry, Row, Severity, page, python, schema, typescript};
 pub use driver::{Consequence, Failure, Phase, REDIS, Repeat, SQLITE, SQLSTATE};
 pub use escalation::{Alert, AlertSink, EscalationPolicy, Notice, Reason};
 pub use groups::{ErrorLog, Fingerprint, Group, Told};

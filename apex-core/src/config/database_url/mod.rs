@@ -260,6 +260,7 @@ impl DatabaseUrl {
     ///
     /// # Errors
     /// The file cannot be read.
+    #[cfg(any(feature = "postgres", feature = "redis"))]
     pub(crate) fn password_now(&self) -> std::io::Result<Option<Secret<String>>> {
         let Some(path) = &self.password_file else {
             return Ok(self.password.clone());
