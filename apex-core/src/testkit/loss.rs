@@ -82,6 +82,11 @@ impl Writes {
         writes
     }
 
+    /// Takes in those of another writer.
+    pub fn join(&mut self, mut other: Self) {
+        self.0.append(&mut other.0);
+    }
+
     /// Whether it is one of these.
     #[must_use]
     pub fn has(&self, key: &str) -> bool {

@@ -46,8 +46,9 @@ async fn a_password_that_changes_is_read_again_from_its_file() {
     let Some(server) = server(&Options::default()) else { return };
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("password");
-    std::fs::write(&file, "apex\n").unwrap();
-    let by_file = server.url().replacen(":apex@", "@", 1);
+    let password = password(&server);
+    std::fs::write(&file, format!("{password}\n")).unwrap();
+    let by_file = server.url().replacen(&format!(":{password}@"), "@", 1);
     let by_file = format!("{by_file}&password_file={}", file.display());
     let database = open(&by_file, small()).await;
     let changed = database.write(access(), |transaction| {

@@ -8,7 +8,8 @@ use std::sync::atomic::AtomicBool;
 /// Statements to one node by itself, outside a transaction.
 async fn tell(server: &Server, node: &str, statements: &[&str]) {
     let port = server.node(node).port;
-    let address = format!("postgres://apex:apex@127.0.0.1:{port}/apex?application_name=test");
+    let password = password(server);
+    let address = format!("postgres://apex:{password}@127.0.0.1:{port}/apex?application_name=test");
     let (client, driven) = tokio_postgres::connect(&address, tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(driven);
     for statement in statements {
@@ -70,8 +71,10 @@ async fn a_promoted_standby_takes_over_and_no_acknowledged_write_is_lost() {
     insert(&database, access(), "later").await.unwrap();
     stop.store(true, Ordering::SeqCst);
     let of = |node: &str| {
-        let port = server.node(node).port;
-        format!("postgres://apex:apex@127.0.0.1:{port}/apex?sslmode=disable&application_name=test")
+        let (password, port) = (password(&server), server.node(node).port);
+        format!(
+            "postgres://apex:{password}@127.0.0.1:{port}/apex?sslmode=disable&application_name=test"
+        )
     };
     let (first, second) = (url(&of("postgres")), url(&of("standby1")));
     let first = Database::open(&first, small()).await.unwrap();

@@ -43,6 +43,11 @@ fn servers() -> impl Iterator<Item = Server> {
     versions.into_iter().filter_map(|version| server(&Options { version, ..Options::default() }))
 }
 
+/// The password of the tests' own user.
+fn password(server: &Server) -> String {
+    url(server.url()).password().unwrap().reveal().clone()
+}
+
 fn url(text: &str) -> DatabaseUrl {
     text.parse().unwrap()
 }

@@ -18,7 +18,10 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0004_share.sql"),
 ];
 
-const STORE: &str = "SELECT to_regclass($1) IS NOT NULL";
+// `to_regclass` would do, but answers from what the session remembers of the catalogue, which may be from before the
+// lock was waited for.
+const STORE: &str = "SELECT count(*) > 0 FROM pg_class \
+     JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE nspname = $1 AND relname = 'store'";
 const SCHEMA: &str = "SELECT count(pg_namespace.oid), count(pg_class.oid) FROM pg_namespace \
      LEFT JOIN pg_class ON relnamespace = pg_namespace.oid WHERE nspname = $1";
 const STATE: &str = "SELECT version, environment FROM store";
@@ -47,8 +50,7 @@ async fn migrate_whole(
     new_epoch: Epoch,
 ) -> Result<()> {
     let access = Access::system("postgres.open");
-    let table = table(&options.schema);
-    let made = database.fetch(access, STORE, &[&table]).await?;
+    let made = database.fetch(access, STORE, &[&options.schema.as_str()]).await?;
     let made = made.first().map_or(Ok(false), |row| Columns::of(row).value())?;
     if made {
         let rows = database.fetch(access, STATE, &[]).await?;
@@ -75,7 +77,7 @@ async fn step(
     options: &PostgresOptions,
     new_epoch: Epoch,
 ) -> Result<()> {
-    let made = transaction.query_one(STORE, &[&table(&options.schema)]).await?;
+    let made = transaction.query_one(STORE, &[&options.schema.as_str()]).await?;
     let version = if Columns::of(&made).value()? {
         check(&transaction.query_one(STATE, &[]).await?, options)?
     } else {
@@ -128,10 +130,6 @@ fn check(row: &tokio_postgres::Row, options: &PostgresOptions) -> Result<i32> {
         .with("library_version", latest()));
     }
     Ok(version)
-}
-
-fn table(schema: &SchemaName) -> String {
-    format!("{schema}.store")
 }
 
 fn latest() -> i32 {
