@@ -18,8 +18,10 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0004_share.sql"),
 ];
 
-// `to_regclass` would do, but answers from what the session remembers of the catalogue, which may be from before the
-// lock was waited for.
+// This one says, too, when the schema is one that this login may not use.
+const SEEN: &str = "SELECT to_regclass($1) IS NOT NULL";
+// That one does not answer from what the session remembers of the catalogue, which may be from before the lock was
+// waited for.
 const STORE: &str = "SELECT count(*) > 0 FROM pg_class \
      JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE nspname = $1 AND relname = 'store'";
 const SCHEMA: &str = "SELECT count(pg_namespace.oid), count(pg_class.oid) FROM pg_namespace \
@@ -50,7 +52,8 @@ async fn migrate_whole(
     new_epoch: Epoch,
 ) -> Result<()> {
     let access = Access::system("postgres.open");
-    let made = database.fetch(access, STORE, &[&options.schema.as_str()]).await?;
+    let table = format!("{}.store", options.schema);
+    let made = database.fetch(access, SEEN, &[&table]).await?;
     let made = made.first().map_or(Ok(false), |row| Columns::of(row).value())?;
     if made {
         let rows = database.fetch(access, STATE, &[]).await?;

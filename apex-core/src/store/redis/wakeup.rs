@@ -24,10 +24,10 @@ const PENDING: usize = 4_096;
 /// Topics in one message.
 const MESSAGE: usize = 512;
 /// How often a node sends itself a message, and how long it may take.
-const CANARY_EVERY: Duration = Duration::from_millis(500);
+const CANARY_EVERY: Duration = Duration::from_millis(300);
 const CANARY_WITHIN: Duration = Duration::from_millis(400);
 /// The wait before another try, to tell or to subscribe.
-const AGAIN: Duration = Duration::from_millis(200);
+const AGAIN: Duration = Duration::from_millis(100);
 const OPERATION: &str = "redis.wakeup";
 
 /// Wake-ups of all nodes that share a Redis.
