@@ -44,6 +44,13 @@ async fn moving_slots_are_followed() {
     }
     // Moved for good: the map that the client has is wrong now.
     for slot in (0..5_000).step_by(4) {
+        // A node does not give a slot away in which it has keys, such as the mark of the environment.
+        if say(from, &format!("CLUSTER COUNTKEYSINSLOT {slot}")) != ":0" {
+            for port in [to, from] {
+                assert_eq!(say(port, &format!("CLUSTER SETSLOT {slot} STABLE")), "+OK");
+            }
+            continue;
+        }
         for port in [to, from, third] {
             assert_eq!(say(port, &format!("CLUSTER SETSLOT {slot} NODE {new}")), "+OK");
         }
