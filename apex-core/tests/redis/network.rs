@@ -19,18 +19,24 @@ async fn behind_a_proxy() -> Option<(Server, Proxy, Redis)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silently_dead_connections_are_replaced_within_a_second() {
     let Some((server, proxy, redis)) = behind_a_proxy().await else { return };
-    let mut slowest = Duration::ZERO;
-    for _ in 0..5 {
+    let rounds = if std::env::var_os("APEX_FULL").is_some() { 20 } else { 5 };
+    let (mut calls, mut all) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let began = Instant::now();
         proxy.abandon();
         let (took, said) = back(&redis, Duration::from_secs(3)).await;
-        assert!(!said.is_empty(), "the connection was dead");
-        slowest = slowest.max(took);
-        let began = Instant::now();
+        assert!(!said.is_empty());
+        calls.push(took);
         until("what is published comes back", async || redis.probe.probe().await.is_ok()).await;
-        slowest = slowest.max(took + began.elapsed());
+        all.push(began.elapsed());
     }
-    println!("dead connections were replaced within {slowest:?}");
-    assert!(slowest < Duration::from_millis(1_500), "{slowest:?}");
+    for (what, mut took) in [("calls", calls), ("calls and wake-ups", all)] {
+        took.sort_unstable();
+        let (median, slowest) = (took[took.len() / 2], took[took.len() - 1]);
+        println!("{what} work again after {median:?}, after {slowest:?} at most");
+        assert!(median < Duration::from_secs(1), "{what}: {took:?}");
+        assert!(slowest < Duration::from_millis(1_500), "{what}: {took:?}");
+    }
     // The proxy keeps what it abandoned open towards the server; ours are two.
     assert!(connections(server.port()) >= 2);
     drop(redis);

@@ -13,7 +13,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -105,8 +104,6 @@ pub(super) struct Link {
     driver: JoinHandle<()>,
     /// Where it leads, for people.
     pub(super) server: String,
-    /// Limits passed in a row without any answer.
-    silent: AtomicU32,
 }
 
 impl Link {
@@ -159,7 +156,7 @@ impl Link {
                 speak(stream, info, config, server).await?
             }
         };
-        let link = Self { connection, driver, server: server.to_owned(), silent: 0.into() };
+        let link = Self { connection, driver, server: server.to_owned() };
         if hear.is_none() {
             link.log_in(settings, password.as_ref(), login).await?;
         }
@@ -227,27 +224,9 @@ impl Link {
             if asking { self.send_asking(command).await } else { self.send(command).await }
         };
         match timeout(limit, answer).await {
-            Ok(Ok(value)) => {
-                self.silent.store(0, Ordering::Relaxed);
-                Ok(value)
-            }
-            Ok(Err(error)) => {
-                let why = Why::of(&error, &self.server);
-                if why.said {
-                    self.silent.store(0, Ordering::Relaxed);
-                }
-                Err(why)
-            }
-            Err(_) => {
-                self.silent.fetch_add(1, Ordering::Relaxed);
-                Err(Why::silent(&self.server))
-            }
+            Ok(answer) => answer.map_err(|error| Why::of(&error, &self.server)),
+            Err(_) => Err(Why::silent(&self.server)),
         }
-    }
-
-    /// How many limits have passed in a row without any answer.
-    pub(super) fn silences(&self) -> u32 {
-        self.silent.load(Ordering::Relaxed)
     }
 
     /// Whether it is known to be closed.

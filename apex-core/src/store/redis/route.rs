@@ -1,7 +1,9 @@
 //! The way to one server that takes writes: a connection that many calls share, replaced when it is of no use.
 //!
 //! The driver's own connection manager goes on with a connection that is silently dead, and with a server that has
-//! become a replica. Here two limits that pass without any answer, or one refusal to write, are the end of it.
+//! become a replica. Here one answer that does not come within the limit, or one refusal to write, is the end of it for
+//! calls to come: they go over a new connection at once. Those that are under way still get their answers over the old
+//! one, so that a server which was only slow costs a connection and nothing else.
 
 use super::error::Why;
 use super::link::{Hear, Link, Settings};
@@ -16,10 +18,6 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::Instant;
 
-/// The limits that pass without any answer before a connection counts as dead.
-const SILENCES: u32 = 2;
-/// How long the look at a connection that has been silent once may take.
-const LOOK: Duration = Duration::from_millis(250);
 /// The waits between tries to connect double from the first to the last.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
 const LAST_WAIT: Duration = Duration::from_millis(400);
@@ -101,20 +99,9 @@ impl Route {
     }
 
     /// Gives up a connection that is of no use, so that the next call makes a new one.
-    fn judge(self: &Arc<Self>, link: &Arc<Link>, why: &Why) {
+    fn judge(&self, link: &Arc<Link>, why: &Why) {
         match why.failure {
-            Failure::Timeout if link.silences() >= SILENCES => self.give_up(link),
-            // Whether it is the connection or one slow command is soon known.
-            Failure::Timeout if link.silences() == 1 => {
-                let (route, link) = (Arc::clone(self), Arc::clone(link));
-                tokio::spawn(async move {
-                    let look = link.call(&redis::cmd("PING"), false, LOOK).await;
-                    if look.is_err() && link.silences() >= SILENCES {
-                        route.give_up(&link);
-                    }
-                });
-            }
-            Failure::ReadOnly => self.give_up(link),
+            Failure::Timeout | Failure::ReadOnly => self.give_up(link),
             Failure::Connection if !why.said => self.give_up(link),
             _ => {}
         }
