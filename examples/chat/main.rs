@@ -2,8 +2,8 @@
 //!
 //! `cargo run --release --example chat [-- --listen 127.0.0.1:8000] [--config FILE] [--db FILE]`
 //!
-//! The page is plain HTML, CSS and JavaScript without a build step, in `page/` beside this file; its
-//! `apex-client.js` is a client of the protocol that other pages may take as it is.
+//! The page is plain HTML, CSS and JavaScript without a build step, in `page/` beside this file. It speaks to the
+//! server by the client in `bindings/node/client`, whose files it loads as they are.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // what it has to say, it says in the terminal
 
 mod arguments;

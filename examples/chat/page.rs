@@ -22,9 +22,6 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/", HTML, include_str!("page/index.html")),
     ("/style.css", CSS, include_str!("page/style.css")),
     ("/api.js", SCRIPT, include_str!("page/api.js")),
-    ("/apex-client.js", SCRIPT, include_str!("page/apex-client.js")),
-    ("/apex-reconnect.js", SCRIPT, include_str!("page/apex-reconnect.js")),
-    ("/apex-resume.js", SCRIPT, include_str!("page/apex-resume.js")),
     ("/app.js", SCRIPT, include_str!("page/app.js")),
     ("/composer.js", SCRIPT, include_str!("page/composer.js")),
     ("/dom.js", SCRIPT, include_str!("page/dom.js")),
@@ -38,6 +35,14 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/run-model.js", SCRIPT, include_str!("page/run-model.js")),
     ("/run-view.js", SCRIPT, include_str!("page/run-view.js")),
     ("/threads.js", SCRIPT, include_str!("page/threads.js")),
+    // The client of the protocol, as npm has it in `netra-apex/client`.
+    ("/client/index.js", SCRIPT, include_str!("../../bindings/node/client/index.js")),
+    ("/client/client.js", SCRIPT, include_str!("../../bindings/node/client/client.js")),
+    ("/client/closing.js", SCRIPT, include_str!("../../bindings/node/client/closing.js")),
+    ("/client/error.js", SCRIPT, include_str!("../../bindings/node/client/error.js")),
+    ("/client/link.js", SCRIPT, include_str!("../../bindings/node/client/link.js")),
+    ("/client/stream.js", SCRIPT, include_str!("../../bindings/node/client/stream.js")),
+    ("/client/ways.js", SCRIPT, include_str!("../../bindings/node/client/ways.js")),
 ];
 
 /// The routes of the page, and of the sample that it offers.

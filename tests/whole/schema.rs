@@ -1,6 +1,7 @@
-//! Wire, report and error types are defined once, in Rust; what other languages are generated from is committed and
-//! must be what the types say. `APEX_UPDATE=1` writes it anew.
+//! Wire, report and error types are defined once, in Rust; what other languages are generated from, and the types of
+//! their packages, are committed and must be what the Rust types say. `APEX_UPDATE=1` writes them anew.
 
+use crate::types::Model;
 use netra_apex::agents::cost::Report;
 use netra_apex::core::error;
 use netra_apex::core::event::Envelope;
@@ -58,6 +59,25 @@ fn the_schema_of_errors_is_committed() {
 
 #[test]
 fn the_errors_of_other_languages_are_those_of_the_catalogue() {
-    check_text("types/errors.ts", &error::typescript());
-    check_text("types/errors.py", &error::python());
+    check_text("node/types/errors.ts", &error::typescript());
+    check_text("python/netra_apex/errors.py", &error::python());
+}
+
+#[test]
+fn the_frames_events_and_reports_of_other_languages_are_those_of_the_schema() {
+    let mut generator = schemars::SchemaGenerator::default();
+    generator.subschema_for::<ClientFrame>();
+    generator.subschema_for::<ServerFrame>();
+    generator.subschema_for::<Envelope>();
+    generator.subschema_for::<Report>();
+    let model = Model::read(
+        &generator.take_definitions(true),
+        &[
+            ("ClientFrame", ("frame", "Client", "")),
+            ("ServerFrame", ("frame", "Server", "")),
+            ("Envelope", ("type", "", "Event")),
+        ],
+    );
+    check_text("node/types/wire.ts", &model.typescript());
+    check_text("python/netra_apex/wire.py", &model.python());
 }

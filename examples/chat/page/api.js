@@ -6,15 +6,14 @@ const LOGIN_KEY = 'apex.login';
 /** An answer that says no. */
 export class ApiError extends Error {
   constructor(status, body = {}) {
-    const { code = 'unavailable', message = 'The server does not answer.', retryable = true } = body;
+    // A login that is gone is not helped by trying again.
+    const { code = 'unavailable', message = 'The server does not answer.', retryable = status !== 401 } = body;
     super(message);
     this.body = body;
     this.name = 'ApiError';
     this.status = status;
     this.code = code;
     this.retryable = retryable;
-    /** The login is gone: trying again does not help. */
-    this.fatal = status === 401;
   }
 }
 

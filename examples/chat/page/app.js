@@ -1,7 +1,7 @@
 // The page: who is logged in, which conversation is open, and how the connection is.
 
 import { Api } from './api.js';
-import { ApexClient } from './apex-client.js';
+import { connect } from './client/index.js';
 import { Composer } from './composer.js';
 import { announce, byId, el, setText } from './dom.js';
 import { RunView } from './run-view.js';
@@ -81,27 +81,21 @@ function enter() {
   for (const id of ['chat', 'threads', 'account', 'menu', 'connection']) byId(id).hidden = false;
   setText(byId('who'), api.login.user);
   byId('operator').hidden = api.login.user !== 'operator'; // whom the development login makes an operator
-  connect();
+  goOnline();
   threads.refresh();
   open(threadInAddress());
 }
 
 // ---- connection ----
 
-function connect() {
-  const url = new URL('/ws', location.href);
-  url.protocol = url.protocol.replace('http', 'ws');
-  client = new ApexClient({ url: url.href, ticket: (wish) => api.ticket(wish), storage: sessionStorage });
-  client.onState = showConnection;
-  client.inbox().listen({
-    onEvent: noteRun,
-    onReset: noteLatest,
-  });
-  client.connect();
+function goOnline() {
+  client = connect({ url: location.origin, ticket: (wish) => api.ticket(wish), storage: sessionStorage, onState: showConnection });
+  client.inbox().listen({ onEvent: noteRun, onReset: noteLatest });
 }
 
-function showConnection({ name, code, reason, retryInMs }) {
-  if (name === 'stopped' && code === 4401) {
+function showConnection({ name, error, retryInMs }) {
+  if (name === 'closed') for (const view of runs.values()) view.close();
+  if (name === 'closed' && error.code === 'unauthenticated') {
     api.forget();
     client = null;
     threads.clear();
@@ -109,22 +103,30 @@ function showConnection({ name, code, reason, retryInMs }) {
     showLogin('Your login has ended. Log in again to go on: nothing is lost.');
     return;
   }
-  const offline = name === 'reconnecting' && !navigator.onLine;
-  const [words, label, act] = {
-    idle: [''],
-    connecting: ['Connecting…'],
-    connected: ['Connected'],
-    reconnecting: [offline ? 'Offline. It goes on when the network is back.' : 'Reconnecting…',
-      retryInMs > 3_000 ? 'Try now' : null, () => client.wake()],
-    stopped: [reason, 'Connect', () => client.connect()],
-  }[name];
   const status = byId('connection');
-  status.dataset.state = offline ? 'offline' : name;
+  const again = name === 'waiting' || (name === 'connecting' && client?.welcome);
+  const offline = again && !navigator.onLine;
+  const [state, words, label, act] = {
+    connecting: ['connecting', 'Connecting…'],
+    open: ['connected', 'Connected'],
+    again: ['reconnecting', 'Reconnecting…', retryInMs > 3_000 ? 'Try now' : null, () => client.wake()],
+    offline: ['offline', 'Offline. It goes on when the network is back.'],
+    closed: ['stopped', error?.message, 'Connect', comeBack],
+  }[offline ? 'offline' : again ? 'again' : name];
+  status.dataset.state = state;
   // Said once, not at each try.
   if (status.firstChild?.textContent !== words) status.replaceChildren(el('span', {}, words));
   status.querySelector('button')?.remove();
   if (label) status.append(el('button', { type: 'button', class: 'quiet', onclick: act }, label));
-  if (name === 'connected' && unloaded) open(unloaded);
+  if (name === 'open' && unloaded) open(unloaded);
+}
+
+/** After the end of a connection for good: a new one, and with it what was shown. */
+function comeBack() {
+  goOnline();
+  const id = thread;
+  thread = null;
+  if (id) open(id);
 }
 
 /** The inbox tells what begins, waits and ends, also what was begun in another tab. */
@@ -182,7 +184,7 @@ async function open(id, { keep = false } = {}) {
       if (runs.has(message.run)) continue;
       const files = message.attachments.map((file) => ({ file, name: names.get(file) ?? 'a file' }));
       const answer = messages.find(({ run, role }) => run === message.run && role === 'assistant');
-      addTurn({ run: message.run, text: message.text, files, fallback: answer?.text }).follow(client.subscribe(message.run));
+      addTurn({ run: message.run, text: message.text, files, fallback: answer?.text }).follow(client.follow(message.run));
     }
     if (!keep) showLastTurn();
   } catch (error) {
@@ -229,9 +231,10 @@ function leave() {
 
 async function ask({ text, files }) {
   const turn = opening;
-  const sent = await client.message({ text, thread, attachments: files.map(({ file }) => file) });
+  const answer = client.ask(text, { thread, attachments: files.map(({ file }) => file) });
+  const sent = await answer.accepted;
   if (turn !== opening) {
-    sent.subscription.close(); // another conversation was opened meanwhile; this one is in the list
+    answer.close(); // another conversation was opened meanwhile; this one is in the list
     return;
   }
   thread = sent.thread;
@@ -241,7 +244,8 @@ async function ask({ text, files }) {
   byId('welcome').hidden = true;
   byId('conversation').hidden = false;
   // The inbox may have told of the run before: then it is on the page already.
-  if (!runs.has(sent.run)) addTurn({ run: sent.run, text, files }).live().follow(sent.subscription);
+  const view = runs.get(sent.run) ?? addTurn({ run: sent.run, text, files });
+  view.live().follow(answer);
   announce('Your question is sent');
   showLastTurn();
   pinned = true;

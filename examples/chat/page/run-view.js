@@ -20,7 +20,7 @@ export class RunView {
   #api;
   #steps = new Map(); // step (the model's object) -> its elements
   #notices = 0;
-  #subscription = null;
+  #stream = null;
   #pending = null;
   #ticker = null;
   #quietUpTo = Infinity; // events up to here are history, and not announced
@@ -52,10 +52,13 @@ export class RunView {
     return this.#model.ended;
   }
 
-  /** Follows the run. */
-  follow(subscription) {
-    this.#subscription = subscription;
-    subscription.listen({
+  /** Follows the run, from its start. */
+  follow(stream) {
+    this.#stream?.close();
+    this.#stream = stream;
+    this.#model.clear();
+    this.#clear();
+    stream.listen({
       onEvent: (envelope) => this.#onEvent(envelope),
       onReset: (frame) => {
         this.#model.reset(frame);
@@ -76,7 +79,7 @@ export class RunView {
 
   /** The page shows something else now. */
   close() {
-    this.#subscription?.close();
+    this.#stream?.close();
     clearTimeout(this.#pending);
     clearInterval(this.#ticker);
   }

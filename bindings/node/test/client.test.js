@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { beforeEach, describe, test } from 'node:test';
-import { ApexClient } from '../../../examples/chat/page/apex-client.js';
+import { connect } from '../client/index.js';
 import { FakeClock, event, fakeNetwork, settle } from './fakes.js';
 
 let clock, network, client, states, tickets, ticket;
@@ -14,9 +14,8 @@ beforeEach(async () => {
 });
 
 async function start(options = {}) {
-  client = new ApexClient({ url: 'ws://x/ws', ticket: (wish) => ticket(wish), Socket: network.Socket, clock, random: () => 0.5, ...options });
-  client.onState = ({ name }) => states.push(name);
-  client.connect();
+  const onState = ({ name }) => states.push(name);
+  client = connect({ url: 'http://x', ticket: (wish) => ticket(wish), WebSocket: network.Socket, clock, random: () => 0.5, onState, ...options });
   await settle();
 }
 
@@ -34,12 +33,18 @@ async function cut(code = 1006) {
 
 function follow(run = 'r1', from) {
   const seen = [];
-  const subscription = client.subscribe(run, from).listen({
+  const subscription = client.follow(run, from).listen({
     onEvent: ({ seq, type }) => seen.push(seq ?? type),
     onReset: ({ head }) => seen.push(`reset to ${head}`),
     onEnd: (error) => seen.push(error ? `error ${error.code}` : 'end'),
   });
   return { seen, subscription };
+}
+
+async function read(stream) {
+  const seen = [];
+  for await (const entry of stream) seen.push(entry.frame === 'reset' ? `reset to ${entry.head}` : (entry.seq ?? entry.type));
+  return seen;
 }
 
 function answer(frame = {}) {
@@ -52,7 +57,7 @@ describe('the chain of ways', () => {
     await connected();
     assert.deepEqual(network.socket.protocols, ['apex.v1', 'apex.ticket.ticket1']);
     assert.equal(network.socket.url, 'ws://x/ws');
-    assert.deepEqual(states, ['connecting', 'connected']);
+    assert.deepEqual(states, ['connecting', 'open']);
   });
 
   test('each way that ends before welcome leads to the next, with a new ticket', async () => {
@@ -67,7 +72,7 @@ describe('the chain of ways', () => {
     network.socket.open();
     assert.equal(network.socket.last('hello').ticket, 'ticket3');
     network.socket.welcome();
-    assert.equal(states.at(-1), 'connected');
+    assert.equal(states.at(-1), 'open');
   });
 
   test('a server that saw no credential is told it by the next way; one that missed the hello is waited for', async () => {
@@ -80,7 +85,7 @@ describe('the chain of ways', () => {
     network.socket.open();
     assert.equal(network.socket.last('hello').ticket, 'ticket3');
     network.socket.end(4504);
-    assert.equal(client.state.name, 'reconnecting');
+    assert.equal(client.state.name, 'waiting');
   });
 
   test('the way that worked is remembered, also by the next page', async () => {
@@ -105,17 +110,19 @@ describe('the chain of ways', () => {
       await settle();
     }
     assert.deepEqual(ways, ['subprotocol', 'subprotocol', 'query', 'query', 'hello', 'hello']);
-    assert.equal(client.state.name, 'stopped');
+    assert.equal(client.state.name, 'closed');
     assert.equal(client.state.code, 4401);
     assert.equal(tickets, 6);
   });
 
   test('a login that is gone stops at once', async () => {
     ticket = async () => {
-      throw Object.assign(new Error('log in again'), { fatal: true });
+      throw Object.assign(new Error('log in again'), { retryable: false });
     };
     await start();
-    assert.equal(client.state.code, 4401);
+    assert.equal(client.state.name, 'closed');
+    assert.equal(client.state.error.code, 'unauthenticated');
+    await assert.rejects(client.opened, { message: 'log in again' });
     assert.equal(network.sockets.length, 0);
   });
 
@@ -146,7 +153,7 @@ describe('the chain of ways', () => {
       await connected();
       network.socket.end(code);
       await clock.pass(120_000);
-      assert.equal(client.state.name, 'stopped');
+      assert.equal(client.state.name, 'closed');
       assert.equal(network.sockets.length, 1);
     });
   }
@@ -155,7 +162,7 @@ describe('the chain of ways', () => {
     test(`${code} comes back`, async () => {
       await connected();
       network.socket.end(code);
-      assert.equal(client.state.name, 'reconnecting');
+      assert.equal(client.state.name, 'waiting');
       await clock.pass(30_000);
       assert.equal(network.sockets.length >= 2, true);
     });
@@ -190,7 +197,7 @@ describe('the chain of ways', () => {
     client.wake();
     await settle();
     network.socket.welcome();
-    assert.equal(client.state.name, 'connected');
+    assert.equal(client.state.name, 'open');
     assert.equal(network.sockets.filter(({ closed }) => !closed).length, 1);
   });
 });
@@ -202,14 +209,14 @@ describe('liveness', () => {
     const { n, id } = network.socket.last('ping');
     network.socket.say({ frame: 'pong', id, n });
     await clock.pass(10_000);
-    assert.equal(client.state.name, 'connected');
+    assert.equal(client.state.name, 'open');
   });
 
   test('no pong within 10 s ends the connection and resumes', async () => {
     await connected();
     await clock.pass(30_000);
     assert.equal(network.sockets[0].closed, true);
-    assert.equal(states.includes('reconnecting'), true);
+    assert.equal(states.includes('waiting'), true);
   });
 
   test('a credential that runs out soon is renewed by a fresh ticket', async () => {
@@ -314,11 +321,11 @@ describe('events', () => {
 
   test('can be read by for await', async () => {
     await connected();
-    const subscription = client.subscribe('r1');
+    const subscription = client.follow('r1');
     answer();
     for (const [seq, type] of [[1], [2], [3, 'run_failed']]) network.socket.say(event(seq, type));
     const seen = [];
-    for await (const { event: envelope } of subscription) if (envelope) seen.push(envelope.seq);
+    for await (const { seq } of subscription) seen.push(seq);
     assert.deepEqual(seen, [1, 2, 3]);
   });
 
@@ -343,28 +350,28 @@ describe('messages', () => {
 
   test('no event between the answer and the reader is lost', async () => {
     await connected();
-    const sending = client.message({ text: 'hi', attachments: ['f1'] });
+    const sending = client.ask('hi', { attachments: ['f1'] });
     assert.deepEqual(network.socket.last('message').attachments, [{ file: 'f1' }]);
     accept();
     for (const seq of [1, 2]) network.socket.say(event(seq)); // before the promise is looked at
-    const { run, thread, subscription } = await sending;
+    const { run, thread } = await sending.accepted;
     assert.deepEqual([run, thread], ['r1', 't1']);
     const seen = [];
-    subscription.listen({ onEvent: ({ seq }) => seen.push(seq) });
+    sending.listen({ onEvent: ({ seq }) => seen.push(seq) });
     assert.deepEqual(seen, [1, 2]);
   });
 
   test('one whose answer is lost is sent again under the same request id, and starts one reader', async () => {
     await connected();
-    const sending = client.message({ text: 'hi' });
+    const sending = client.ask('hi');
     const first = network.socket.last('message').request_id;
     await cut();
     assert.equal(network.socket.last('message').request_id, first);
     accept();
     for (const seq of [1, 2]) network.socket.say(event(seq));
-    const { subscription } = await sending;
+    await sending.accepted;
     const seen = [];
-    subscription.listen({ onEvent: ({ seq }) => seen.push(seq) });
+    sending.listen({ onEvent: ({ seq }) => seen.push(seq) });
     await cut();
     assert.equal(network.socket.last('message'), undefined);
     assert.equal(network.socket.last('subscribe').after, 2);
@@ -374,35 +381,202 @@ describe('messages', () => {
   test('one that is written while the network is down goes when it is back', async () => {
     await connected();
     network.socket.end(1006);
-    const sending = client.message({ text: 'hi' });
+    const sending = client.ask('hi');
     await clock.pass(30_000);
     network.socket.welcome();
     accept();
-    assert.equal((await sending).run, 'r1');
+    assert.equal((await sending.accepted).run, 'r1');
   });
 
   test('a refusal is an error with its code', async () => {
     await connected();
-    const sending = client.message({ text: 'hi' });
+    const sending = client.ask('hi');
     network.socket.say({ frame: 'error', id: network.socket.last('message').id, code: 'too_many_runs', message: 'wait for one to end', retryable: true });
-    await assert.rejects(sending, { code: 'too_many_runs', message: 'wait for one to end', retryable: true });
+    const refusal = { code: 'too_many_runs', message: 'wait for one to end', retryable: true };
+    await assert.rejects(sending.accepted, refusal);
+    await assert.rejects(read(sending), refusal);
   });
 
   test('when the client stops, what waits is told', async () => {
     await connected();
     const sending = client.cancel('r1');
+    const following = client.follow('r2');
     network.socket.end(4403);
-    await assert.rejects(sending, { code: 'closed' });
+    await assert.rejects(sending, { code: 'forbidden' });
+    await assert.rejects(read(following), { code: 'forbidden' });
+    await assert.rejects(client.cancel('r1'), { code: 'forbidden' });
+    await assert.rejects(read(client.follow('r1')), { code: 'forbidden' });
   });
 
   test('frames keep under the limit of the server', async () => {
     await start();
     network.socket.welcome({ frames_per_s: 20, frames_burst: 40 });
-    for (let run = 0; run < 60; run += 1) client.subscribe(`run${run}`);
+    for (let run = 0; run < 60; run += 1) client.follow(`run${run}`);
     assert.equal(network.socket.sent.length, 30);
     await clock.pass(1_000);
     assert.ok([44, 45].includes(network.socket.sent.length), `${network.socket.sent.length}`);
     await clock.pass(1_100);
     assert.equal(network.socket.sent.length, 60);
+  });
+});
+
+describe('a reader that does not read', () => {
+  test('holds a bounded number of entries; the subscription pauses and goes on from where it was', async () => {
+    await connected({ buffer: 3 });
+    const stream = client.follow('r1');
+    answer();
+    for (const seq of [1, 2, 3]) network.socket.say(event(seq));
+    network.socket.say(event(undefined, 'progress'));
+    assert.equal(network.socket.last('unsubscribe'), undefined, 'volatile ones are dropped without a word');
+    for (const seq of [4, 5]) network.socket.say(event(seq));
+    assert.equal(network.socket.last('unsubscribe').run, 'r1');
+    await cut();
+    assert.equal(network.socket.last('subscribe'), undefined, 'nobody reads it');
+    const reading = read(stream);
+    await settle();
+    assert.equal(network.socket.last('subscribe').after, 3);
+    answer();
+    for (const [seq, type] of [[4], [5], [6, 'run_completed']]) network.socket.say(event(seq, type));
+    assert.deepEqual(await reading, [1, 2, 3, 4, 5, 6]);
+  });
+
+  test('of the inbox is passed over, and asks again', async () => {
+    await connected({ buffer: 2 });
+    const stream = client.inbox();
+    const told = (epoch = 'i1') => network.socket.say({ frame: 'subscribed', id: network.socket.last('inbox').id, epoch, head: 1, oldest: 1, recovered: true });
+    const entry = (seq) => network.socket.say({ frame: 'inbox', epoch: 'i1', seq, run: 'r1', thread: 't1', state: 'running', at: '' });
+    told();
+    for (const seq of [1, 2, 3, 4]) entry(seq);
+    const seen = [];
+    const reading = (async () => {
+      for await (const { seq } of stream) if (seen.push(seq) === 4) break;
+    })();
+    await settle();
+    assert.equal(network.socket.last('inbox').after, 2);
+    told();
+    for (const seq of [3, 4]) entry(seq);
+    await reading;
+    assert.deepEqual(seen, [1, 2, 3, 4]);
+  });
+});
+
+describe('what a host does', () => {
+  test('to leave a loop is an unsubscribe; the run goes on', async () => {
+    await connected();
+    const stream = client.follow('r1');
+    answer();
+    network.socket.say(event(1));
+    for await (const { seq } of stream) if (seq === 1) break;
+    assert.equal(network.socket.last('unsubscribe').run, 'r1');
+    assert.equal(network.socket.last('cancel'), undefined);
+  });
+
+  test('by a signal ends what it was given for, with its reason', async () => {
+    await connected();
+    const aborter = new AbortController();
+    const { signal } = aborter;
+    const [asked, followed, cancelled] = [client.ask('hi', { signal }), client.follow('r1', { signal }), client.cancel('r2', { signal })];
+    const all = [read(asked), read(followed), cancelled].map((one) => assert.rejects(one, { name: 'AbortError' }));
+    const unread = assert.rejects(asked.accepted, { code: 'cancelled' });
+    aborter.abort();
+    await Promise.all([...all, unread]);
+    const { id, request_id } = network.socket.last('message');
+    network.socket.say({ frame: 'accepted', id, request_id, thread: 't1', run: 'r3' });
+    assert.equal(network.socket.last('unsubscribe').run, 'r3', 'what nobody reads is not followed');
+    await assert.rejects(read(client.follow('r4', { signal })), { name: 'AbortError' });
+    assert.equal(client.state.name, 'open');
+  });
+
+  test('in a callback that throws is the host own affair', async () => {
+    await connected();
+    const thrown = [];
+    const hear = (error) => thrown.push(error.message);
+    const others = process.listeners('uncaughtException');
+    process.removeAllListeners('uncaughtException').on('uncaughtException', hear);
+    try {
+      client.follow('r1').listen({ onEvent: ({ seq }) => { throw new Error(`no ${seq}`); } });
+      answer();
+      for (const seq of [1, 2]) network.socket.say(event(seq));
+      await settle();
+    } finally {
+      process.removeAllListeners('uncaughtException');
+      for (const other of others) process.on('uncaughtException', other);
+    }
+    assert.deepEqual(thrown, ['no 1', 'no 2']);
+  });
+
+  test('to close ends everything and leaves no timer', async () => {
+    await connected();
+    const { socket } = network;
+    const following = read(client.follow('r1'));
+    const closing = client.close();
+    socket.end(1000);
+    await closing;
+    await assert.rejects(following, { code: 'cancelled' });
+    assert.equal(client.state.name, 'closed');
+    assert.equal(clock.waiting, 0);
+    await client.close();
+  });
+
+  test('with more requests than can wait is told', async () => {
+    await connected();
+    network.socket.end(1006);
+    const waiting = Array.from({ length: 1_024 }, () => client.cancel('r1').catch(({ code }) => code));
+    await assert.rejects(client.cancel('r1'), { code: 'rate_limited', retryable: true });
+    await client.close();
+    assert.deepEqual(new Set(await Promise.all(waiting)), new Set(['cancelled']));
+  });
+
+  test('without a WebSocket is told where to get one', () => {
+    const platform = Object.getOwnPropertyDescriptor(globalThis, 'WebSocket');
+    delete globalThis.WebSocket;
+    try {
+      assert.throws(() => connect({ url: 'http://x' }), { code: 'bad_request', message: /npm install ws/ });
+    } finally {
+      if (platform) Object.defineProperty(globalThis, 'WebSocket', platform);
+    }
+  });
+});
+
+describe('a token', () => {
+  const withHeaders = () =>
+    class extends network.Socket {
+      terminate() {
+        this.close();
+      }
+    };
+
+  test('goes as a header where the platform can, then as subprotocol, as a bought ticket, and in the hello', async () => {
+    const asked = [];
+    const fetch = async (url, { headers }) => {
+      asked.push([url, headers.authorization]);
+      return new Response(JSON.stringify({ ticket: 'bought' }), { status: 201 });
+    };
+    await start({ WebSocket: withHeaders(), ticket: undefined, token: async () => 'j.w.t', fetch, url: 'https://x/chat/' });
+    assert.equal(network.socket.options.headers.authorization, 'Bearer j.w.t');
+    assert.equal(network.socket.url, 'wss://x/chat/ws');
+    network.socket.end(1006);
+    await settle();
+    assert.deepEqual(network.socket.protocols, ['apex.v1', 'apex.bearer.j.w.t']);
+    network.socket.end(1006);
+    await settle();
+    assert.equal(network.socket.url, 'wss://x/chat/ws?ticket=bought');
+    assert.deepEqual(asked, [['https://x/chat/auth/ticket', 'Bearer j.w.t']]);
+    network.socket.end(1006);
+    await settle();
+    network.socket.open();
+    assert.equal(network.socket.last('hello').token, 'j.w.t');
+  });
+
+  test('that buys no ticket closes the client with what the server says', async () => {
+    const refusal = { code: 'token_expired', message: 'it ran out', retryable: false };
+    const fetch = async () => new Response(JSON.stringify(refusal), { status: 401 });
+    await start({ ticket: undefined, token: 'j.w.t', fetch, ways: ['query'] });
+    assert.equal(client.state.error.code, 'token_expired');
+  });
+
+  test('and no ticket leave the cookie, which the browser adds', async () => {
+    await start({ ticket: undefined });
+    assert.deepEqual([network.socket.url, network.socket.protocols], ['ws://x/ws', ['apex.v1']]);
   });
 });

@@ -8,6 +8,11 @@ export class FakeClock {
     return this.#now;
   }
 
+  /** How many timers are set. */
+  get waiting() {
+    return this.#timers.length;
+  }
+
   after(ms, act) {
     const timer = { at: this.#now + ms, act };
     this.#timers.push(timer);
@@ -39,8 +44,8 @@ export function settle() {
 export function fakeNetwork() {
   const sockets = [];
   class Socket {
-    constructor(url, protocols = []) {
-      Object.assign(this, { url, protocols, sent: [], closed: false });
+    constructor(url, protocols = [], options = {}) {
+      Object.assign(this, { url, protocols, options, sent: [], closed: false });
       sockets.push(this);
     }
     send(text) {
