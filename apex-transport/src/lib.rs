@@ -22,6 +22,9 @@ mod driver;
 mod gateway;
 mod handshake;
 mod hub;
+mod patience;
+#[cfg(any(feature = "sse", feature = "websocket"))]
+pub mod pipe;
 pub mod protocol;
 mod server;
 mod service;
@@ -40,6 +43,10 @@ pub use hub::{Hub, HubStatistics};
 pub use server::serve;
 #[cfg(feature = "tls")]
 pub use server::serve_tls;
+#[cfg(feature = "websocket")]
+pub use service::Knocked;
 pub use service::{ResponseBody, TransportService};
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsFiles};
+#[cfg(feature = "websocket")]
+pub use websocket::{GuardedSocket, Said};

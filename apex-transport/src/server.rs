@@ -1,6 +1,7 @@
 //! The service on a listener of its own, for hosts that have no HTTP server.
 
 use crate::handshake::PeerAddress;
+use crate::patience::{Lift, Patient};
 use crate::service::TransportService;
 #[cfg(feature = "tls")]
 use crate::tls::{Look, Tls};
@@ -22,7 +23,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `shutdown` is done, then drains: nobody new is accepted, requests under way are answered, WebSocket
 /// clients are told to resume elsewhere, and whoever is still there after
-/// [`crate::HttpConfig::shutdown_within`] is cut off.
+/// [`crate::HttpConfig::shutdown_within`] is cut off. So is, at any time, a client that takes nothing of an answer for
+/// [`crate::ConnectionConfig::outbound_wait`].
 ///
 /// # Errors
 /// `unavailable` when the listener is of no use.
@@ -109,12 +111,13 @@ impl Server {
     /// Serves what `prepare` makes of each socket; it gives up on one by `None`.
     async fn run<P, F, S>(self, shutdown: impl Future<Output = ()>, prepare: P) -> Result<()>
     where
-        P: Fn(TcpStream) -> F,
+        P: Fn(Patient<TcpStream>) -> F,
         F: Future<Output = Option<S>> + Send + 'static,
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Self { listener, service, http } = self;
         let config = service.gateway().config.http;
+        let patience = service.gateway().config.connection.outbound_wait;
         let (closing, connections) = (CancellationToken::new(), TaskTracker::new());
         // However this function ends, nobody stays behind.
         let cut_off = CancellationToken::new();
@@ -128,9 +131,10 @@ impl Server {
                 accepted = accept(&listener, &room) => accepted,
             };
             let peer = stream.peer_addr().ok().map(|address| PeerAddress(address.ip()));
+            let (stream, lift) = Patient::new(stream, patience);
             let prepared = prepare(stream);
             let service = service.for_peer(peer);
-            let conversation = converse(http.clone(), service, prepared, closing.clone());
+            let conversation = converse(http.clone(), service, prepared, lift, closing.clone());
             let cut_off = cut_off.clone();
             connections.spawn(async move {
                 if cut_off.run_until_cancelled(conversation).await.is_none() {
@@ -161,6 +165,7 @@ async fn converse<S>(
     http: http1::Builder,
     service: TransportService,
     prepared: impl Future<Output = Option<S>>,
+    lift: Lift,
     closing: CancellationToken,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -178,6 +183,8 @@ async fn converse<S>(
             connection.await
         }
     };
+    // What is left of the socket is a WebSocket, whose conversation tells a slow reader from a broken line.
+    lift.lift();
     if let Err(error) = ended {
         tracing::debug!(%error, "an HTTP connection ended");
     }

@@ -155,6 +155,12 @@ impl Known {
     fn keep(&mut self, page: &Page) {
         let same_life = self.epoch == Some(page.epoch);
         let known = self.events.back().map_or(0, |last| last.seq);
+        if same_life && page.head < known {
+            // What was read is in the log no more: a reader that were given it would be reset for it, again and again.
+            self.events.clear();
+            self.nothing = None;
+            return;
+        }
         if same_life && page.events.last().is_none_or(|last| last.seq <= known) {
             // A reader that catches up, while the others are further, or nothing new.
             return;
@@ -292,6 +298,24 @@ mod tests {
         crate::testkit::thought(10)
     }
 
+    #[test]
+    fn what_a_log_has_lost_is_given_to_nobody() {
+        let epoch = Epoch::from_bytes([7; 16]);
+        let event = |seq| Recorded { seq, terminal: false, json: bytes::Bytes::from_static(b"{}") };
+        let page =
+            |events: Vec<Recorded>, head| Ok(Page { epoch, events, head, oldest: 1, ended: false });
+        let look = |number| Look { number, woken: 0 };
+        let mut known = Known::default();
+        known.take(look(1), 0, &page((1..=3).map(event).collect(), 3));
+        let from_the_start = Ask { epoch, after: 0, woken: None };
+        let answer = known.answer(from_the_start, 1).unwrap().unwrap();
+        assert_eq!(answer.page.events.len(), 3);
+        // A reader that has the three finds the log shorter than that.
+        known.take(look(2), 3, &page(Vec::new(), 1));
+        assert!(known.answer(from_the_start, 2).is_none());
+        assert!(known.answer(Ask { after: 1, ..from_the_start }, 2).is_none());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_hundred_readers_of_one_user_read_the_log_once_an_event() {
         let (bench, log) = bench();
@@ -310,11 +334,15 @@ mod tests {
             last += 1;
             let next = readers.iter_mut().map(|reader| async {
                 match reader.next().await.unwrap() {
-                    Delivery::Events(events) => assert_eq!(events[0].seq, last),
+                    Delivery::Events(events) => {
+                        assert_eq!(events[0].seq, last);
+                        events[0].json.as_ptr().addr()
+                    }
                     other => panic!("{other:?}"),
                 }
             });
-            futures_util::future::join_all(next).await;
+            let shown = futures_util::future::join_all(next).await;
+            assert!(shown.iter().all(|place| *place == shown[0]), "the bytes are not shared");
         }
         let reads = log.reads.load(Ordering::SeqCst);
         // The hundred first looks of those whom nobody woke are part of it.

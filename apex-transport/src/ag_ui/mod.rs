@@ -26,3 +26,6 @@ mod translate;
 
 pub(crate) use input::{Asked, Decided, RunAgentInput};
 pub(crate) use script::{Script, Seen};
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,11 @@
 use super::translate::Translation;
 use crate::connection::Outgoing;
-use crate::protocol::ServerFrame;
-use crate::sse::{self, data};
+use crate::protocol::{ServerFrame, write_event};
+use crate::sse;
 use apex_core::clock::{Clock, Timestamp};
 use apex_core::event::Recorded;
 use apex_core::id::Epoch;
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -72,7 +72,7 @@ impl Script {
     fn volatile(&mut self, event: &Recorded, piece: &mut BytesMut) {
         let events = event.decode().map(|envelope| self.translation.translate(envelope));
         for event in events.iter().flatten() {
-            show(event, piece);
+            write_event(None, None, event.to_string().as_bytes(), piece);
         }
     }
 
@@ -100,16 +100,16 @@ impl Script {
             _ => 0,
         };
         for (n, event) in (1..).zip(events).skip(known) {
-            if let Some(epoch) = self.epoch {
-                piece.put_slice(format!("id: {epoch}:{seq}:{n}\n").as_bytes());
+            let json = event.to_string();
+            match self.epoch {
+                Some(epoch) => {
+                    let id = format_args!("{epoch}:{seq}:{n}");
+                    write_event(Some(id), None, json.as_bytes(), piece);
+                }
+                None => write_event(None, None, json.as_bytes(), piece),
             }
-            show(event, piece);
         }
     }
-}
-
-fn show(event: &Value, piece: &mut BytesMut) {
-    data(event.to_string().as_bytes(), piece);
 }
 
 impl sse::Script for Script {

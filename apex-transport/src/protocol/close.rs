@@ -142,6 +142,65 @@ mod tests {
         assert_eq!(CloseCode::advice_for(4599), Advice::Resume);
     }
 
+    /// Section 6 of the protocol, row by row.
+    #[test]
+    fn the_table_is_that_of_the_protocol() {
+        use Advice::{
+            NewCredential, NewTicketOnce, NextWayOrResume, Resume, ResumeElsewhere, Stop,
+        };
+        let table = [
+            (1000, "done", Stop),
+            (1001, "gone", NextWayOrResume),
+            (1002, "protocol", Stop),
+            (1003, "kind", Stop),
+            (1007, "utf8", Stop),
+            (1008, "policy", Stop),
+            (1009, "size", Stop),
+            (1011, "internal", Resume),
+            (1012, "draining", ResumeElsewhere),
+            (1013, "unavailable", Resume),
+            (4400, "bad_frames", Stop),
+            (4401, "bad_credential", NewTicketOnce),
+            (4403, "not_allowed", Stop),
+            (4409, "replaced", Stop),
+            (4429, "too_many_connections", Stop),
+            (4501, "credential_expired", NewCredential),
+            (4504, "no_hello", Resume),
+            (4508, "slow_consumer", Resume),
+            (4510, "position_lost", Resume),
+        ];
+        let rows: Vec<_> = CloseCode::ALL.iter().map(|code| code.row()).collect();
+        let rows: Vec<_> = rows.iter().map(|row| (row.code, row.name, row.advice)).collect();
+        assert_eq!(rows, table);
+        assert_eq!(CloseCode::advice_for(1005), NextWayOrResume);
+    }
+
+    #[test]
+    fn a_refusal_at_the_door_has_the_code_that_tells_what_to_do() {
+        for (kind, code) in [
+            (Kind::Unauthenticated, 4401),
+            (Kind::TokenExpired, 4401),
+            (Kind::OriginDenied, 4403),
+            (Kind::Csrf, 4403),
+            (Kind::Forbidden, 4403),
+            (Kind::NotFound, 4403),
+            (Kind::TooManyConnections, 4429),
+            (Kind::Draining, 1012),
+            (Kind::TooLarge, 1009),
+            (Kind::BadRequest, 1008),
+            (Kind::BadFrame, 1008),
+            (Kind::Unavailable, 1013),
+            (Kind::PoolExhausted, 1013),
+            (Kind::Storage, 1013),
+            (Kind::RateLimited, 1013),
+            (Kind::DeadlineExceeded, 1013),
+            (Kind::Internal, 1011),
+        ] {
+            let error = Error::new(kind, "test", "x");
+            assert_eq!(CloseCode::for_refusal(&error).code(), code, "{kind:?}");
+        }
+    }
+
     #[test]
     fn a_bad_credential_is_never_called_a_defect() {
         for kind in [Kind::Unauthenticated, Kind::TokenExpired] {

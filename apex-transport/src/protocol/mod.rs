@@ -1,8 +1,9 @@
 //! The frames of the wire protocol, section 3, and its codes, section 6: one JSON object a frame, `"frame"` its name,
-//! unknown fields ignored. The JSON Schema of these types is the authority on their shape.
+//! unknown fields ignored; and the same envelopes as server-sent events. The JSON Schema of these types is the authority on their shape.
 
 mod close;
 mod decode;
+mod event_stream;
 mod frame_id;
 mod from_client;
 mod from_server;
@@ -10,6 +11,7 @@ pub mod schema;
 
 pub use close::{Advice, CloseCode, CloseRow};
 pub use decode::{Malformed, decode};
+pub use event_stream::{HEARTBEAT, write_event, write_retry};
 pub use frame_id::FrameId;
 pub use from_client::{
     Attachment, Call, ClientFrame, Decide, Hello, NewMessage, OfRun, OfStep, Ping, Since, Subscribe,

@@ -16,6 +16,8 @@ mod health;
 mod login;
 #[cfg(feature = "oidc")]
 mod oidc;
+#[cfg(any(feature = "sse", feature = "websocket"))]
+mod pipes;
 mod reply;
 mod results;
 mod shares;
@@ -24,6 +26,8 @@ mod stream;
 #[cfg(feature = "websocket")]
 mod upgrade;
 
+#[cfg(feature = "websocket")]
+pub use pipes::Knocked;
 pub use reply::ResponseBody;
 
 use crate::call::{in_time, to_the_end};
@@ -35,12 +39,14 @@ use apex_core::id::{CorrelationId, UserId};
 use body::RequestBody;
 use bytes::Bytes;
 use guard::Guarded;
-use http::{Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+#[cfg(feature = "websocket")]
+use upgrade::Speaks;
 
 /// How long bringing a file may take: the largest one over a slow line.
 const FILE_WITHIN: Duration = Duration::from_secs(6 * 60 * 60);
@@ -99,20 +105,39 @@ impl TransportService {
         B: hyper::body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let request = request.map(RequestBody::new);
-        let correlation = request
-            .headers()
-            .get(TRACEPARENT)
-            .and_then(|header| correlation::from_traceparent(header.to_str().ok()?))
-            .unwrap_or_else(|| CorrelationId::new(&*self.gateway.clock));
-        correlation::within(correlation, self.answer(correlation, request)).await
+        self.answer(request.map(RequestBody::new), route).await
     }
 
-    async fn answer(
+    /// Takes a request through the steps that all go through, and then to what answers it.
+    async fn answer<F>(
+        &self,
+        request: Request<RequestBody>,
+        answers: impl FnOnce(Call, RequestBody) -> F,
+    ) -> Response<ResponseBody>
+    where
+        F: Future<Output = Result<Response<ResponseBody>>>,
+    {
+        let correlation = self.correlation(request.headers());
+        let guarded = self.guard(correlation, request, answers);
+        correlation::within(correlation, guarded).await
+    }
+
+    fn correlation(&self, headers: &HeaderMap) -> CorrelationId {
+        headers
+            .get(TRACEPARENT)
+            .and_then(|header| correlation::from_traceparent(header.to_str().ok()?))
+            .unwrap_or_else(|| CorrelationId::new(&*self.gateway.clock))
+    }
+
+    async fn guard<F>(
         &self,
         correlation: CorrelationId,
         request: Request<RequestBody>,
-    ) -> Response<ResponseBody> {
+        answers: impl FnOnce(Call, RequestBody) -> F,
+    ) -> Response<ResponseBody>
+    where
+        F: Future<Output = Result<Response<ResponseBody>>>,
+    {
         self.gateway.watch_revocations();
         let peer = request.extensions().get::<PeerAddress>().copied().or(self.peer);
         let guarded = match Guarded::admit(&self.gateway, correlation, request.headers(), peer) {
@@ -126,8 +151,10 @@ impl TransportService {
             request.method() == Method::POST && request.uri().path().ends_with("/files");
         let longest =
             if brings_file { FILE_WITHIN } else { self.gateway.config.connection.call_within };
-        let answering = route(Arc::clone(&self.gateway), guarded.clone(), request);
-        let answer = in_time(longest, answering).await;
+        let (head, body) = request.into_parts();
+        let gateway = Arc::clone(&self.gateway);
+        let call = Call { gateway, guarded: guarded.clone(), head };
+        let answer = in_time(longest, answers(call, body)).await;
         guarded.dress(
             answer.unwrap_or_else(|error| {
                 self.refuse(error, correlation, guarded.user.get().copied())
@@ -167,23 +194,17 @@ where
 }
 
 /// The one table of routes.
-async fn route(
-    gateway: Arc<Gateway>,
-    guarded: Guarded,
-    request: Request<RequestBody>,
-) -> Result<Response<ResponseBody>> {
-    let path = request.uri().path().to_owned();
+async fn route(call: Call, body: RequestBody) -> Result<Response<ResponseBody>> {
+    let path = call.head.uri.path().to_owned();
     // Without the prefix there is no segment, and no route.
-    let path =
-        path.strip_prefix(gateway.config.prefix.as_str()).and_then(|path| path.strip_prefix('/'));
+    let prefix = call.gateway.config.prefix.as_str();
+    let path = path.strip_prefix(prefix).and_then(|path| path.strip_prefix('/'));
     let segments: Vec<&str> = path.into_iter().flat_map(|path| path.split('/')).collect();
     // What a HEAD asks for is a GET whose body the host leaves out.
-    let method = match request.method() {
+    let method = match &call.head.method {
         &Method::HEAD => Method::GET,
         method => method.clone(),
     };
-    let (head, body) = request.into_parts();
-    let call = Call { gateway, guarded, head };
     match (&method, segments.as_slice()) {
         (_, segments) if segments.iter().any(|segment| segment.is_empty()) => Err(no_such_route()),
 
@@ -219,7 +240,7 @@ async fn route(
         }
 
         #[cfg(feature = "websocket")]
-        (&Method::GET, ["ws"]) => upgrade::upgrade(call).await,
+        (&Method::GET, ["ws"]) => upgrade::upgrade(call, Speaks::Frames).await,
 
         #[cfg(feature = "ag-ui")]
         (&Method::POST, ["ag-ui"]) => ag_ui::run(&call, body).await,

@@ -64,16 +64,11 @@ impl Call {
         let wrong = |message: &str| Error::new(Kind::BadRequest, OPERATION, message);
         let header = self.head.headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty());
         let since = match header {
-            Some(id) => id.to_str().ok().and_then(last_seen).ok_or_else(|| {
+            Some(id) => id.to_str().ok().and_then(Since::from_event_id).ok_or_else(|| {
                 wrong("`Last-Event-ID` must be the `id` of an event of this route: EPOCH:SEQ")
             })?,
             None => self.query()?,
         };
         since.position().ok_or_else(|| wrong("`after` needs the `epoch` in which it was counted"))
     }
-}
-
-fn last_seen(id: &str) -> Option<Since> {
-    let (epoch, seq) = id.split_once(':')?;
-    Some(Since { epoch: Some(epoch.parse().ok()?), after: Some(seq.parse().ok()?) })
 }

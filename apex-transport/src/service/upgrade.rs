@@ -8,9 +8,10 @@ use crate::gateway::Gateway;
 use crate::handshake::{Caller, Offer};
 use crate::hub::Seat;
 use crate::protocol::{CloseCode, SUBPROTOCOL};
-use crate::websocket::{self, Pump};
+use crate::websocket::{self, GuardedSocket};
 use apex_core::auth::{Door, Entry};
 use apex_core::error::{Error, Kind, Result};
+use futures_util::future::BoxFuture;
 use http::header::{
     CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -24,7 +25,15 @@ use tracing::Instrument as _;
 
 const OPERATION: &str = "service.upgrade";
 
-pub(super) async fn upgrade(mut call: Call) -> Result<Response<ResponseBody>> {
+/// What is spoken over a WebSocket once its client is let in.
+pub(super) enum Speaks {
+    /// The frames of the protocol.
+    Frames,
+    /// Whatever the host does.
+    Host(Box<dyn FnOnce(GuardedSocket) -> BoxFuture<'static, ()> + Send>),
+}
+
+pub(super) async fn upgrade(mut call: Call, speaks: Speaks) -> Result<Response<ResponseBody>> {
     let switching = match Switching::read(&call) {
         Ok(switching) => switching,
         Err(error) => {
@@ -42,7 +51,8 @@ pub(super) async fn upgrade(mut call: Call) -> Result<Response<ResponseBody>> {
     let offer = gateway.chain.read(headers, query, &caller, Door::Connection);
     let seat = gateway.hub.admit(gateway.connection_id(), offer.is_silent())?;
     let subprotocol = offer.subprotocol;
-    let entered = enter(&gateway, &seat, offer)
+    let hello = matches!(speaks, Speaks::Frames);
+    let entered = enter(&gateway, &seat, offer, hello)
         .await
         .map_err(|error| error.with_correlation(call.guarded.correlation));
     let outcome = match (entered, &caller.origin) {
@@ -52,14 +62,29 @@ pub(super) async fn upgrade(mut call: Call) -> Result<Response<ResponseBody>> {
         (Err(error), None) => return Err(error),
     };
     let span = tracing::info_span!("connection", id = %seat.id());
-    tokio::spawn(converse(gateway, seat, caller, outcome, on_upgrade).instrument(span));
+    let conversation = converse(gateway, seat, caller, outcome, on_upgrade, speaks);
+    tokio::spawn(conversation.instrument(span));
     Ok(switching.answer(subprotocol))
 }
 
-async fn enter(gateway: &Gateway, seat: &Seat, offer: Offer) -> Result<Option<Entry>> {
+/// Lets in whoever may come in. One that presents nothing is known later, where a `hello` can say so.
+pub(super) async fn enter(
+    gateway: &Gateway,
+    seat: &Seat,
+    offer: Offer,
+    hello: bool,
+) -> Result<Option<Entry>> {
     let entry = gateway.verify_offer(offer).await?;
-    if let Some(entry) = &entry {
-        seat.seat(&entry.principal).await?;
+    match &entry {
+        Some(entry) => seat.seat(&entry.principal).await?,
+        None if hello => {}
+        None => {
+            return Err(Error::new(
+                Kind::Unauthenticated,
+                OPERATION,
+                "this route takes no `hello`; bring the credential with the request",
+            ));
+        }
     }
     Ok(entry)
 }
@@ -71,10 +96,10 @@ async fn converse(
     caller: Caller,
     outcome: Result<Option<Entry>>,
     on_upgrade: OnUpgrade,
+    speaks: Speaks,
 ) {
     let connection = seat.id();
     let config = gateway.config.connection;
-    let pump = Pump { frame_bytes: config.frame_bytes, close_within: config.close_within };
     let upgraded = match tokio::time::timeout(config.hello_within, on_upgrade).await {
         Ok(Ok(upgraded)) => TokioIo::new(upgraded),
         Ok(Err(error)) => return tracing::debug!(%connection, %error, "an upgrade came to nothing"),
@@ -84,19 +109,26 @@ async fn converse(
         Ok(entry) => {
             let way = entry.as_ref().map(|entry| entry.way);
             tracing::debug!(%connection, ?way, "connected");
-            let driver = Driver::new(gateway, seat, caller, entry);
-            websocket::run(upgraded, driver, pump).await;
+            match (speaks, entry) {
+                (Speaks::Host(speak), Some(entry)) => {
+                    speak(GuardedSocket::new(upgraded, gateway, seat, entry).await).await;
+                }
+                (_, entry) => {
+                    let driver = Driver::new(gateway, seat, caller, entry);
+                    websocket::run(upgraded, driver, config.into()).await;
+                }
+            }
             tracing::debug!(%connection, "disconnected");
         }
         Err(error) => {
             gateway.observer.errors().record(&error, None);
             let code = CloseCode::for_refusal(&error);
-            websocket::refuse(upgraded, code, close_reason(code, &error), pump).await;
+            websocket::refuse(upgraded, code, close_reason(code, &error), config.into()).await;
         }
     }
 }
 
-fn close_reason(code: CloseCode, error: &Error) -> String {
+pub(super) fn close_reason(code: CloseCode, error: &Error) -> String {
     match (code, error.correlation()) {
         (CloseCode::Defect, Some(id)) => format!("correlation {id}"),
         _ => error.code().to_owned(),

@@ -7,6 +7,7 @@ pub(crate) use plain::Plain;
 
 use crate::connection::{Input, Outgoing};
 use crate::driver::Driver;
+use crate::protocol::{HEARTBEAT, write_retry};
 use apex_core::id::RunId;
 use apex_core::run::Position;
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -18,9 +19,6 @@ const PIECE: usize = 16 * 1024;
 
 /// After how many milliseconds a client that was cut off comes back.
 const COME_BACK_MS: u64 = 1_000;
-
-/// What a proxy must not hold back for longer than a heartbeat.
-const HEARTBEAT: &[u8] = b":\n\n";
 
 /// What of a conversation is written, and how.
 pub(crate) trait Script: Send + 'static {
@@ -49,7 +47,9 @@ pub(crate) fn follow(
 }
 
 async fn pump(mut driver: Driver, mut script: impl Script, body: mpsc::Sender<Bytes>) {
-    if body.send(format!("retry: {COME_BACK_MS}\n\n").into()).await.is_err() {
+    let mut first = BytesMut::new();
+    write_retry(COME_BACK_MS, &mut first);
+    if body.send(first.freeze()).await.is_err() {
         return;
     }
     loop {
@@ -91,12 +91,4 @@ fn next_piece(driver: &mut Driver, script: &mut impl Script) -> BytesMut {
         }
     }
     piece
-}
-
-/// One line of data: JSON has no line breaks of its own.
-pub(crate) fn data(json: &[u8], piece: &mut BytesMut) {
-    piece.reserve(json.len() + 8);
-    piece.put_slice(b"data: ");
-    piece.put_slice(json);
-    piece.put_slice(b"\n\n");
 }

@@ -1,10 +1,10 @@
-use super::{Script, data};
+use super::Script;
 use crate::connection::Outgoing;
-use crate::protocol::{FrameId, ResetFrame, ServerFrame};
+use crate::protocol::{FrameId, ResetFrame, ServerFrame, write_event, write_retry};
 use apex_core::event::Recorded;
 use apex_core::id::{ConnectionId, Epoch};
 use apex_core::run::Position;
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 /// The envelopes themselves, named by their place in the log.
 #[derive(Debug)]
@@ -21,8 +21,7 @@ impl Plain {
     }
 
     fn recorded(&mut self, event: &Recorded, piece: &mut BytesMut) {
-        self.position(event.seq, piece);
-        data(&event.json, piece);
+        self.event(event.seq, None, &event.json, piece);
         self.over = event.terminal;
     }
 
@@ -39,7 +38,7 @@ impl Plain {
             Ok(ServerFrame::Draining(draining)) => {
                 let share = self.connection.as_bytes().last().copied().map_or(0, u64::from);
                 let wait = draining.after_ms + draining.jitter_ms * share / 256;
-                piece.put_slice(format!("retry: {wait}\n\n").as_bytes());
+                write_retry(wait, piece);
             }
             Ok(ServerFrame::Error(_)) => self.over = true,
             _ => {}
@@ -49,17 +48,18 @@ impl Plain {
     fn reset(&mut self, reset: ResetFrame, piece: &mut BytesMut) {
         self.epoch = Some(reset.epoch);
         self.over = reset.snapshot.as_ref().is_some_and(|snapshot| snapshot.state.is_terminal());
-        piece.put_slice(b"event: reset\n");
-        self.position(reset.head, piece);
         let reset = ResetFrame { id: None::<FrameId>, ..reset };
         // Only maps with keys that are no strings can fail, and no reset has one.
-        data(&serde_json::to_vec(&reset).unwrap_or_default(), piece);
+        let json = serde_json::to_vec(&reset).unwrap_or_default();
+        self.event(reset.head, Some("reset"), &json, piece);
     }
 
-    fn position(&mut self, seq: u64, piece: &mut BytesMut) {
+    /// An event after which the client has everything up to `seq`.
+    fn event(&mut self, seq: u64, name: Option<&str>, json: &[u8], piece: &mut BytesMut) {
         self.last = seq;
-        if let Some(epoch) = self.epoch {
-            piece.put_slice(format!("id: {epoch}:{seq}\n").as_bytes());
+        match self.epoch {
+            Some(epoch) => write_event(Some(format_args!("{epoch}:{seq}")), name, json, piece),
+            None => write_event(None, name, json, piece),
         }
     }
 }
@@ -68,7 +68,7 @@ impl Script for Plain {
     fn write(&mut self, outgoing: Outgoing, piece: &mut BytesMut) {
         match outgoing {
             Outgoing::Recorded(event) => self.recorded(&event, piece),
-            Outgoing::Volatile(event) => data(&event.json, piece),
+            Outgoing::Volatile(event) => write_event(None, None, &event.json, piece),
             Outgoing::Text(json) => self.frame(&json, piece),
             Outgoing::Close(..) => self.over = true,
             Outgoing::Ping => {}

@@ -1,5 +1,6 @@
 //! Users who ask while something goes wrong, and write down what they see.
 
+use super::connections::{self, LIFE};
 use super::history::{Applied, Counted, History, Log, Reader, Written};
 use super::node::{LEASE, Node, Place, value};
 use apex_test_services::Proxy;
@@ -10,6 +11,7 @@ use netra_apex::core::config::Secret;
 use netra_apex::core::id::UserId;
 use netra_apex::core::run::Position;
 use netra_apex::prelude::*;
+use netra_apex::transport::HubConfig;
 use netra_apex::transport::client::{Api, Client, ClientOptions, Tickets, Update, Updates};
 use netra_apex::transport::protocol::NewMessage;
 use std::collections::BTreeMap;
@@ -87,8 +89,9 @@ impl Group {
             patience: 3 * LEASE + Duration::from_secs(10),
             ..History::default()
         };
+        // Everybody is gone: what each node has left it says itself.
         for node in &mut self.nodes {
-            node.leave();
+            history.counted.extend(node.left());
         }
         for proxy in &self.proxies {
             let left = proxy.open() as u64;
@@ -99,6 +102,7 @@ impl Group {
             });
         }
         history.acknowledged = self.nodes.iter().flat_map(Node::acknowledged).collect();
+        self.judge_connections();
         let found = history.judge();
         assert!(found.is_empty(), "{found:#?}\nsee {:?}", self.folder.keep());
         assert_eq!(history.logs.len(), size.users * size.runs, "a run was never made, or twice");
@@ -112,6 +116,53 @@ impl Group {
             history.acknowledged.len(),
             history.readers.len(),
         );
+    }
+
+    fn judge_connections(&self) {
+        let watched: Vec<_> = self.nodes.iter().map(Node::watched).collect();
+        let most = HubConfig::default().per_user;
+        let breaches = connections::judge(&watched, most);
+        assert!(breaches.is_empty(), "{breaches:#?}");
+    }
+
+    /// One user connects to one node and the other until there is no place left, gives some back, and loses those of a
+    /// node that is killed.
+    pub(super) async fn fill(mut self) {
+        let most = HubConfig::default().per_user;
+        let mut options = Vec::new();
+        for proxy in &self.proxies {
+            let api = Api::new(&format!("http://127.0.0.1:{}", proxy.port())).unwrap();
+            let api = insist(|| api.clone().log_in("ada")).await;
+            options.push(ClientOptions::new(api, Arc::new(SystemClock)));
+        }
+        let mut clients = Vec::new();
+        for number in 0..most {
+            clients.push(Client::connect(options[number % 2].clone()).await.unwrap());
+        }
+        for options in &options {
+            assert!(Client::connect(options.clone()).await.is_err(), "one too many");
+        }
+        clients.truncate(most - 3);
+        let begun = Instant::now();
+        while clients.len() < most {
+            match Client::connect(options[clients.len() % 2].clone()).await {
+                Ok(client) => clients.push(client),
+                Err(_) => sleep(Duration::from_millis(100)).await,
+            }
+            assert!(begun.elapsed() < PATIENCE, "no place came back");
+        }
+        self.nodes[0].kill();
+        // What it held is held until its lease has run out.
+        assert!(Client::connect(options[1].clone()).await.is_err(), "taken from the dead too soon");
+        if std::env::var_os("APEX_FULL").is_some() {
+            sleep(LIFE).await;
+            Client::connect(options[1].clone()).await.unwrap();
+        }
+        drop(clients);
+        for left in self.nodes[1].left() {
+            assert!(left.count <= left.most, "{left:?}");
+        }
+        self.judge_connections();
     }
 
     /// Every run of every user, as the store has it.

@@ -1,6 +1,7 @@
 //! Delivery while real networks, nodes and servers fail, decided by a judge of histories: 20 runs for each fault, 1,000
 //! runs of 100 users with `APEX_FULL=1`.
 
+mod connections;
 mod crowd;
 mod history;
 mod node;
@@ -169,4 +170,16 @@ async fn nodes_are_replaced_one_after_the_other_under_load() {
         }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_users_connections_are_limited_over_all_nodes_over_both() {
+    let Some((postgres, redis)) = servers() else { return };
+    Group::start(&postgres, Some(&redis)).fill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_users_connections_are_limited_over_all_nodes_over_postgres() {
+    let Some(postgres) = shared("postgres") else { return };
+    Group::start(&postgres, None).fill().await;
 }

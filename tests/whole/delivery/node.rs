@@ -1,6 +1,7 @@
 //! A node of a group: a process of its own, so that it can be killed and stopped. It is this test program, run again.
 
-use super::history::Written;
+use super::connections::{self, Watched, Watching};
+use super::history::{Counted, Written};
 use apex_test_services::{Signal, signal};
 use async_trait::async_trait;
 use netra_apex::core::config::Environment;
@@ -15,7 +16,7 @@ use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 
@@ -60,7 +61,17 @@ pub(super) struct Node {
     input: Option<ChildStdin>,
     pub(super) port: u16,
     journal: PathBuf,
+    /// What it has left, said when its users were gone.
+    said: mpsc::Receiver<String>,
+    killed: Option<u64>,
 }
+
+/// Tells a node that its users have gone, and it may follow.
+const GONE: &[u8] = b"gone";
+
+/// How many more tasks and descriptors a node may have in the end than before its first user came: those of pools and of
+/// its own servants, of which some begin late.
+const MORE: u64 = 24;
 
 impl Node {
     /// Starts a node that writes down in `folder` what its store acknowledges.
@@ -86,11 +97,19 @@ impl Node {
             .find_map(|line| line.ok()?.split_once("port ")?.1.trim().parse().ok())
             .unwrap_or_else(|| panic!("a node did not start; see {}", folder.display()));
         // What else it prints is of no interest, but has to go somewhere.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { process, input, port, journal }
+        let (say, said) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in lines.map_while(std::result::Result::ok) {
+                if let Some(left) = line.split_once("left ") {
+                    let _ = say.send(left.1.to_owned());
+                }
+            }
+        });
+        Self { process, input, port, journal, said, killed: None }
     }
 
     pub(super) fn kill(&mut self) {
+        self.killed = Some(connections::now());
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
@@ -106,6 +125,29 @@ impl Node {
     /// Tells it to drain, and to end.
     pub(super) fn leave(&mut self) {
         drop(self.input.take());
+    }
+
+    /// Lets it end, and says what it still had when nobody was connected any more; nothing of one that was killed.
+    pub(super) fn left(&mut self) -> Vec<Counted> {
+        let Some(mut input) = self.input.take().filter(|_| self.killed.is_none()) else {
+            return Vec::new();
+        };
+        input.write_all(GONE).unwrap();
+        drop(input);
+        let left = self.said.recv_timeout(Duration::from_secs(120)).expect("it does not end");
+        self.process.wait().unwrap();
+        let left: Value = serde_json::from_str(&left).unwrap();
+        let counts = left.as_object().unwrap().iter().map(|(what, counted)| Counted {
+            what: format!("{what} left"),
+            count: counted[0].as_u64().unwrap(),
+            most: counted[1].as_u64().unwrap(),
+        });
+        counts.collect()
+    }
+
+    /// What it wrote down of connections.
+    pub(super) fn watched(&self) -> Watched {
+        Watched::read(&self.journal, self.killed)
     }
 
     /// Waits for its end; whether it was a good one.
@@ -162,6 +204,7 @@ fn a_node_serves_until_its_input_ends() {
 
 async fn serve(place: &Place, journal: &Path) {
     let stores = place.stores().await;
+    let limits = Arc::new(Watching::over(Arc::clone(&stores.limits), journal));
     let journal = std::fs::File::create(journal).unwrap();
     let runs = Arc::new(Journalled { runs: Arc::clone(&stores.runs), journal });
     let tick = tool_fn("tick", "Waits a little.", |n: u64, _| async move {
@@ -179,19 +222,41 @@ async fn serve(place: &Place, journal: &Path) {
         .builder()
         .agent(clerk)
         .tool(tick)
-        .stores(Stores { runs, ..stores })
+        .stores(Stores { runs, limits, ..stores })
         .build()
         .await
         .unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (tasks, descriptors) = in_use();
     println!("port {}", listener.local_addr().unwrap().port());
     std::io::stdout().flush().unwrap();
+    let hub = apex.service().hub().clone();
     let leaving = async {
-        let mut rest = Vec::new();
-        tokio::io::stdin().read_to_end(&mut rest).await.unwrap();
+        let mut told = Vec::new();
+        tokio::io::stdin().read_to_end(&mut told).await.unwrap();
+        if told == GONE {
+            // A client that went without a word is missed after some heartbeats.
+            let _ = tokio::time::timeout(Duration::from_secs(90), hub.emptied()).await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let (left, now) = (hub.statistics(), in_use());
+            let left = serde_json::json!({
+                "connections": [left.connections, 0], "users": [left.users, 0],
+                "unknown": [left.unknown, 0], "tasks": [now.0, tasks + MORE],
+                "descriptors": [now.1, descriptors + MORE],
+            });
+            println!("left {left}");
+        }
         apex.drain(Duration::from_millis(500)).await;
     };
     apex.serve(listener, leaving).await.unwrap();
+    // Places are given back by tasks of their own.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+}
+
+/// The tasks and the open files of this process.
+fn in_use() -> (u64, u64) {
+    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks() as u64;
+    (tasks, std::fs::read_dir("/proc/self/fd").unwrap().count() as u64)
 }
 
 /// A run log that writes down what it has acknowledged before it says so.

@@ -1,5 +1,6 @@
 //! A service over stores in memory and a scripted runner, on a loopback port.
 
+pub(crate) mod host;
 pub(crate) mod http;
 pub(crate) mod listener;
 pub(crate) mod proxy;

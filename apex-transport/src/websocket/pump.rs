@@ -1,33 +1,14 @@
-//! A connection over a WebSocket: one task owns the socket and pumps between it and the driver.
-
+use super::{Settings, accept, close_frame, finish, unreadable};
 use crate::connection::{Input, Outgoing};
 use crate::driver::Driver;
 use crate::protocol::{CloseCode, event_frame};
 use bytes::Bytes;
-use futures_util::{Sink as _, SinkExt as _, Stream as _, StreamExt as _};
+use futures_util::{Sink as _, Stream as _};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
-
-/// What is read from a socket at a time, and gathered before it is written: small, since most sockets are idle.
-const BUFFER: usize = 4 * 1024;
-
-/// What a socket's write buffer may hold: more than the largest frame of ours, since one frame is written at a time.
-const MAX_WRITE: usize = 512 * 1024;
-
-/// The pump's settings for one socket.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Pump {
-    /// The largest message of the client's.
-    pub(crate) frame_bytes: usize,
-    /// How long the client may take to answer a close.
-    pub(crate) close_within: Duration,
-}
 
 /// How the pumping ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,59 +20,14 @@ enum End {
 }
 
 /// Pumps until the conversation is over.
-pub(crate) async fn run<S>(stream: S, mut driver: Driver, pump: Pump)
+pub(crate) async fn run<S>(stream: S, mut driver: Driver, settings: Settings)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let mut socket = accept(stream, pump).await;
+    let mut socket = accept(stream, settings).await;
     let end = std::future::poll_fn(|cx| poll_pump(&mut socket, &mut driver, cx)).await;
     if end == End::CloseSent {
-        let _ = tokio::time::timeout(pump.close_within, finish(socket)).await;
-    }
-}
-
-/// Closes a client whose entry was refused: a page can read a close code, but no HTTP status of an upgrade.
-pub(crate) async fn refuse<S>(stream: S, code: CloseCode, reason: String, pump: Pump)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send,
-{
-    let mut socket = accept(stream, pump).await;
-    let closing = async {
-        let close = Message::Close(Some(close_frame(code, reason)));
-        if socket.feed(close).await.is_ok() {
-            finish(socket).await;
-        }
-    };
-    let _ = tokio::time::timeout(pump.close_within, closing).await;
-}
-
-async fn accept<S>(stream: S, pump: Pump) -> WebSocketStream<S>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let config = WebSocketConfig::default()
-        .read_buffer_size(BUFFER)
-        .write_buffer_size(BUFFER)
-        .max_write_buffer_size(MAX_WRITE)
-        .max_message_size(Some(pump.frame_bytes))
-        .max_frame_size(Some(pump.frame_bytes));
-    WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await
-}
-
-/// Sends what is left and reads to the end: bytes that nobody has read would reset the connection, and the close would
-/// be lost on the way.
-async fn finish<S>(mut socket: WebSocketStream<S>)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    if socket.flush().await.is_err() {
-        return;
-    }
-    while let Some(Ok(_)) = socket.next().await {}
-    let mut raw = socket.into_inner();
-    let mut discarded = [0; 1024];
-    if raw.shutdown().await.is_ok() {
-        while raw.read(&mut discarded).await.is_ok_and(|read| read > 0) {}
+        let _ = tokio::time::timeout(settings.close_within, finish(socket)).await;
     }
 }
 
@@ -183,17 +119,6 @@ fn take_in(driver: &mut Driver, message: Result<Message, Error>) -> bool {
     false
 }
 
-/// With which code the client is told about bytes that cannot be read; `None` when it is gone.
-fn unreadable(error: &Error) -> Option<CloseCode> {
-    match error {
-        Error::Utf8(_) => Some(CloseCode::NotUtf8),
-        Error::Capacity(CapacityError::MessageTooLong { .. }) => Some(CloseCode::TooLarge),
-        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
-        Error::Protocol(_) => Some(CloseCode::Protocol),
-        _ => None,
-    }
-}
-
 fn message(outgoing: Outgoing) -> Option<Message> {
     match outgoing {
         Outgoing::Text(json) => text(json),
@@ -205,8 +130,4 @@ fn message(outgoing: Outgoing) -> Option<Message> {
 
 fn text(json: Bytes) -> Option<Message> {
     Utf8Bytes::try_from(json).ok().map(Message::Text)
-}
-
-fn close_frame(code: CloseCode, reason: String) -> CloseFrame {
-    CloseFrame { code: code.code().into(), reason: reason.into() }
 }
