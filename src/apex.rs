@@ -12,7 +12,7 @@ use apex_core::run::{Accepted, Delivery, Live, Message, Position, Runner, Subscr
 use apex_core::store::Stores;
 #[cfg(feature = "tls")]
 use apex_transport::Tls;
-use apex_transport::TransportService;
+use apex_transport::{Listen, TransportService};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
@@ -183,7 +183,7 @@ impl Apex {
     /// `unavailable` when the listener is of no use.
     pub async fn serve(
         &self,
-        listener: tokio::net::TcpListener,
+        listener: impl Listen,
         shutdown: impl Future<Output = ()>,
     ) -> Result<()> {
         #[cfg(feature = "tls")]

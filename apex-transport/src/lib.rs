@@ -40,9 +40,9 @@ pub use config::{ConnectionConfig, HttpConfig, HubConfig, TransportConfig};
 pub use gateway::Transport;
 pub use handshake::{AuthMethod, Chain, Knock, PeerAddress, REFRESH_COOKIE, SESSION_COOKIE};
 pub use hub::{Hub, HubStatistics};
-pub use server::serve;
 #[cfg(feature = "tls")]
 pub use server::serve_tls;
+pub use server::{Listen, serve};
 #[cfg(feature = "websocket")]
 pub use service::Knocked;
 pub use service::{ResponseBody, TransportService};

@@ -9,6 +9,7 @@ use apex_core::error::{Error, Kind, Result};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,44 @@ use tokio_util::task::TaskTracker;
 /// How long accepting pauses when the system has no descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Where clients' sockets come from: a [`TcpListener`], or whatever else a host has.
+pub trait Listen: Send + Sync + 'static {
+    /// One client's socket.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next socket, and the address at its other end where there is one.
+    ///
+    /// # Errors
+    /// Whatever kept it from being accepted; the next call may bring another.
+    fn accept(
+        &self,
+    ) -> impl Future<Output = std::io::Result<(Self::Stream, Option<IpAddr>)>> + Send;
+
+    /// Whether it can be of use.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    fn check(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Listen for TcpListener {
+    type Stream = TcpStream;
+
+    fn check(&self) -> std::io::Result<()> {
+        self.local_addr().map(drop)
+    }
+
+    async fn accept(&self) -> std::io::Result<(TcpStream, Option<IpAddr>)> {
+        let (stream, peer) = TcpListener::accept(self).await?;
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a socket keeps its delay");
+        }
+        Ok((stream, Some(peer.ip())))
+    }
+}
+
 /// Serves until `shutdown` is done, then drains: nobody new is accepted, requests under way are answered, WebSocket
 /// clients are told to resume elsewhere, and whoever is still there after
 /// [`crate::HttpConfig::shutdown_within`] is cut off. So is, at any time, a client that takes nothing of an answer for
@@ -29,7 +68,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// # Errors
 /// `unavailable` when the listener is of no use.
 pub async fn serve(
-    listener: TcpListener,
+    listener: impl Listen,
     service: TransportService,
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
@@ -44,7 +83,7 @@ pub async fn serve(
 /// As [`serve`].
 #[cfg(feature = "tls")]
 pub async fn serve_tls(
-    listener: TcpListener,
+    listener: impl Listen,
     service: TransportService,
     tls: Tls,
     shutdown: impl Future<Output = ()>,
@@ -86,15 +125,15 @@ pub async fn serve_tls(
 #[cfg(feature = "tls")]
 const LISTENER: &str = "listener";
 
-struct Server {
-    listener: TcpListener,
+struct Server<L> {
+    listener: L,
     service: TransportService,
     http: http1::Builder,
 }
 
-impl Server {
-    fn new(listener: TcpListener, service: TransportService) -> Result<Self> {
-        listener.local_addr().map_err(|error| {
+impl<L: Listen> Server<L> {
+    fn new(listener: L, service: TransportService) -> Result<Self> {
+        listener.check().map_err(|error| {
             Error::new(Kind::Unavailable, "server.serve", "the listener is closed")
                 .with_source(error)
         })?;
@@ -111,7 +150,7 @@ impl Server {
     /// Serves what `prepare` makes of each socket; it gives up on one by `None`.
     async fn run<P, F, S>(self, shutdown: impl Future<Output = ()>, prepare: P) -> Result<()>
     where
-        P: Fn(Patient<TcpStream>) -> F,
+        P: Fn(Patient<L::Stream>) -> F,
         F: Future<Output = Option<S>> + Send + 'static,
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -125,15 +164,14 @@ impl Server {
         let room = Arc::new(Semaphore::new(config.sockets));
         let mut shutdown = pin!(shutdown);
         loop {
-            let (stream, permit) = tokio::select! {
+            let (stream, peer, permit) = tokio::select! {
                 biased;
                 () = &mut shutdown => break,
                 accepted = accept(&listener, &room) => accepted,
             };
-            let peer = stream.peer_addr().ok().map(|address| PeerAddress(address.ip()));
             let (stream, lift) = Patient::new(stream, patience);
             let prepared = prepare(stream);
-            let service = service.for_peer(peer);
+            let service = service.for_peer(peer.map(PeerAddress));
             let conversation = converse(http.clone(), service, prepared, lift, closing.clone());
             let cut_off = cut_off.clone();
             connections.spawn(async move {
@@ -191,20 +229,15 @@ async fn converse<S>(
 }
 
 /// The next socket, with its place; a full house leaves the next ones in the system's queue.
-async fn accept(
-    listener: &TcpListener,
+async fn accept<L: Listen>(
+    listener: &L,
     room: &Arc<Semaphore>,
-) -> (TcpStream, Option<OwnedSemaphorePermit>) {
+) -> (L::Stream, Option<IpAddr>, Option<OwnedSemaphorePermit>) {
     // The semaphore is never closed.
     let permit = Arc::clone(room).acquire_owned().await.ok();
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "a socket keeps its delay");
-                }
-                return (stream, permit);
-            }
+            Ok((stream, peer)) => return (stream, peer, permit),
             Err(error) => {
                 // Mostly a client that is gone already; else the system is out of descriptors.
                 tracing::warn!(%error, "a socket could not be accepted");

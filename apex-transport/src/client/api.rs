@@ -1,4 +1,5 @@
 use super::Tickets;
+use super::dial::Dial;
 use super::http::{ANSWER, Place, collect};
 use apex_core::clock::Timestamp;
 use apex_core::config::Secret;
@@ -96,6 +97,17 @@ impl Api {
     /// `bad_request` for an address that is none.
     pub fn new(url: &str) -> Result<Self> {
         Ok(Self { url: url.to_owned(), place: Place::parse(url)?, login: None })
+    }
+
+    /// The same service, to which `dial` leads instead of TCP.
+    #[must_use]
+    pub fn with_dial(mut self, dial: Arc<dyn Dial>) -> Self {
+        self.place.dial = dial;
+        self
+    }
+
+    pub(super) fn dial(&self) -> Arc<dyn Dial> {
+        Arc::clone(&self.place.dial)
     }
 
     /// The address.

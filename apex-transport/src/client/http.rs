@@ -1,5 +1,6 @@
 //! One HTTP request on a connection of its own.
 
+use super::dial::{Dial, Stream, Tcp};
 use apex_core::error::{Error, ErrorReport, Kind, Result};
 use bytes::Bytes;
 use http::header::HOST;
@@ -7,8 +8,8 @@ use http::{HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body, Incoming};
 use hyper_util::rt::TokioIo;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 
 const OPERATION: &str = "client.http";
 
@@ -24,6 +25,7 @@ pub(super) struct Place {
     pub(super) authority: String,
     address: String,
     prefix: String,
+    pub(super) dial: Arc<dyn Dial>,
 }
 
 impl Place {
@@ -46,6 +48,7 @@ impl Place {
             authority: authority.as_str().to_owned(),
             address: format!("{}:{port}", authority.host()),
             prefix: uri.path().trim_end_matches('/').to_owned(),
+            dial: Arc::new(Tcp),
         })
     }
 
@@ -53,14 +56,11 @@ impl Place {
         format!("{}{route}", self.prefix)
     }
 
-    pub(super) async fn dial(&self) -> Result<TcpStream> {
-        let dialling = TcpStream::connect(&self.address);
-        let stream = tokio::time::timeout(CONNECT, dialling)
+    pub(super) async fn dial(&self) -> Result<Box<dyn Stream>> {
+        tokio::time::timeout(CONNECT, self.dial.dial(&self.address))
             .await
             .map_err(|_| unreachable())?
-            .map_err(|error| unreachable().with_source(error))?;
-        stream.set_nodelay(true).map_err(|error| unreachable().with_source(error))?;
-        Ok(stream)
+            .map_err(|error| unreachable().with_source(error))
     }
 
     /// Sends a request to a route; the body of the answer is still to be read. An answer that is no success is an

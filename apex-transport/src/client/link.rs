@@ -1,5 +1,6 @@
 //! One attempt to get in, and the walk along the chain of ways.
 
+use super::dial::Stream;
 use super::http::{Place, error_of, unreachable};
 use crate::protocol::{
     Advice, Call, ClientFrame, CloseCode, FrameId, Hello, SUBPROTOCOL, ServerFrame, Welcome,
@@ -10,7 +11,6 @@ use apex_core::error::{Error, Kind, Result};
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::{HeaderValue, Uri};
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::error::Error as SocketError;
@@ -25,7 +25,7 @@ const WELCOME: Duration = Duration::from_secs(15);
 /// The largest frame of a server's: a reset with its snapshot is the largest one.
 const MAX_FRAME: usize = 1024 * 1024;
 
-pub(super) type Socket = WebSocketStream<TcpStream>;
+pub(super) type Socket = WebSocketStream<Box<dyn Stream>>;
 
 /// The ways by which a client tries to come in, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -21,6 +21,7 @@
 
 mod api;
 mod backoff;
+mod dial;
 mod follow;
 mod http;
 mod link;
@@ -28,6 +29,7 @@ mod session;
 mod sink;
 
 pub use api::{Api, Login};
+pub use dial::{Dial, Stream};
 pub use follow::Update;
 pub use link::ClientWay;
 
@@ -76,6 +78,8 @@ pub trait Tickets: fmt::Debug + Send + Sync {
 pub struct ClientOptions {
     /// Where the service is, as for [`Api::new`].
     pub url: String,
+    /// What opens its connections.
+    pub dial: Arc<dyn Dial>,
     /// What buys tickets; an [`Api`] that is logged in does.
     pub tickets: Arc<dyn Tickets>,
     /// What time it is, for new ids.
@@ -92,6 +96,7 @@ impl ClientOptions {
     pub fn new(api: Api, clock: Arc<dyn Clock>) -> Self {
         Self {
             url: api.url().to_owned(),
+            dial: api.dial(),
             tickets: Arc::new(api),
             clock,
             first_pause: Duration::from_millis(500),

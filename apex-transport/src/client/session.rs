@@ -97,7 +97,8 @@ impl Session {
         options: ClientOptions,
         commands: mpsc::Receiver<Command>,
     ) -> Result<Self> {
-        let place = Place::parse(&options.url)?;
+        let mut place = Place::parse(&options.url)?;
+        place.dial = options.dial;
         let (socket, welcome, way) =
             walk(&place, &*options.tickets, None).await.map_err(Refused::into_error)?;
         Ok(Self {
