@@ -30,8 +30,8 @@ pub use config::ApexConfig;
 pub mod prelude {
     pub use crate::{Apex, Builder, Following};
     pub use apex_agents::{
-        Agent, AgentOutput, Context, Plan, PlanStep, Registry, Request, Tool, ToolContext,
-        agent_fn, tool_fn,
+        Agent, AgentOutput, Context, Effect, LookUp, Plan, PlanStep, Registry, Request, Tool,
+        ToolContext, agent_fn, tool_fn,
     };
     pub use apex_core::error::{Error, ErrorReport, Kind, Result};
     pub use apex_core::event::{Envelope, Event, RunResult, RunStatus};
@@ -45,4 +45,5 @@ pub mod prelude {
 /// The guide's code compiles.
 #[cfg(all(doctest, feature = "anthropic", feature = "gemini", feature = "openai"))]
 #[doc = include_str!("../docs/guide/models.md")]
+#[doc = include_str!("../docs/guide/tools.md")]
 mod guide {}

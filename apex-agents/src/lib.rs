@@ -26,4 +26,4 @@ pub use context::{Context, Model};
 pub use engine::{Engine, EngineOptions};
 pub use plan::{Plan, PlanStep};
 pub use registry::Registry;
-pub use tool::{Redact, SecretNames, Tool, ToolContext, ToolFn, tool_fn};
+pub use tool::{Effect, LookUp, Redact, SecretNames, Tool, ToolContext, ToolFn, tool_fn};

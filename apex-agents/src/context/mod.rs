@@ -76,8 +76,10 @@ pub(crate) enum Ask {
 /// How a question to a model goes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Telling {
-    /// A model is asked.
-    Begun { provider: String, model: String },
+    /// A model is to be asked, which may use up to so much; refused when the budget has not as much left.
+    Begun { provider: String, model: String, bound: Usage },
+    /// A visible thought of the model's.
+    Thought(String),
     /// An attempt has ended; `answered` says whether with the answer, `retracted` why what was shown of it does not
     /// hold.
     Ended {
@@ -85,6 +87,7 @@ pub(crate) enum Telling {
         model: String,
         answered: bool,
         usage: Usage,
+        bound: Usage,
         retracted: Option<String>,
     },
     /// This came of it, and nothing more will.
@@ -173,7 +176,9 @@ impl Context {
     ///
     /// # Errors
     /// What the tool says; `bad_arguments` for a tool that does not exist or arguments that do not fit its schema;
-    /// `deadline_exceeded`; `bad_output` for a result that is no `T`; `cancelled` when the step has ended.
+    /// `deadline_exceeded`; `bad_output` for a result that is no `T`; `denied` when a person decided against it, or
+    /// nobody decided in time; `outcome_unknown` when a node was lost in a call that must not be made twice;
+    /// `cancelled` when the step has ended.
     pub async fn call<T: DeserializeOwned>(
         &self,
         tool: impl Into<String> + Send,

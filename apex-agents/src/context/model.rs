@@ -29,8 +29,8 @@ impl Model<'_> {
     /// Asks for an answer. Nothing of it is shown to the user.
     ///
     /// # Errors
-    /// What the last model says, when none answered; `unavailable` where there is no model; `cancelled` when the
-    /// step has ended.
+    /// What the last model says, when none answered; `unavailable` where there is no model; `budget_exhausted` when the
+    /// run's budget has not as much left as the answer may use; `cancelled` when the step has ended.
     pub async fn ask(&self, request: ModelRequest) -> Result<ModelResponse> {
         self.asked(request, false).await?.ok_or_else(offline)
     }
@@ -91,8 +91,8 @@ struct Question<'a> {
     show: bool,
     deltas: Deltas<'a>,
     thoughts: String,
-    /// The models by attempt.
-    asked: FxHashMap<u32, (String, String)>,
+    /// The models by attempt, and what each may use.
+    asked: FxHashMap<u32, (String, String, Usage)>,
     /// Why the first model that there is gave no answer.
     failed: Option<Failure>,
 }
@@ -127,7 +127,13 @@ impl<'a> Question<'a> {
                     self.tell(answer.attempt, true, answer.usage, None).await?;
                     return self.keep(answer.response).await.map(Came::Answer);
                 }
-                Some(Ok(event)) => self.take(event).await?,
+                Some(Ok(event)) => match self.take(event).await {
+                    // The attempt has not left yet, and does not.
+                    Err(error) if error.kind() == Kind::BudgetExhausted => {
+                        return Ok(Came::Failed(error.into()));
+                    }
+                    taken => taken?,
+                },
                 Some(Err(error)) => return Ok(self.gave_up(error)),
                 None => return Ok(self.gave_up(offline())),
             }
@@ -136,9 +142,9 @@ impl<'a> Question<'a> {
 
     async fn take(&mut self, event: ChainEvent) -> Result<()> {
         match event {
-            ChainEvent::Begun { attempt, provider, model } => {
-                self.asked.insert(attempt, (provider.clone(), model.clone()));
-                self.say(Telling::Begun { provider, model }).await
+            ChainEvent::Begun { attempt, provider, model, bound } => {
+                self.asked.insert(attempt, (provider.clone(), model.clone(), bound));
+                self.say(Telling::Begun { provider, model, bound }).await
             }
             ChainEvent::Piece(ModelEvent::Text(text)) => {
                 self.think().await?;
@@ -178,7 +184,7 @@ impl<'a> Question<'a> {
         if !self.show || thoughts.trim().is_empty() {
             return Ok(());
         }
-        self.context.think(thoughts).await
+        self.say(Telling::Thought(thoughts)).await
     }
 
     /// Tells how an attempt ended.
@@ -189,8 +195,8 @@ impl<'a> Question<'a> {
         usage: Usage,
         retracted: Option<String>,
     ) -> Result<()> {
-        let (provider, model) = self.asked.remove(&attempt).unwrap_or_default();
-        self.say(Telling::Ended { provider, model, answered, usage, retracted }).await
+        let (provider, model, bound) = self.asked.remove(&attempt).unwrap_or_default();
+        self.say(Telling::Ended { provider, model, answered, usage, bound, retracted }).await
     }
 
     async fn say(&self, what: Telling) -> Result<()> {

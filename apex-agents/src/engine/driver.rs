@@ -2,7 +2,7 @@
 //! and hands back to the machine what came of them.
 
 use super::lease::Writer;
-use super::machine::{Effect, Ending, Facts, Input, Lost, Machine, State, load, save};
+use super::machine::{Decided, Effect, Ending, Facts, Input, Lost, Machine, State, load, save};
 use super::outcome;
 use super::shared::Shared;
 use super::work::{self, Ended};
@@ -14,8 +14,8 @@ use crate::tool::{CallScope, Progress, Shown};
 use apex_core::clock::Timestamp;
 use apex_core::error::correlation::{of_message, within};
 use apex_core::error::{Kind, Result};
-use apex_core::event::Event;
-use apex_core::id::{CallId, StepId};
+use apex_core::event::{Decision, Event};
+use apex_core::id::{ApprovalId, CallId, StepId};
 use apex_core::run::{Claimed, Topic, Woken};
 use apex_core::thread::{Role, ThreadMessage};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -30,6 +30,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// How many asks and progress notes wait for the driver; those that ask wait, progress is dropped.
 const ASKS: usize = 64;
 const SHOWN: usize = 16;
+
+/// After how long in which nothing but decisions is waited for a run is given back. An agent that does something of its
+/// own beside a call that waits has this long to show it.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// One run under way on this node.
 pub(super) struct Driver {
@@ -48,10 +52,15 @@ pub(super) struct Driver {
     calls: FxHashMap<CallId, RunningCall>,
     asks: (mpsc::Sender<Asked>, mpsc::Receiver<Asked>),
     shown: (mpsc::Sender<Shown>, mpsc::Receiver<Shown>),
-    /// Who waits for the answer to the ask that is being handled.
+    /// Who waits for the answer to the ask that is being handled, and to which call.
     asking: Option<Answer>,
+    held: FxHashMap<CallId, Answer>,
     /// The stopped steps that the machine knows of.
     stopped: FxHashSet<StepId>,
+    /// The decisions that the machine knows of.
+    settled: FxHashSet<ApprovalId>,
+    /// Since when nothing but decisions is waited for.
+    quiet_since: Option<Instant>,
     deadline: Instant,
     left: bool,
 }
@@ -70,7 +79,6 @@ struct RunningAgent {
 struct RunningCall {
     abort: AbortHandle,
     cancelled: CancellationToken,
-    answer: Option<Answer>,
 }
 
 /// What wakes the driver.
@@ -79,6 +87,8 @@ enum Next {
     Ended(Ended),
     Shown(Shown),
     Look,
+    Quiet,
+    Lapse,
     Deadline,
     Leave,
 }
@@ -98,12 +108,14 @@ impl Driver {
             None => State::new(&shared.registry.entry),
             Some(checkpoint) => load(checkpoint)?,
         };
-        let spent = state.began_at.map_or(Duration::ZERO, |began| shared.clock.now().since(began));
+        let spent = state.worked(shared.clock.now());
         let facts = Facts {
             run: claimed.lease.run,
             request: Request { text: claimed.text.clone(), files: claimed.attachments.clone() },
             started_at: claimed.started_at,
             agents: Arc::clone(&shared.registry.purposes),
+            approval_timeout: shared.options.approval_timeout,
+            budget: shared.options.budget(),
         };
         let work = CancellationToken::new();
         Ok(Self {
@@ -119,7 +131,10 @@ impl Driver {
             asks: mpsc::channel(ASKS),
             shown: mpsc::channel(SHOWN),
             asking: None,
+            held: FxHashMap::default(),
             stopped: FxHashSet::default(),
+            settled: FxHashSet::default(),
+            quiet_since: None,
             deadline: claimed_at + shared.options.run_deadline.saturating_sub(spent),
             left: false,
             shared,
@@ -145,6 +160,8 @@ impl Driver {
                 Next::Ended(ended) => self.take_in(ended.into()).await?,
                 Next::Shown(shown) => self.show(shown),
                 Next::Look => self.writer.renew().await?,
+                Next::Quiet => self.take_in(Input::Quiet).await?,
+                Next::Lapse => self.writer.lapse(self.machine.lapsed(self.now())).await?,
                 Next::Deadline => self.past_deadline().await?,
                 Next::Leave => self.take_in(Input::HandOver).await?,
             }
@@ -172,13 +189,42 @@ impl Driver {
         if let Some(by) = signals.cancelled_by {
             return Some(Input::Cancel(by));
         }
-        let step = signals.stopped.iter().find(|step| !self.stopped.contains(step))?;
-        self.stopped.insert(*step);
-        Some(Input::Stop(*step))
+        if let Some(step) = signals.stopped.iter().find(|step| !self.stopped.contains(step)) {
+            self.stopped.insert(*step);
+            return Some(Input::Stop(*step));
+        }
+        let decided = signals.decided.iter().map(|(approval, decision, by)| Decided {
+            approval: *approval,
+            decision: *decision,
+            by: Some(*by),
+        });
+        let lapsed = signals.lapsed.iter().map(|approval| Decided {
+            approval: *approval,
+            decision: Decision::Deny,
+            by: None,
+        });
+        let new = decided.chain(lapsed).find(|one| !self.settled.contains(&one.approval))?;
+        self.settled.insert(new.approval);
+        Some(Input::Decide(new))
     }
 
     async fn next(&mut self) -> Next {
-        let until_look = self.writer.renew_at() - Instant::now();
+        let now = Instant::now();
+        let until_look = self.writer.renew_at() - now;
+        for (step, agent) in &mut self.agents {
+            if self.machine.awaits(*step) {
+                // A person takes time; a step's begins anew after that.
+                agent.deadline = now + agent.limit;
+            }
+        }
+        let quiet = match self.machine.waits() {
+            true => Some(*self.quiet_since.get_or_insert(now) + QUIET),
+            false => {
+                self.quiet_since = None;
+                None
+            }
+        };
+        let lapse = self.machine.next_lapse().map(|at| now + at.since(self.now()));
         let deadline =
             self.agents.values().map(|agent| agent.deadline).fold(self.deadline, Instant::min);
         loop {
@@ -188,31 +234,34 @@ impl Driver {
                 () = self.leaving.cancelled() => return Next::Leave,
                 () = self.woken.wait(until_look) => return Next::Look,
                 () = sleep_until(deadline) => return Next::Deadline,
+                () = reached(lapse) => return Next::Lapse,
                 Some(ended) = self.tasks.join_next() => if let Ok(ended) = ended {
                     return Next::Ended(ended);
                 },
                 Some(asked) = self.asks.1.recv() => return Next::Asked(asked),
                 Some(shown) = self.shown.1.recv() => return Next::Shown(shown),
+                () = reached(quiet) => return Next::Quiet,
             }
         }
     }
 
     async fn take_in(&mut self, input: Input) -> Result<()> {
+        self.quiet_since = None;
         let effects = self.machine.handle(input, self.now());
         self.carry_out(effects).await
     }
 
     async fn asked(&mut self, asked: Asked) -> Result<()> {
-        let shown = match &asked.ask {
-            Ask::Call { tool, arguments } => self.shared.dispatcher.shown(tool, arguments),
-            _ => Value::Null,
+        let terms = match &asked.ask {
+            Ask::Call { tool, arguments } => Some(self.shared.dispatcher.terms(tool, arguments)),
+            _ => None,
         };
         // What it has shown by now came before.
         while let Ok(shown) = self.shown.1.try_recv() {
             self.show(shown);
         }
         self.asking = Some(asked.reply);
-        self.take_in(Input::Asked { step: asked.step, ask: asked.ask, shown }).await
+        self.take_in(Input::Asked { step: asked.step, ask: asked.ask, terms }).await
     }
 
     async fn past_deadline(&mut self) -> Result<()> {
@@ -261,10 +310,16 @@ impl Driver {
                         agent.abort.abort();
                     }
                 }
-                Effect::StartCall { step, call, tool, arguments, key } => {
-                    self.start_call(step, call, tool, arguments, key)
+                Effect::Hold(call) => {
+                    if let Some(asking) = self.asking.take() {
+                        self.held.insert(call, asking);
+                    }
+                }
+                Effect::StartCall { step, call, tool, arguments, key, in_doubt } => {
+                    self.start_call(step, call, tool, arguments, key, in_doubt)
                 }
                 Effect::StopCall(call) => {
+                    self.held.remove(&call);
                     if let Some(call) = self.calls.remove(&call) {
                         call.cancelled.cancel();
                         call.abort.abort();
@@ -275,11 +330,16 @@ impl Driver {
                     let _ = self.asking.take().map(|asking| asking.send(answer));
                 }
                 Effect::AnswerCall(call, answer) => {
-                    let waiting = self.calls.remove(&call).and_then(|call| call.answer);
-                    let _ = waiting.map(|waiting| waiting.send(answer));
+                    self.calls.remove(&call);
+                    let _ = self.held.remove(&call).map(|asking| asking.send(answer));
                 }
                 Effect::RecordLost(lost) => self.record_lost(lost),
                 Effect::Tell(text) => self.say(Role::Assistant, text).await?,
+                Effect::Wait { until } => {
+                    let checkpoint = save(self.machine.state())?;
+                    self.writer.wait(checkpoint, until).await?;
+                    self.left = true;
+                }
                 Effect::Leave => self.left = true,
             }
         }
@@ -333,6 +393,7 @@ impl Driver {
         tool: String,
         arguments: Value,
         key: String,
+        in_doubt: bool,
     ) {
         let Some(agent) = self.agents.get(&step) else {
             return;
@@ -344,6 +405,7 @@ impl Driver {
             thread: self.claimed.lease.thread,
             call,
             key,
+            in_doubt,
             progress: agent.progress.clone(),
             cancelled: cancelled.clone(),
         };
@@ -353,8 +415,7 @@ impl Driver {
             Ended::Call(call, dispatched)
         };
         let abort = self.tasks.spawn(within(of_message(self.claimed.request), dispatch));
-        let running = RunningCall { abort, cancelled, answer: self.asking.take() };
-        self.calls.insert(call, running);
+        self.calls.insert(call, RunningCall { abort, cancelled });
     }
 
     fn show(&self, shown: Shown) {
@@ -387,5 +448,13 @@ impl Driver {
 
     fn now(&self) -> Timestamp {
         self.shared.clock.now()
+    }
+}
+
+/// Waits for a moment, if there is one.
+async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }

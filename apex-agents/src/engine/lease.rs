@@ -1,6 +1,8 @@
 use super::shared::Shared;
+use apex_core::clock::Timestamp;
 use apex_core::error::{Error, Kind, Result};
 use apex_core::event::Event;
+use apex_core::id::ApprovalId;
 use apex_core::run::{Checkpoint, Claimed, Emitter, RunState, Signals};
 use apex_core::thread::{ThreadMessage, ThreadStore};
 use std::sync::Arc;
@@ -78,6 +80,30 @@ impl Writer {
             }
             tokio::time::sleep(PAUSE).await;
         }
+        Ok(())
+    }
+
+    /// Gives the run up until somebody asks something of it, or until then.
+    ///
+    /// # Errors
+    /// As [`Writer::append`].
+    pub(super) async fn wait(
+        &mut self,
+        checkpoint: Checkpoint,
+        until: Option<Timestamp>,
+    ) -> Result<()> {
+        within(self.lost_at(), self.emitter.wait(checkpoint, until)).await
+    }
+
+    /// Says that the time of these approvals is over, and looks which were decided after all.
+    ///
+    /// # Errors
+    /// As [`Writer::append`].
+    pub(super) async fn lapse(&mut self, approvals: Vec<ApprovalId>) -> Result<()> {
+        let sent = Instant::now();
+        let lost_at = self.lost_at();
+        self.signals = within(lost_at, self.emitter.lapse(approvals)).await?;
+        self.renewed = sent;
         Ok(())
     }
 

@@ -24,7 +24,7 @@ use apex_core::event::Decision;
 use apex_core::health::Observer;
 use apex_core::id::{ApprovalId, RunId, StepId};
 use apex_core::principal::{Principal, Scope};
-use apex_core::run::{Accepted, Live, Message, RunState, Runner, Signal};
+use apex_core::run::{Accepted, Live, Message, Runner, Signal};
 use apex_core::store::Stores;
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -176,10 +176,22 @@ impl Runner for Engine {
         digest: &str,
         decision: Decision,
     ) -> Result<()> {
-        principal.require(Scope::Run, "runner.decide")?;
+        const OPERATION: &str = "runner.decide";
+        principal.require(Scope::Run, OPERATION)?;
         let runs = &self.shared.stores.runs;
-        if runs.view(principal, run).await?.state != RunState::Waiting {
-            return Err(Error::not_found("runner.decide", "open approval"));
+        let view = runs.view(principal, run).await?;
+        let conflict = |why| Error::new(Kind::Conflict, OPERATION, why).with("approval", approval);
+        if view.settled.contains(&approval) {
+            return Err(conflict("this approval is decided already, or its time is over"));
+        }
+        let open = view.snapshot.approvals.iter().find(|open| open.approval == approval);
+        let open = open.ok_or_else(|| Error::not_found(OPERATION, "open approval"))?;
+        if open.digest != digest {
+            return Err(conflict("the decision is about another call; look at the one that waits"));
+        }
+        // Which of a decision and a lapse came first, the log decides; this keeps one out that is certainly late.
+        if open.expires_at <= self.shared.clock.now() {
+            return Err(conflict("nobody decided in time; the call counts as not approved"));
         }
         let decide = Signal::Decide { approval, digest: digest.to_owned(), decision };
         runs.signal(principal, run, decide).await.map(drop)

@@ -1,7 +1,9 @@
+use super::machine::Budget;
 use crate::model::Chain;
 use crate::tool::{Redact, SecretNames};
 use apex_core::config::{Checks, FaultCode, HumanDuration, Section, duration};
 use apex_core::error::{Error, Kind, Result};
+use apex_core::money::Usd;
 use apex_core::run::RunLimits;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -31,6 +33,20 @@ pub struct EngineOptions {
     #[serde(with = "duration")]
     #[schemars(with = "HumanDuration", extend("x-minimum" = "1s", "x-maximum" = "7d"))]
     pub tool_timeout: Duration,
+    /// The tokens of models, sent and received, that one run may use; absent for no limit. A question is asked only
+    /// while as much is left as it may use.
+    #[schemars(range(min = 1_000, max = 1_000_000_000_000_u64))]
+    pub run_tokens: Option<u64>,
+    /// What one run may pay for models, in US dollars; absent for no limit. Models without a price count by their
+    /// tokens only.
+    pub run_usd: Option<Usd>,
+    /// The steps that one run may take, over all attempts.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub run_steps: u32,
+    /// How long a run waits for a person to approve a call; after that the call counts as denied.
+    #[serde(with = "duration")]
+    #[schemars(with = "HumanDuration", extend("x-minimum" = "1s", "x-maximum" = "30d"))]
+    pub approval_timeout: Duration,
     /// The limits that the run log was opened with: its lease says how often a node has to give a sign of life, its
     /// attempts after how many a run that keeps getting lost has failed.
     #[serde(skip)]
@@ -59,6 +75,13 @@ impl Section for EngineOptions {
             "one call of a tool may take longer than its step",
             "make it shorter than step_deadline",
         );
+        checks.require(
+            &["run_usd"],
+            self.run_usd.is_none_or(|usd| usd > Usd::ZERO),
+            FaultCode::Range,
+            "a run may pay nothing for models",
+            "make it more than 0, or configure no model",
+        );
     }
 }
 
@@ -70,6 +93,10 @@ impl Default for EngineOptions {
             run_deadline: Duration::from_secs(60 * 60),
             step_deadline: Duration::from_secs(5 * 60),
             tool_timeout: Duration::from_secs(60),
+            run_tokens: None,
+            run_usd: None,
+            run_steps: 256,
+            approval_timeout: Duration::from_secs(24 * 60 * 60),
             runs: RunLimits::default(),
             redact: Arc::new(SecretNames),
             models: None,
@@ -78,6 +105,16 @@ impl Default for EngineOptions {
 }
 
 impl EngineOptions {
+    /// What one run may use.
+    pub(super) fn budget(&self) -> Budget {
+        Budget {
+            tokens: self.run_tokens,
+            usd: self.run_usd,
+            steps: self.run_steps,
+            time: self.run_deadline,
+        }
+    }
+
     /// How often a lease is renewed, and, without being woken, how often a node looks for lost runs.
     pub(super) fn renew_every(&self) -> Duration {
         self.runs.lease / 3
@@ -95,11 +132,13 @@ impl EngineOptions {
             ("parallel_runs", self.parallel_runs),
             ("parallel_work", self.parallel_work),
             ("attempts", self.runs.attempts as usize),
+            ("run_steps", self.run_steps as usize),
         ];
         let times = [
             ("run_deadline", self.run_deadline),
             ("step_deadline", self.step_deadline),
             ("tool_timeout", self.tool_timeout),
+            ("approval_timeout", self.approval_timeout),
             ("lease", self.runs.lease),
         ];
         let zeros = counts

@@ -2,8 +2,9 @@
 
 use super::answer::ModelUsage;
 use super::fault::FaultReason;
+use super::request::ModelRequest;
 use crate::cost::Catalogue;
-use crate::cost::price::Route;
+use crate::cost::price::{Route, Tokens};
 use apex_core::clock::{Clock, Timestamp};
 use apex_core::id::{AttemptId, RunId, StepId};
 use apex_core::money::Usage;
@@ -117,6 +118,14 @@ impl Meter {
             reasoning_tokens: tokens.reasoning,
             cost_usd: rates.ok().and_then(|rates| rates.cost(tokens).ok()),
         }
+    }
+
+    /// What an attempt may use at most, as far as that can be told before it is made.
+    pub(crate) fn bound(&self, provider: &str, model: &str, request: &ModelRequest) -> Usage {
+        let (input, output) = request.bound();
+        let tokens = Tokens { input, output, ..Tokens::default() };
+        let usage = ModelUsage { tokens, ..ModelUsage::default() };
+        self.price(provider, model, self.clock.now(), &usage)
     }
 
     /// Where it records.

@@ -7,6 +7,10 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use std::borrow::Cow;
 
+/// What a picture counts as, and an answer without a limit.
+const IMAGE_TOKENS: u64 = 2_000;
+const MOST_OUTPUT_TOKENS: u32 = 16_384;
+
 /// A request to a model.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct ModelRequest {
@@ -39,6 +43,16 @@ impl ModelRequest {
         })?;
         let digest = Sha256::digest(json);
         Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// How many tokens it sends and may get at most, estimated: a token of three bytes is short in every language, and
+    /// what the answer is not limited to is taken as much.
+    pub(crate) fn bound(&self) -> (u64, u64) {
+        let parts = self.messages.iter().flat_map(|message| &message.parts);
+        let images = parts.filter(|part| matches!(part, Part::Image(_))).count() as u64;
+        let bytes = serde_json::to_vec(self).map_or(0, |json| json.len() as u64);
+        let sent = (bytes / 3).saturating_add(images.saturating_mul(IMAGE_TOKENS));
+        (sent, self.max_output_tokens.unwrap_or(MOST_OUTPUT_TOKENS).into())
     }
 
     /// A request with one message of the user's.

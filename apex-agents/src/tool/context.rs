@@ -44,6 +44,8 @@ pub(crate) struct CallScope {
     pub(crate) thread: ThreadId,
     pub(crate) call: CallId,
     pub(crate) key: String,
+    /// Whether a node that was lost may have made it.
+    pub(crate) in_doubt: bool,
     pub(crate) progress: Progress,
     pub(crate) cancelled: CancellationToken,
 }
@@ -197,6 +199,10 @@ impl ToolContext {
     pub async fn artifact(&self, artifact: ArtifactId) -> Result<Bytes> {
         let (_, content) = self.services.artifacts.read(self.principal(), artifact).await?;
         Ok(content)
+    }
+
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.scope.in_doubt
     }
 
     pub(crate) fn artifacts(&self) -> &dyn ArtifactStore {

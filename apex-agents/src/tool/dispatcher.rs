@@ -1,20 +1,27 @@
 use super::context::{CallScope, ToolContext, ToolServices};
 use super::schema::Shape;
-use super::{AnyTool, Redact};
+use super::{AnyTool, Effect, LookUp, Redact};
 use crate::failure::Failure;
 use crate::stored::Stored;
 use crate::text::clip;
-use apex_core::error::Kind;
+use apex_core::error::{Error, Kind};
 use apex_core::event::ToolOutcome;
+use apex_core::resilience::Deadline;
 use futures_util::FutureExt;
 use rustc_hash::FxHashMap;
 use serde_json::Value;
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The most arguments that a call may have, in bytes of JSON: they travel in an event.
 const MOST_ARGUMENTS: usize = 32 * 1024;
+
+/// How often a call that can be repeated is made, and the wait before the second time; the next one is four times as
+/// long.
+const TRIES: u32 = 3;
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 /// The longest sentence about a call, in bytes.
 const LONGEST_SUMMARY: usize = 1024;
@@ -35,6 +42,16 @@ pub(crate) struct Ready {
     pub(crate) arguments: Shape,
 }
 
+/// On which terms a call is made.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Terms {
+    /// What users may see of its arguments.
+    pub(crate) shown: Value,
+    pub(crate) effect: Effect,
+    /// Whether a person has to approve it.
+    pub(crate) approval: bool,
+}
+
 /// How a call ended.
 #[derive(Debug)]
 pub(crate) struct Dispatched {
@@ -53,8 +70,21 @@ impl Dispatcher {
         Self { tools, services, redact, timeout }
     }
 
+    /// On which terms this call is made. One that will be refused is harmless.
+    pub(crate) fn terms(&self, tool: &str, arguments: &Value) -> Terms {
+        let shown = self.shown(tool, arguments);
+        let Some(ready) = self.tools.get(tool) else {
+            return Terms { shown, effect: Effect::Read, approval: false };
+        };
+        let asked = AssertUnwindSafe(|| ready.tool.needs_approval(arguments));
+        // A tool that cannot say whether a person is needed needs one.
+        let needed = std::panic::catch_unwind(asked).unwrap_or(true);
+        let approval = needed && ready.arguments.faults(arguments).is_none();
+        Terms { shown, effect: ready.tool.effect(), approval }
+    }
+
     /// What users may see of a call's arguments.
-    pub(crate) fn shown(&self, tool: &str, arguments: &Value) -> Value {
+    fn shown(&self, tool: &str, arguments: &Value) -> Value {
         let size = arguments.to_string().len();
         if size > MOST_ARGUMENTS {
             return format!("{size} bytes, more than a call may have").into();
@@ -113,7 +143,8 @@ impl Dispatcher {
             ));
         }
         let timeout = ready.tool.timeout().unwrap_or(self.timeout);
-        let work = AssertUnwindSafe(ready.tool.call(arguments, context.clone())).catch_unwind();
+        let deadline = Deadline::after(timeout);
+        let work = AssertUnwindSafe(ready.make(tool, arguments, context, deadline)).catch_unwind();
         let value = match tokio::time::timeout(timeout, work).await {
             Ok(Ok(done)) => done?,
             Ok(Err(panic)) => {
@@ -135,10 +166,66 @@ impl Dispatcher {
     }
 }
 
+impl Ready {
+    /// Makes the call, more than once where that can help and do no harm.
+    async fn make(
+        &self,
+        tool: &str,
+        arguments: Value,
+        context: &ToolContext,
+        deadline: Deadline,
+    ) -> Result<Value, Failure> {
+        let effect = self.tool.effect();
+        if context.is_in_doubt() && !effect.repeatable() {
+            let look = || self.tool.look_up(arguments.clone(), context.clone());
+            return match again(look, Effect::Read, deadline).await {
+                Ok(LookUp::Done(value)) => Ok(value),
+                Ok(LookUp::NotDone) => Ok(self.tool.call(arguments, context.clone()).await?),
+                Ok(LookUp::Unknown) => Err(in_doubt(tool, "")),
+                Err(error) => Err(in_doubt(tool, &format!("; looking it up failed: {error}"))),
+            };
+        }
+        let call = || self.tool.call(arguments.clone(), context.clone());
+        Ok(again(call, effect, deadline).await?)
+    }
+}
+
+/// Does something again when it failed, may work later, and there is time.
+async fn again<T, W>(work: impl Fn() -> W, effect: Effect, deadline: Deadline) -> Result<T, Error>
+where
+    W: Future<Output = Result<T, Error>>,
+{
+    let mut pause = FIRST_PAUSE;
+    for _ in 1..TRIES {
+        let error = match work().await {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        // At random, so that those that failed together do not come back together.
+        let wait = error.retry_after().unwrap_or(pause.mul_f64(0.5 + fastrand::f64() / 2.0));
+        if !effect.repeatable() || !error.may_repeat(true) || !deadline.allows(wait) {
+            return Err(error);
+        }
+        tokio::time::sleep(wait).await;
+        pause *= 4;
+    }
+    work().await
+}
+
+fn in_doubt(tool: &str, why: &str) -> Failure {
+    Failure::new(
+        Kind::InDoubt,
+        format!(
+            "the node of a call of {tool} was lost; whether it took effect is not known, and it is not made again{why}"
+        ),
+    )
+}
+
 fn outcome_of(kind: Kind) -> ToolOutcome {
     match kind {
         Kind::DeadlineExceeded => ToolOutcome::Timeout,
         Kind::Cancelled => ToolOutcome::Cancelled,
+        Kind::InDoubt => ToolOutcome::Interrupted,
         _ => ToolOutcome::Error,
     }
 }

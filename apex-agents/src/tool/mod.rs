@@ -8,20 +8,21 @@ mod progress;
 mod redaction;
 mod schema;
 
+pub use apex_core::resilience::Effect;
 pub use context::ToolContext;
 pub use redaction::{Redact, SecretNames};
 
 pub(crate) use context::{CallScope, ToolServices};
-pub(crate) use dispatcher::{Dispatched, Dispatcher, Ready};
+pub(crate) use dispatcher::{Dispatched, Dispatcher, Ready, Terms};
 pub(crate) use progress::{Progress, Shown};
 pub(crate) use schema::Shape;
 
-use crate::failure::Failure;
-use apex_core::error::{Kind, Result};
+use apex_core::error::{Error, Kind, Result};
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use schemars::JsonSchema;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
 use std::future::Future;
@@ -47,9 +48,41 @@ pub trait Tool: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// What making a call twice does. It decides three things:
+    ///
+    /// | | `Read`, `Idempotent` | `Once` |
+    /// |---|---|---|
+    /// | a call fails, and may work later | it is made again, with the same key, up to three times within its time limit | the agent is told |
+    /// | a node is lost during a call | it is made again, with the same key | it is [looked up](Tool::look_up), or ends as `outcome_unknown` |
+    /// | several calls of a run at once | side by side | one after the other, in order |
+    ///
+    /// One that does not say is taken for `Once`: to be too careful costs time, to be too careless a second payment.
+    fn effect(&self) -> Effect {
+        Effect::Once
+    }
+
+    /// Whether a person has to approve a call with these arguments before it is made. The run then waits for the
+    /// decision, also for days; a call that is denied, or that nobody decides on in time, fails with `denied`.
+    fn needs_approval(&self, _arguments: &Self::Arguments) -> bool {
+        false
+    }
+
     /// The JSON Schema of its arguments; that of their type, unless it is only known at run time.
     fn arguments_schema(&self) -> Value {
         schemars::schema_for!(Self::Arguments).to_value()
+    }
+
+    /// Looks up by its [key](ToolContext::idempotency_key) what came of a call whose node was lost; asked only of
+    /// tools whose effect is `Once`.
+    ///
+    /// # Errors
+    /// Why it could not be looked up; the call then ends as `outcome_unknown`, as for one that cannot tell.
+    async fn look_up(
+        &self,
+        _arguments: Self::Arguments,
+        _context: ToolContext,
+    ) -> Result<LookUp<Self::Result>> {
+        Ok(LookUp::Unknown)
     }
 
     /// Does it.
@@ -59,7 +92,18 @@ pub trait Tool: fmt::Debug + Send + Sync + 'static {
     async fn call(&self, arguments: Self::Arguments, context: ToolContext) -> Result<Self::Result>;
 }
 
-/// A tool from an async function.
+/// What came of a call whose node was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LookUp<T> {
+    /// It took effect, with this result.
+    Done(T),
+    /// It did not take effect and will not; it is made now.
+    NotDone,
+    /// Nobody can tell.
+    Unknown,
+}
+
+/// A tool from an async function. Unless it [says otherwise](ToolFn::effect), its calls are never repeated.
 ///
 /// ```
 /// use apex_agents::{ToolContext, tool_fn};
@@ -81,6 +125,9 @@ where
         name: name.into(),
         description: description.into(),
         timeout: None,
+        effect: Effect::Once,
+        needs_approval: None,
+        look_up: None,
         work,
         types: PhantomData,
     }
@@ -91,11 +138,42 @@ pub struct ToolFn<A, T, F> {
     name: String,
     description: String,
     timeout: Option<Duration>,
+    effect: Effect,
+    needs_approval: Option<NeedsApproval<A>>,
+    look_up: Option<LooksUp<A, T>>,
     work: F,
     types: PhantomData<fn(A) -> T>,
 }
 
+type NeedsApproval<A> = Box<dyn Fn(&A) -> bool + Send + Sync>;
+type LooksUp<A, T> =
+    Box<dyn Fn(A, ToolContext) -> BoxFuture<'static, Result<LookUp<T>>> + Send + Sync>;
+
 impl<A, T, F> ToolFn<A, T, F> {
+    /// Says what making a call twice does; see [`Tool::effect`].
+    #[must_use]
+    pub fn effect(mut self, effect: Effect) -> Self {
+        self.effect = effect;
+        self
+    }
+
+    /// Says which calls a person has to approve: `|_| true` for all. See [`Tool::needs_approval`].
+    #[must_use]
+    pub fn needs_approval(mut self, rule: impl Fn(&A) -> bool + Send + Sync + 'static) -> Self {
+        self.needs_approval = Some(Box::new(rule));
+        self
+    }
+
+    /// Says how a call whose node was lost is looked up; see [`Tool::look_up`].
+    #[must_use]
+    pub fn look_up<W>(mut self, work: impl Fn(A, ToolContext) -> W + Send + Sync + 'static) -> Self
+    where
+        W: Future<Output = Result<LookUp<T>>> + Send + 'static,
+    {
+        self.look_up = Some(Box::new(move |arguments, context| Box::pin(work(arguments, context))));
+        self
+    }
+
     /// Says how long a call may take, where that differs from the engine's default.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -133,6 +211,21 @@ where
         self.timeout
     }
 
+    fn effect(&self) -> Effect {
+        self.effect
+    }
+
+    fn needs_approval(&self, arguments: &A) -> bool {
+        self.needs_approval.as_ref().is_some_and(|rule| rule(arguments))
+    }
+
+    async fn look_up(&self, arguments: A, context: ToolContext) -> Result<LookUp<T>> {
+        match &self.look_up {
+            Some(look_up) => look_up(arguments, context).await,
+            None => Ok(LookUp::Unknown),
+        }
+    }
+
     async fn call(&self, arguments: A, context: ToolContext) -> Result<T> {
         (self.work)(arguments, context).await
     }
@@ -143,12 +236,12 @@ where
 pub(crate) trait AnyTool: fmt::Debug + Send + Sync {
     fn name(&self) -> &str;
     fn timeout(&self) -> Option<Duration>;
+    fn effect(&self) -> Effect;
     fn arguments_schema(&self) -> Value;
-    async fn call(
-        &self,
-        arguments: Value,
-        context: ToolContext,
-    ) -> std::result::Result<Value, Failure>;
+    /// Arguments that do not fit need none: they are refused.
+    fn needs_approval(&self, arguments: &Value) -> bool;
+    async fn look_up(&self, arguments: Value, context: ToolContext) -> Result<LookUp<Value>>;
+    async fn call(&self, arguments: Value, context: ToolContext) -> Result<Value>;
 }
 
 /// The one place where tools lose their types.
@@ -165,27 +258,49 @@ impl<T: Tool> AnyTool for Erased<T> {
         self.0.timeout()
     }
 
+    fn effect(&self) -> Effect {
+        self.0.effect()
+    }
+
     fn arguments_schema(&self) -> Value {
         self.0.arguments_schema()
     }
 
-    async fn call(
-        &self,
-        arguments: Value,
-        context: ToolContext,
-    ) -> std::result::Result<Value, Failure> {
-        let arguments = serde_json::from_value(arguments).map_err(|_| {
+    fn needs_approval(&self, arguments: &Value) -> bool {
+        T::Arguments::deserialize(arguments).is_ok_and(|typed| self.0.needs_approval(&typed))
+    }
+
+    async fn look_up(&self, arguments: Value, context: ToolContext) -> Result<LookUp<Value>> {
+        let arguments = self.typed(arguments)?;
+        Ok(match self.0.look_up(arguments, context).await? {
+            LookUp::Done(result) => LookUp::Done(self.untyped(&result)?),
+            LookUp::NotDone => LookUp::NotDone,
+            LookUp::Unknown => LookUp::Unknown,
+        })
+    }
+
+    async fn call(&self, arguments: Value, context: ToolContext) -> Result<Value> {
+        let arguments = self.typed(arguments)?;
+        let result = self.0.call(arguments, context).await?;
+        self.untyped(&result)
+    }
+}
+
+impl<T: Tool> Erased<T> {
+    fn typed(&self, arguments: Value) -> Result<T::Arguments> {
+        serde_json::from_value(arguments).map_err(|_| {
             // What serde says may hold the value, which may be a secret.
             let name = self.0.name();
-            Failure::new(
-                Kind::BadArguments,
-                format!("the arguments of {name} fit its schema but not its type"),
-            )
-        })?;
-        let result = self.0.call(arguments, context).await?;
+            let told = format!("the arguments of {name} fit its schema but not its type");
+            Error::new(Kind::BadArguments, "tool.call", told)
+        })
+    }
+
+    fn untyped(&self, result: &T::Result) -> Result<Value> {
         serde_json::to_value(result).map_err(|error| {
             let name = self.0.name();
-            Failure::new(Kind::BadOutput, format!("what {name} returned is not JSON: {error}"))
+            let told = format!("what {name} returned is not JSON: {error}");
+            Error::new(Kind::BadOutput, "tool.call", told)
         })
     }
 }

@@ -4,7 +4,8 @@ use crate::gated::{Asks, Gate, behind};
 use crate::order;
 use crate::support::{Node, RuntimeClock, names, runtime};
 use apex_agents::{
-    Context, EngineOptions, Plan, PlanStep, Registry, Request, ToolContext, agent_fn, tool_fn,
+    Context, Effect, EngineOptions, Plan, PlanStep, Registry, Request, ToolContext, agent_fn,
+    tool_fn,
 };
 use apex_core::clock::Clock;
 use apex_core::error::Result;
@@ -24,21 +25,21 @@ use tokio_util::sync::CancellationToken;
 
 /// Whether the write at which a node dies takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Dies {
+pub(crate) enum Dies {
     Before,
     After,
 }
 
 /// A node that dies at one of its writes: from then on, no call returns.
 #[derive(Debug)]
-struct Dying {
+pub(crate) struct Dying {
     left: Mutex<usize>,
     dies: Dies,
-    dead: CancellationToken,
+    pub(crate) dead: CancellationToken,
 }
 
 impl Dying {
-    fn at(write: usize, dies: Dies) -> Arc<Self> {
+    pub(crate) fn at(write: usize, dies: Dies) -> Arc<Self> {
         Arc::new(Self { left: Mutex::new(write), dies, dead: CancellationToken::new() })
     }
 
@@ -106,10 +107,12 @@ impl World {
                 tokio::time::sleep(Duration::from_millis(n % 7)).await;
                 Ok(n)
             }
-        });
+        })
+        .effect(Effect::Idempotent);
         let much = tool_fn("much", "Gives much.", |_: (), _: ToolContext| async {
             Ok("m".repeat(10_000))
-        });
+        })
+        .effect(Effect::Read);
         let planner = agent_fn("planner", "Plans.", |_: Request, run: Context| async move {
             let _: u64 = run.call("count", 1).await?;
             let steps = vec![
@@ -310,7 +313,7 @@ fn a_checkpoint_of_another_version_is_refused_and_what_is_open_is_closed() {
             Event::AgentThinking { step, agent: agent.clone(), note: "n".into() },
             Event::ToolExecuting { step, agent, call, tool: "t".into(), arguments: Value::Null },
         ];
-        let checkpoint = Checkpoint { version: 3, state: "{}".into() };
+        let checkpoint = Checkpoint { version: 99, state: "{}".into() };
         emitter.append(events, Some(checkpoint), None).await.unwrap();
 
         let node = world.node(&world.stores);
@@ -328,7 +331,7 @@ fn a_checkpoint_of_another_version_is_refused_and_what_is_open_is_closed() {
             panic!("{:?}", events.last());
         };
         assert_eq!(error.code, "bad_checkpoint");
-        assert!(error.message.contains("format 3"), "{error:?}");
+        assert!(error.message.contains("format 99"), "{error:?}");
         assert!(node.answer(&user, accepted).await.contains("bad_checkpoint"));
     });
 }

@@ -3,13 +3,15 @@
 use crate::order;
 use crate::support::{Node, names, runtime};
 use apex_agents::{
-    Agent, Context, EngineOptions, Plan, PlanStep, Registry, Request, ToolContext, agent_fn,
-    tool_fn,
+    Agent, Context, Effect, Engine, EngineOptions, Plan, PlanStep, Registry, Request, ToolContext,
+    agent_fn, tool_fn,
 };
 use apex_core::error::{Error, Kind, Result};
-use apex_core::event::{Envelope, Event};
+use apex_core::event::{Decision, Envelope, Event};
+use apex_core::id::RunId;
+use apex_core::principal::Principal;
 use apex_core::run::Runner;
-use apex_core::store::memory;
+use apex_core::store::{Stores, memory};
 use async_trait::async_trait;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -23,6 +25,8 @@ enum Act {
     Quiet,
     CallsInTurn,
     CallsAtOnce,
+    Asks,
+    AsksAtOnce,
     MakesMuch,
     ToolFails,
     ToolPanics,
@@ -36,11 +40,13 @@ enum Act {
     ReturnsNonsense,
 }
 
-const ACTS: [Act; 15] = [
+const ACTS: [Act; 17] = [
     Act::Fine,
     Act::Quiet,
     Act::CallsInTurn,
     Act::CallsAtOnce,
+    Act::Asks,
+    Act::AsksAtOnce,
     Act::MakesMuch,
     Act::ToolFails,
     Act::ToolPanics,
@@ -106,6 +112,19 @@ impl Agent for Actor {
                 let got = futures_util::future::try_join_all(calls).await?;
                 assert_eq!(got, [0, 1, 2, 3, 4]);
             }
+            Act::Asks => {
+                run.think("I ask first").await?;
+                decided(run.call("ask", 1).await, 1);
+                run.think("and once more").await?;
+                decided(run.call("ask", 2).await, 2);
+            }
+            Act::AsksAtOnce => {
+                let calls = (0..4_u64).map(|n| run.call::<u64>("ask", n));
+                let got = futures_util::future::join_all(calls).await;
+                for (n, got) in (0..).zip(got) {
+                    decided(got, n);
+                }
+            }
             Act::MakesMuch => {
                 let much: String = run.call("much", ()).await?;
                 return Ok(json!({ "made": much }));
@@ -132,6 +151,14 @@ impl Agent for Actor {
     }
 }
 
+/// What comes of a call that somebody decides on: approved, denied, or not waited for to the end.
+fn decided(got: Result<u64>, n: u64) {
+    match got {
+        Ok(got) => assert_eq!(got, n),
+        Err(error) => assert_eq!(error.kind(), Kind::Denied, "{error}"),
+    }
+}
+
 async fn refused(run: &Context, tool: &str) -> Kind {
     run.call::<Value>(tool, ()).await.unwrap_err().kind()
 }
@@ -139,6 +166,10 @@ async fn refused(run: &Context, tool: &str) -> Kind {
 fn tools(registry: Registry) -> Registry {
     registry
         .tool(tool_fn("give", "Gives it back.", |n: u64, _: ToolContext| async move { Ok(n) }))
+        .tool(
+            tool_fn("ask", "Gives it back.", |n: u64, _: ToolContext| async move { Ok(n) })
+                .needs_approval(|n| *n > 0),
+        )
         .tool(tool_fn("much", "Gives much.", |_: (), _: ToolContext| async {
             Ok("m".repeat(200_000))
         }))
@@ -149,9 +180,10 @@ fn tools(registry: Registry) -> Registry {
             assert_ne!(n, (), "the tool is gone");
             Ok(())
         }))
-        .tool(tool_fn("hang", "Hangs.", |_: (), _: ToolContext| {
-            std::future::pending::<Result<()>>()
-        }))
+        .tool(
+            tool_fn("hang", "Hangs.", |_: (), _: ToolContext| std::future::pending::<Result<()>>())
+                .effect(Effect::Read),
+        )
 }
 
 /// An agent of the plan: what it does, whether the run can do without it, and on how many of those before it waits.
@@ -197,15 +229,35 @@ async fn run(cast: &[Cast], cancel: Option<Duration>) -> Vec<Envelope> {
     let node = Node::new(registry(cast));
     let user = node.user();
     let accepted = node.ask(&user, "play").await;
+    let decider = tokio::spawn(decide_all(
+        Arc::clone(&node.engine),
+        node.stores.clone(),
+        user.clone(),
+        accepted.run,
+    ));
     if let Some(after) = cancel {
         tokio::time::sleep(after).await;
         node.engine.cancel(&user, accepted.run).await.unwrap();
     }
     let events = node.ended(&user, accepted.run).await;
+    decider.abort();
     node.answer(&user, accepted).await;
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(node.engine.running(), 0);
     events
+}
+
+/// Decides on everything that waits, this way and that, some of it late.
+async fn decide_all(engine: Arc<Engine>, stores: Stores, user: Principal, run: RunId) {
+    for pause in (0..).map(|n| 300 + n * 977 % 7_000) {
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        let open = stores.runs.view(&user, run).await.unwrap().snapshot.approvals;
+        if let Some(open) = open.first() {
+            let decision = if pause % 3 == 0 { Decision::Deny } else { Decision::Approve };
+            // It may end in between.
+            let _ = engine.decide(&user, run, open.approval, &open.digest, decision).await;
+        }
+    }
 }
 
 fn cast() -> impl Strategy<Value = Vec<Cast>> {

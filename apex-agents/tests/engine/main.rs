@@ -8,8 +8,11 @@
     clippy::print_stdout
 )]
 
+mod approvals;
+mod budgets;
 mod cancel;
 mod crash;
+mod effects;
 mod faults;
 mod gated;
 mod hello;

@@ -1,5 +1,5 @@
-use apex_core::event::{Envelope, Event};
-use apex_core::id::{CallId, StepId};
+use apex_core::event::{Decision, Envelope, Event};
+use apex_core::id::{ApprovalId, CallId, StepId};
 use std::collections::{HashMap, HashSet};
 
 /// What is wrong with a run's log, held against the protocol: its numbers, the order of each step's events, and
@@ -8,6 +8,7 @@ pub(crate) fn fault(events: &[Envelope]) -> Option<String> {
     let mut steps: HashMap<StepId, Step> = HashMap::new();
     let mut calls: HashMap<CallId, StepId> = HashMap::new();
     let mut used: HashSet<CallId> = HashSet::new();
+    let mut approvals: HashMap<ApprovalId, (CallId, Option<Decision>)> = HashMap::new();
     for (place, envelope) in events.iter().enumerate() {
         let wrong = |what: &str| Some(format!("event {}: {what}: {:?}", place + 1, envelope.event));
         if envelope.seq != Some(place as u64 + 1) {
@@ -19,11 +20,39 @@ pub(crate) fn fault(events: &[Envelope]) -> Option<String> {
         if (place + 1 == events.len()) != envelope.event.is_terminal() {
             return wrong("a terminal event is last and only there");
         }
+        if let Some(what) = approval_fault(&envelope.event, &steps, &mut approvals) {
+            return wrong(what);
+        }
         if let Some(what) = step_fault(&envelope.event, &mut steps, &mut calls, &mut used) {
             return wrong(what);
         }
     }
     events.is_empty().then(|| "no events".to_owned())
+}
+
+/// A request belongs to a step at work; it is decided once, before the end; and its call is made only if it was
+/// approved, after that.
+fn approval_fault(
+    event: &Event,
+    steps: &HashMap<StepId, Step>,
+    approvals: &mut HashMap<ApprovalId, (CallId, Option<Decision>)>,
+) -> Option<&'static str> {
+    let fits = match event {
+        Event::ApprovalRequested { step, approval, call, .. } => {
+            let at_work = steps.get(step).is_some_and(|step| step.thought && !step.ended);
+            at_work && approvals.insert(*approval, (*call, None)).is_none()
+        }
+        Event::ApprovalDecided { approval, decision, .. } => approvals
+            .get_mut(approval)
+            .is_some_and(|(_, decided)| decided.replace(*decision).is_none()),
+        Event::ToolExecuting { call, .. } => {
+            let mut about = approvals.values().filter(|(known, _)| known == call);
+            about.all(|(_, decided)| *decided == Some(Decision::Approve))
+        }
+        event if event.is_terminal() => approvals.values().all(|(_, decided)| decided.is_some()),
+        _ => true,
+    };
+    (!fits).then_some("it does not fit the approvals before it")
 }
 
 fn step_fault(
@@ -96,6 +125,15 @@ fn a_log_out_of_order_is_seen() {
         purpose: String::new(),
         attempt: 1,
     };
+    let asked = Event::ApprovalRequested {
+        step: StepId(1),
+        approval: ApprovalId::new(&SystemClock),
+        call: CallId(1),
+        tool: "t".into(),
+        arguments: serde_json::Value::Null,
+        digest: "d".into(),
+        expires_at: apex_core::clock::Timestamp::from_millis(9),
+    };
     let usage = apex_core::money::Usage::NONE;
     let by = apex_core::id::UserId::new(&SystemClock);
     let end = Event::RunCancelled { elapsed_ms: 0, usage, by };
@@ -104,7 +142,8 @@ fn a_log_out_of_order_is_seen() {
         vec![end.clone()],
         vec![started.clone()],
         vec![started.clone(), step.clone(), end.clone()],
-        vec![started.clone(), end.clone(), end],
+        vec![started.clone(), end.clone(), end.clone()],
+        vec![started.clone(), asked, end],
     ] {
         assert!(fault(&log(wrong)).is_some());
     }

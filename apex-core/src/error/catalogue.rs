@@ -151,6 +151,8 @@ catalogue! {
     AgentFailed "agent_failed" 500 Run Error Run Later "An agent ended with an error.";
     AgentPanicked "agent_panicked" 500 Run Critical Run Never "An agent panicked; the run was ended in an orderly way.";
     ToolFailed "tool_failed" 502 Run Warning Run Later "A tool ended with an error.";
+    InDoubt "outcome_unknown" 500 Run Error Run Never "A node was lost during a tool call that must not be made twice; whether it took effect is not known.";
+    Denied "denied" 403 Run Info Run Never "A tool call was decided against, or nobody decided in time; it was not made.";
     BadArguments "bad_arguments" 422 Run Warning Run Never "The arguments of a tool call do not fit the tool's schema.";
     BadOutput "bad_output" 422 Run Error Run Never "An agent or tool returned something that does not fit its schema.";
     BadFigures "bad_figures" 422 Data Critical Run Never "A report's figures do not add up when computed a second way.";

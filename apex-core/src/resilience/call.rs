@@ -23,7 +23,8 @@ impl Effect {
     }
 
     /// Whether it may be repeated although it may have been done.
-    pub(super) const fn repeatable(self) -> bool {
+    #[must_use]
+    pub const fn repeatable(self) -> bool {
         !matches!(self, Self::Once)
     }
 }

@@ -1,10 +1,10 @@
 use super::live::Live;
 use super::log::{Append, Appended, Checkpoint, Lease, RunLog, Signals};
 use super::state::RunState;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, Kind, Outcome, Result};
 use crate::event::{Envelope, Event, PROTOCOL_VERSION, Recorded};
-use crate::id::BatchId;
+use crate::id::{ApprovalId, BatchId};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,16 +60,24 @@ impl Emitter {
         for (place, event) in (self.head + 1..).zip(events) {
             recorded.push(Recorded::encode(&self.envelope(Some(place), event))?);
         }
-        let batch = Append {
-            batch: BatchId::new(&*self.clock),
-            after: self.head,
-            events: recorded,
-            checkpoint,
-            transition,
-        };
-        let Appended { head, signals } = self.append_once(batch).await?;
-        self.head = head;
-        Ok(signals)
+        self.add(Append { events: recorded, checkpoint, transition, ..self.batch() }).await
+    }
+
+    /// Gives the run up until somebody asks something of it, or until `wake_at`.
+    ///
+    /// # Errors
+    /// As [`Emitter::append`].
+    pub async fn wait(&mut self, checkpoint: Checkpoint, wake_at: Option<Timestamp>) -> Result<()> {
+        let (checkpoint, transition) = (Some(checkpoint), Some(RunState::Waiting));
+        self.add(Append { checkpoint, transition, wake_at, ..self.batch() }).await.map(drop)
+    }
+
+    /// Says that the time of these approvals is over; what is returned tells which of them were decided after all.
+    ///
+    /// # Errors
+    /// As [`Emitter::append`].
+    pub async fn lapse(&mut self, approvals: Vec<ApprovalId>) -> Result<Signals> {
+        self.add(Append { lapsed: approvals, ..self.batch() }).await
     }
 
     /// Shows a volatile event to those who watch right now. One that is too large is dropped.
@@ -96,6 +104,25 @@ impl Emitter {
             at: self.clock.now(),
             event,
         }
+    }
+
+    /// A batch with nothing in it.
+    fn batch(&self) -> Append {
+        Append {
+            batch: BatchId::new(&*self.clock),
+            after: self.head,
+            events: Vec::new(),
+            checkpoint: None,
+            transition: None,
+            wake_at: None,
+            lapsed: Vec::new(),
+        }
+    }
+
+    async fn add(&mut self, batch: Append) -> Result<Signals> {
+        let Appended { head, signals } = self.append_once(batch).await?;
+        self.head = head;
+        Ok(signals)
     }
 
     async fn append_once(&self, batch: Append) -> Result<Appended> {

@@ -32,7 +32,8 @@ pub trait RunLog: fmt::Debug + Send + Sync {
 
     /// Gives this node up to `claim.max` runs to work on: queued ones whose thread and user have a place free
     /// (oldest first), then ones whose lease has run out or whose holder is known to be dead. Runs that nobody has
-    /// and that are to be cancelled come first and need no place; a run with a parent uses its parent's. Each claim
+    /// and that are to be cancelled come first and need no place; a run with a parent uses its parent's. One that
+    /// waits until a time that has come is queued before that. Each claim
     /// raises the run's fence and, when its holder had lost it, its attempt. Also drops histories that are past
     /// their age.
     ///
@@ -200,6 +201,10 @@ pub struct Append {
     pub checkpoint: Option<Checkpoint>,
     /// The state that the run changes to; a terminal event needs its own.
     pub transition: Option<RunState>,
+    /// When a run that changes to waiting is queued again although nobody asked anything of it.
+    pub wake_at: Option<Timestamp>,
+    /// Approvals whose time is over: those that nobody has decided by now have lapsed, and cannot be decided any more.
+    pub lapsed: Vec<ApprovalId>,
 }
 
 /// The answer to an append.
@@ -242,6 +247,9 @@ pub struct Signals {
     pub stopped: Vec<StepId>,
     /// The decisions made, the first for each approval.
     pub decided: Vec<(ApprovalId, Decision, By)>,
+    /// The approvals that nobody decided in time.
+    #[serde(default)]
+    pub lapsed: Vec<ApprovalId>,
 }
 
 /// What a run is and where it stands.
@@ -265,6 +273,8 @@ pub struct RunView {
     pub started_at: Timestamp,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
+    /// The approvals of which it is certain what came of them: decided, or lapsed.
+    pub settled: Vec<ApprovalId>,
     /// The outcome of everything up to the head, trimmed or not.
     pub snapshot: Snapshot,
 }

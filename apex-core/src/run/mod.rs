@@ -25,7 +25,7 @@ pub use log::{
     RunLimits, RunLog, RunView, Signal, Signals, Started,
 };
 pub use runner::{Accepted, Message, Runner};
-pub use snapshot::{OpenCall, Snapshot, StepView};
+pub use snapshot::{OpenApproval, OpenCall, Snapshot, StepView};
 pub use state::RunState;
 pub use subscription::{Delivery, Position, ResetReason, Subscription};
 pub use wakeup::{LocalWakeup, Topic, Wakeup, Woken};

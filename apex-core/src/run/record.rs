@@ -8,7 +8,7 @@ use super::wakeup::Topic;
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Envelope, Event, MAX_ENVELOPE, PROTOCOL_VERSION, Recorded};
-use crate::id::{BatchId, Epoch, FileId, NodeId, RequestId, RunId, ThreadId, UserId};
+use crate::id::{ApprovalId, BatchId, Epoch, FileId, NodeId, RequestId, RunId, ThreadId, UserId};
 use crate::principal::{Principal, Scopes};
 
 /// The most events that one batch holds.
@@ -53,6 +53,8 @@ pub(crate) struct RunRecord {
     pub(crate) signals: Signals,
     /// Whether there are signals that no writer has been told of.
     pub(crate) unseen: bool,
+    /// When it is queued again, should it only wait until then.
+    pub(crate) wake_at: Option<Timestamp>,
 }
 
 /// What a run was asked; read at a claim only.
@@ -117,6 +119,7 @@ impl RunRecord {
             last_batch: None,
             signals: Signals::default(),
             unseen: false,
+            wake_at: None,
         };
         let first = Recorded::encode(&Envelope {
             v: PROTOCOL_VERSION,
@@ -163,6 +166,15 @@ impl RunRecord {
             (None, RunState::Queued) if self.parent.is_none() => Claimable::WithPlace,
             (None, _) => Claimable::AtOnce,
         }
+    }
+
+    /// Queues it again when it has waited as long as it was to; whether it did.
+    pub(crate) fn wake(&mut self, now: Timestamp) -> bool {
+        let due = self.state == RunState::Waiting && self.wake_at.is_some_and(|at| at <= now);
+        if due {
+            (self.state, self.wake_at) = (RunState::Queued, None);
+        }
+        due
     }
 
     /// Gives it to a node. Only a run that was lost begins a new attempt: one that waited was given back in order.
@@ -233,6 +245,7 @@ impl RunRecord {
         }
         check_batch(batch)?;
         let state = self.next_state(batch)?;
+        self.signals.lapse(&batch.lapsed)?;
         let given_back = matches!(batch.transition, Some(RunState::Waiting | RunState::Queued));
         let released = given_back || state.is_terminal();
         let mut effects = Effects::default();
@@ -253,6 +266,7 @@ impl RunRecord {
             self.ended_at = Some(now);
         }
         self.state = state;
+        self.wake_at = batch.wake_at.filter(|_| state == RunState::Waiting);
         self.head += batch.events.len() as u64;
         self.bytes += batch.events.iter().map(|event| event.json.len() as u64).sum::<u64>();
         self.last_batch = Some(batch.batch);
@@ -276,6 +290,7 @@ impl RunRecord {
         } else if self.state == RunState::Waiting {
             self.state = RunState::Queued;
         }
+        self.wake_at = None;
         self.unseen = true;
         let mut effects = Effects::default();
         effects.wakes.push(Topic::Signals(self.run));
@@ -312,6 +327,8 @@ impl RunRecord {
         }
         // Claims and signals change the state without an event.
         snapshot.state = self.state;
+        let settled: Vec<ApprovalId> = self.signals.settled().collect();
+        snapshot.approvals.retain(|open| !settled.contains(&open.approval));
         RunView {
             run: self.run,
             thread: self.thread,
@@ -322,6 +339,7 @@ impl RunRecord {
             attempt: self.attempt,
             started_at: self.started_at,
             ended_at: self.ended_at,
+            settled,
             snapshot,
         }
     }
@@ -408,11 +426,11 @@ impl Signals {
                 self.stopped.push(step);
             }
             Signal::Decide { approval, decision, .. } => {
-                if self.decided.iter().any(|(known, ..)| *known == approval) {
+                if self.settled().any(|known| known == approval) {
                     return Err(Error::new(
                         Kind::Conflict,
                         "run_log.signal",
-                        "this approval is decided already",
+                        "this approval is decided already, or its time is over",
                     )
                     .with("approval", approval));
                 }
@@ -421,6 +439,26 @@ impl Signals {
             }
         }
         Ok(())
+    }
+
+    /// Notes that nobody decided these in time, but for those that somebody did.
+    fn lapse(&mut self, approvals: &[ApprovalId]) -> Result<()> {
+        for approval in approvals {
+            if self.settled().any(|known| known == *approval) {
+                continue;
+            }
+            if self.lapsed.len() >= MAX_SIGNALS {
+                return Err(Error::new(Kind::TooLarge, "run_log.append", "too many approvals"));
+            }
+            self.lapsed.push(*approval);
+        }
+        Ok(())
+    }
+
+    /// The approvals that can no longer be decided.
+    fn settled(&self) -> impl Iterator<Item = ApprovalId> {
+        let decided = self.decided.iter().map(|(approval, ..)| *approval);
+        decided.chain(self.lapsed.iter().copied())
     }
 }
 

@@ -1,10 +1,15 @@
 use super::state::RunState;
+use crate::clock::Timestamp;
 use crate::event::{AgentOutcome, Event, RunResult};
-use crate::id::{CallId, StepId};
+use crate::id::{ApprovalId, CallId, StepId};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// The most steps and open calls that a snapshot keeps; older ones go first.
 const MOST: usize = 256;
+
+/// The most calls that wait for a decision; they are kept with their arguments.
+const MOST_APPROVALS: usize = 16;
 
 /// Where a run stands: what is left of its events when their detail is trimmed, and what a `reset` brings a client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -15,6 +20,9 @@ pub struct Snapshot {
     pub steps: Vec<StepView>,
     /// Tool calls that have begun and not ended.
     pub open_calls: Vec<OpenCall>,
+    /// The calls that wait for a decision, oldest first.
+    #[serde(default)]
+    pub approvals: Vec<OpenApproval>,
     /// The result, when it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<RunResult>,
@@ -43,11 +51,36 @@ pub struct OpenCall {
     pub tool: String,
 }
 
+/// A call in a snapshot that waits for a decision.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct OpenApproval {
+    /// The step.
+    pub step: StepId,
+    /// The decision.
+    pub approval: ApprovalId,
+    /// The call that it is about.
+    pub call: CallId,
+    /// The tool's name.
+    pub tool: String,
+    /// The exact arguments, secrets redacted.
+    pub arguments: Value,
+    /// The digest of the exact call, to be sent back with the decision.
+    pub digest: String,
+    /// When the request lapses.
+    pub expires_at: Timestamp,
+}
+
 impl Snapshot {
     /// Before the first event.
     #[must_use]
     pub const fn new() -> Self {
-        Self { state: RunState::Queued, steps: Vec::new(), open_calls: Vec::new(), result: None }
+        Self {
+            state: RunState::Queued,
+            steps: Vec::new(),
+            open_calls: Vec::new(),
+            approvals: Vec::new(),
+            result: None,
+        }
     }
 
     /// Goes on by one event.
@@ -56,7 +89,7 @@ impl Snapshot {
             Event::RunStarted { state, .. } => self.state = *state,
             Event::AgentStarted { step, agent, .. } => {
                 self.state = RunState::Running;
-                keep_most(&mut self.steps);
+                keep_most(&mut self.steps, MOST);
                 self.steps.push(StepView { step: *step, agent: agent.clone(), outcome: None });
             }
             Event::AgentCompleted { step, outcome, .. } => {
@@ -65,14 +98,36 @@ impl Snapshot {
                 }
             }
             Event::ToolExecuting { step, call, tool, .. } => {
-                keep_most(&mut self.open_calls);
+                keep_most(&mut self.open_calls, MOST);
                 self.open_calls.push(OpenCall { step: *step, call: *call, tool: tool.clone() });
             }
             Event::ToolCompleted { call, .. } => self.open_calls.retain(|open| open.call != *call),
-            Event::ApprovalRequested { .. } => self.state = RunState::Waiting,
-            Event::ApprovalDecided { .. } | Event::RunResumed { .. } => {
-                self.state = RunState::Running
+            Event::ApprovalRequested {
+                step,
+                approval,
+                call,
+                tool,
+                arguments,
+                digest,
+                expires_at,
+            } => {
+                self.state = RunState::Waiting;
+                keep_most(&mut self.approvals, MOST_APPROVALS);
+                self.approvals.push(OpenApproval {
+                    step: *step,
+                    approval: *approval,
+                    call: *call,
+                    tool: tool.clone(),
+                    arguments: arguments.clone(),
+                    digest: digest.clone(),
+                    expires_at: *expires_at,
+                });
             }
+            Event::ApprovalDecided { approval, .. } => {
+                self.state = RunState::Running;
+                self.approvals.retain(|open| open.approval != *approval);
+            }
+            Event::RunResumed { .. } => self.state = RunState::Running,
             Event::RunCompleted { result, .. } => {
                 self.result = Some(result.clone());
             }
@@ -86,6 +141,7 @@ impl Snapshot {
         }
         if let Some(state) = event.terminal_state() {
             self.state = state;
+            self.approvals.clear();
         }
     }
 }
@@ -96,8 +152,8 @@ impl Default for Snapshot {
     }
 }
 
-fn keep_most<T>(list: &mut Vec<T>) {
-    if list.len() >= MOST {
+fn keep_most<T>(list: &mut Vec<T>, most: usize) {
+    if list.len() >= most {
         list.remove(0);
     }
 }
@@ -106,7 +162,6 @@ fn keep_most<T>(list: &mut Vec<T>) {
 mod tests {
     use super::*;
     use crate::event::ToolOutcome;
-    use serde_json::Value;
 
     #[test]
     fn a_snapshot_follows_steps_and_calls() {
@@ -139,6 +194,35 @@ mod tests {
         });
         assert!(snapshot.open_calls.is_empty());
         assert_eq!(snapshot.steps[0].outcome, None);
+    }
+
+    #[test]
+    fn a_snapshot_names_what_waits_for_a_decision() {
+        let mut snapshot = Snapshot::new();
+        let [first, second] = [b"1", b"2"].map(|id| ApprovalId::derived(&[id]));
+        for approval in [first, second] {
+            snapshot.apply(&Event::ApprovalRequested {
+                step: StepId(1),
+                approval,
+                call: CallId(1),
+                tool: "pay".into(),
+                arguments: serde_json::json!({"usd": 5}),
+                digest: "d".into(),
+                expires_at: Timestamp::from_millis(9),
+            });
+        }
+        let decided = |approval| Event::ApprovalDecided {
+            approval,
+            decision: crate::event::Decision::Deny,
+            by: None,
+        };
+        snapshot.apply(&decided(first));
+        let open: Vec<ApprovalId> = snapshot.approvals.iter().map(|open| open.approval).collect();
+        assert_eq!(open, [second]);
+        assert_eq!(snapshot.approvals[0].arguments, serde_json::json!({"usd": 5}));
+        let kept: Snapshot =
+            serde_json::from_str(r#"{"state":"running","steps":[],"open_calls":[]}"#).unwrap();
+        assert!(kept.approvals.is_empty(), "one that was kept before there were any");
     }
 
     #[test]

@@ -152,6 +152,8 @@ impl Bench {
                 .collect(),
             checkpoint: None,
             transition,
+            wake_at: None,
+            lapsed: Vec::new(),
         }
     }
 

@@ -3,10 +3,11 @@
 use super::bench::{Bench, cancelled, completed, thought};
 use super::run_log::woken;
 use super::{Backend, cases};
+use crate::clock::Clock as _;
 use crate::error::Kind;
 use crate::event::Decision;
 use crate::id::{ApprovalId, StepId};
-use crate::run::{RunLimits, RunState, Signal, Topic};
+use crate::run::{Append, Lease, RunLimits, RunState, Signal, Topic};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,9 @@ cases!("lease":
     a_run_that_waits_holds_no_place,
     a_decision_makes_a_waiting_run_claimable,
     what_was_asked_meanwhile_is_looked_at_before_waiting,
+    a_run_that_has_waited_long_enough_is_queued_again,
+    what_has_lapsed_cannot_be_decided,
+    what_was_decided_does_not_lapse,
     a_run_can_be_given_back,
     a_queued_run_that_is_cancelled_is_claimable_at_once,
     a_cancel_reaches_the_writer,
@@ -223,6 +227,73 @@ async fn what_was_asked_meanwhile_is_looked_at_before_waiting(backend: Arc<dyn B
     assert_eq!(claimed.signals.stopped, [StepId(2)]);
     bench.append(&claimed.lease, 1, vec![], Some(RunState::Waiting)).await.unwrap();
     assert!(bench.claim(bench.node(), 10).await.is_empty());
+}
+
+async fn a_run_that_has_waited_long_enough_is_queued_again(backend: Arc<dyn Backend>) {
+    let bench = Bench::open(&*backend).await;
+    let user = bench.user();
+    let first = bench.running(&user).await.lease;
+    let wait = |lease: &Lease, seconds| Append {
+        wake_at: Some(bench.clock.now().plus(Duration::from_secs(seconds))),
+        ..bench.batch(lease, 1, vec![], Some(RunState::Waiting))
+    };
+    bench.stores.runs.append(&first, wait(&first, 60)).await.unwrap();
+    bench.clock.advance(Duration::from_secs(59));
+    assert!(bench.claim(bench.node(), 10).await.is_empty(), "it is not time yet");
+    bench.clock.advance(Duration::from_secs(1));
+    let second = bench.claim(bench.node(), 10).await.remove(0);
+    assert_eq!((second.lease.run, second.attempt), (first.run, 1), "nothing was lost");
+    assert!(second.lease.fence > first.fence);
+    // It needs a place as any other, and its conversation has one.
+    bench.stores.runs.append(&second.lease, wait(&second.lease, 5)).await.unwrap();
+    let next = bench.start_in(&user, first.thread).await;
+    let busy = bench.claim(bench.node(), 10).await.remove(0);
+    assert_eq!(busy.lease.run, next.run);
+    bench.clock.advance(Duration::from_secs(6));
+    assert!(bench.claim(bench.node(), 10).await.is_empty(), "its conversation is busy");
+    bench.complete(&busy.lease, 1).await.unwrap();
+    let third = bench.claim(bench.node(), 10).await.remove(0);
+    assert_eq!(third.lease.run, first.run);
+    // What it is told ends the wait, and no time is left over from it.
+    bench.stores.runs.append(&third.lease, wait(&third.lease, 10)).await.unwrap();
+    let approval = ApprovalId::new(&*bench.clock);
+    let told = decide(approval, Decision::Approve);
+    bench.stores.runs.signal(&user, first.run, told).await.unwrap();
+    let fourth = bench.claim(bench.node(), 10).await.remove(0);
+    bench.append(&fourth.lease, 1, vec![], Some(RunState::Waiting)).await.unwrap();
+    bench.clock.advance(Duration::from_secs(3_600));
+    assert!(bench.claim(bench.node(), 10).await.is_empty());
+}
+
+async fn what_has_lapsed_cannot_be_decided(backend: Arc<dyn Backend>) {
+    let bench = Bench::open(&*backend).await;
+    let user = bench.user();
+    let lease = bench.running(&user).await.lease;
+    let (runs, approval) = (&bench.stores.runs, ApprovalId::new(&*bench.clock));
+    let lapse = Append { lapsed: vec![approval], ..bench.batch(&lease, 1, vec![], None) };
+    let answer = runs.append(&lease, lapse.clone()).await.unwrap();
+    assert_eq!(answer.signals.lapsed, [approval]);
+    let again = Append { lapsed: vec![approval], ..bench.batch(&lease, 1, vec![], None) };
+    let answer = runs.append(&lease, again).await.unwrap();
+    assert_eq!(answer.signals.lapsed, [approval], "it lapses once");
+    let late = runs.signal(&user, lease.run, decide(approval, Decision::Approve)).await;
+    assert_eq!(late.unwrap_err().kind(), Kind::Conflict);
+    assert_eq!(runs.view(&user, lease.run).await.unwrap().settled, [approval]);
+    bench.clock.advance(Duration::from_secs(16));
+    let claimed = bench.claim(bench.node(), 10).await.remove(0);
+    assert_eq!(claimed.signals.lapsed, [approval], "whoever goes on knows it");
+}
+
+async fn what_was_decided_does_not_lapse(backend: Arc<dyn Backend>) {
+    let bench = Bench::open(&*backend).await;
+    let user = bench.user();
+    let lease = bench.running(&user).await.lease;
+    let (runs, approval) = (&bench.stores.runs, ApprovalId::new(&*bench.clock));
+    runs.signal(&user, lease.run, decide(approval, Decision::Approve)).await.unwrap();
+    let lapse = Append { lapsed: vec![approval], ..bench.batch(&lease, 1, vec![], None) };
+    let answer = runs.append(&lease, lapse).await.unwrap();
+    let decided = (approval, Decision::Approve, user.user());
+    assert_eq!((answer.signals.decided, answer.signals.lapsed), (vec![decided], vec![]));
 }
 
 async fn a_run_can_be_given_back(backend: Arc<dyn Backend>) {

@@ -28,6 +28,7 @@ pub(super) struct ModelRun {
     last: Option<BatchId>,
     signals: Signals,
     told: bool,
+    wakes: Option<Timestamp>,
     ended: Option<Timestamp>,
 }
 
@@ -61,6 +62,7 @@ impl Model {
             last: None,
             signals: Signals::default(),
             told: true,
+            wakes: None,
             ended: None,
         });
         let ready = self.ready();
@@ -81,6 +83,9 @@ impl Model {
     pub(super) fn claim(&mut self, node: NodeId, max: usize, now: Timestamp) -> Vec<Taken> {
         for run in &mut self.runs {
             run.aged |= run.ended.is_some_and(|ended| now.since(ended) >= self.limits.history_age);
+            if run.state == RunState::Waiting && run.wakes.is_some_and(|at| at <= now) {
+                run.state = RunState::Queued;
+            }
         }
         let idle = |run: &ModelRun| run.held.is_none() && run.ended.is_none();
         let child = |run: &ModelRun| run.new.parent.is_some() && run.state == RunState::Queued;
@@ -143,6 +148,13 @@ impl Model {
             None => before,
         };
         run.told = true;
+        run.wakes = batch.wake_at;
+        for lapsed in &batch.lapsed {
+            let decided = run.signals.decided.iter().any(|(known, ..)| known == lapsed);
+            if !decided && !run.signals.lapsed.contains(lapsed) {
+                run.signals.lapsed.push(*lapsed);
+            }
+        }
         run.held = Some((lease.node, until));
         let gives_up = [Some(RunState::Waiting), Some(RunState::Queued)];
         if ends || gives_up.contains(&batch.transition) {
@@ -180,7 +192,8 @@ impl Model {
                 run.signals.stopped.push(*step);
             }
             Signal::Decide { approval, decision, .. } => {
-                if run.signals.decided.iter().any(|(known, ..)| known == approval) {
+                let lapsed = run.signals.lapsed.contains(approval);
+                if lapsed || run.signals.decided.iter().any(|(known, ..)| known == approval) {
                     return Err(Kind::Conflict);
                 }
                 run.signals.decided.push((*approval, *decision, user));

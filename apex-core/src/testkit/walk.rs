@@ -181,7 +181,15 @@ impl Walk {
         if (transition == Some(RunState::Completed)) != self.random.once_in(30) {
             events.push(completed());
         }
-        self.bench.batch(lease, after, events, transition)
+        let mut batch = self.bench.batch(lease, after, events, transition);
+        if transition == Some(RunState::Waiting) && self.random.once_in(2) {
+            let seconds = self.random.below(20) as u64;
+            batch.wake_at = Some(self.bench.clock.now().plus(Duration::from_secs(seconds)));
+        }
+        if self.random.once_in(20) {
+            batch.lapsed.push(*self.random.choose(&self.approvals).unwrap());
+        }
+        batch
     }
 
     async fn signal(&mut self) {

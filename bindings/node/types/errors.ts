@@ -225,6 +225,22 @@ export const ERRORS = {
     retry: "later",
     meaning: "A tool ended with an error.",
   },
+  outcome_unknown: {
+    status: 500,
+    class: "run",
+    severity: "error",
+    impact: "run",
+    retry: "never",
+    meaning: "A node was lost during a tool call that must not be made twice; whether it took effect is not known.",
+  },
+  denied: {
+    status: 403,
+    class: "run",
+    severity: "info",
+    impact: "run",
+    retry: "never",
+    meaning: "A tool call was decided against, or nobody decided in time; it was not made.",
+  },
   bad_arguments: {
     status: 422,
     class: "run",

@@ -117,6 +117,11 @@ export class Api {
     return form === 'json' ? response.json() : response.text();
   }
 
+  /** Decides on a call that waits for it: `approve` or `deny`, of the exact call that `digest` stands for. */
+  decide(run, approval, digest, decision) {
+    return this.#json('POST', `/runs/${run}/approvals/${approval}`, { digest, decision });
+  }
+
   /** Streams a file to the user's own; `onProgress(sent, total)` in bytes. `signal` aborts it. */
   upload(name, content, options) {
     return this.#renewed(() => this.#upload(name, content, options));

@@ -253,7 +253,14 @@ async function ask({ text, files }) {
 
 /** Adds a question and the view of its run to the page; gives the view. */
 function addTurn({ run, text, files, fallback }) {
-  const view = new RunView({ run, api, fallback, onCancel: () => client.cancel(run), onEnd: () => pinned && showLastTurn() });
+  const view = new RunView({
+    run,
+    api,
+    fallback,
+    onCancel: () => client.cancel(run),
+    onDecide: ({ id, digest }, decision) => api.decide(run, id, digest, decision),
+    onEnd: () => pinned && showLastTurn(),
+  });
   runs.set(run, view);
   byId('turns').append(
     el('article', { class: 'question', 'aria-label': 'Your question' },

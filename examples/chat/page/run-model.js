@@ -14,6 +14,7 @@ export class RunModel {
     this.startedAt = null;
     this.elapsedMs = null;
     this.steps = []; // { id, agent, purpose, attempt, startedAt, items, progress, text, outcome, … }; items are notes and calls in order
+    this.approvals = []; // { seq, id, tool, arguments, digest, expiresAt, decision, lapsed }: calls that somebody decides on
     this.notices = []; // { seq, kind, text }: what belongs to the run as a whole
     this.result = null;
     this.error = null;
@@ -86,12 +87,22 @@ export class RunModel {
         }
         break;
       }
+      case 'approval_requested':
+        this.state = 'waiting';
+        this.#ask({ seq, ...data });
+        break;
+      case 'approval_decided': {
+        this.state = 'running';
+        const asked = this.approvals.find(({ id }) => id === data.approval);
+        if (asked) Object.assign(asked, { endSeq: seq, decision: data.decision, lapsed: data.by === null });
+        break;
+      }
       case 'run_resumed':
         this.state = 'running';
         this.#notice(seq, 'resumed', `The work was interrupted and goes on (attempt ${data.attempt}).`);
         break;
       case 'budget_warning':
-        this.#notice(seq, 'warning', `Most of the ${data.scope} budget is used: ${data.used} of ${data.limit}.`);
+        this.#notice(seq, 'warning', `Most of the ${data.scope}'s budget is used: ${amount(data.used)} of ${amount(data.limit)}.`);
         break;
       case 'answer_retracted':
         Object.assign(this.#step(data), { text: '', textBytes: 0 });
@@ -114,7 +125,18 @@ export class RunModel {
     for (const { step, call, tool } of snapshot.open_calls) {
       this.#step({ step }).items.push({ seq: null, endSeq: null, id: call, tool, outcome: null, summary: '' });
     }
+    for (const asked of snapshot.approvals ?? []) this.#ask({ seq: null, ...asked });
     this.result = snapshot.result ?? null;
+  }
+
+  /** The calls that wait for a decision. */
+  get undecided() {
+    return this.ended ? [] : this.approvals.filter(({ decision }) => decision === null);
+  }
+
+  #ask({ seq, approval, tool, arguments: given, digest, expires_at }) {
+    const expiresAt = Date.parse(expires_at);
+    this.approvals.push({ seq, endSeq: null, id: approval, tool, arguments: given, digest, expiresAt, decision: null, lapsed: false });
   }
 
   #end(state, seq, data) {
@@ -141,6 +163,12 @@ export class RunModel {
   #notice(seq, kind, text) {
     this.notices.push({ seq, kind, text });
   }
+}
+
+/** Such as `80000 tokens` of `{ tokens: 80000 }`. */
+function amount(value) {
+  if (typeof value !== 'object' || value === null) return String(value);
+  return Object.entries(value).map(([unit, number]) => (unit === 'usd' ? `$${number}` : `${number} ${unit}`)).join(', ');
 }
 
 function errorText(output) {

@@ -19,6 +19,7 @@ export class RunView {
   #model = new RunModel();
   #api;
   #steps = new Map(); // step (the model's object) -> its elements
+  #approvals = new Map(); // approval (the model's object) -> its elements
   #notices = 0;
   #stream = null;
   #pending = null;
@@ -27,11 +28,12 @@ export class RunView {
   #shownEnd = false;
 
   /**
-   * `onCancel()` asks for the run's end, `onEnd()` is told when it is shown; `fallback` is the answer as the
+   * `onCancel()` asks for the run's end, `onDecide(approval, decision)` decides on a call, `onEnd()` is told when the end is shown; `fallback` is the answer as the
    * conversation keeps it.
    */
-  constructor({ run, api, onCancel, onEnd, fallback = null }) {
+  constructor({ run, api, onCancel, onDecide, onEnd, fallback = null }) {
     this.run = run;
+    this.onDecide = onDecide;
     this.#api = api;
     this.onEnd = onEnd;
     this.fallback = fallback;
@@ -41,9 +43,11 @@ export class RunView {
     this.list = el('ol', { class: 'steps' });
     this.notices = el('ul', { class: 'notices' });
     this.details = el('details', { class: 'work', open: true }, el('summary', {}, this.heading, this.clock), this.list, this.notices);
+    this.approvals = el('div', { class: 'approvals' });
     this.answer = el('div', { class: 'answer' });
     this.element = el('article', { class: 'run', dataset: { run }, 'aria-label': 'Answer' },
       el('div', { class: 'work-box' }, this.details, this.cancel),
+      this.approvals,
       this.answer);
     this.#render();
   }
@@ -92,6 +96,7 @@ export class RunView {
 
   #announce({ type, data }) {
     if (type === 'agent_started') announce(`${title(data.agent)} started`);
+    else if (type === 'approval_requested') announce(`A decision is needed: may ${data.tool} be called?`);
     else if (type === 'run_completed') {
       announce(data.result.status === 'answered' ? 'The answer is ready' : 'More data is needed. The answer says which.');
     } else if (type === 'run_failed') announce(`The run failed: ${data.error.message}`);
@@ -133,7 +138,9 @@ export class RunView {
 
   #clear() {
     this.#steps.clear();
+    this.#approvals.clear();
     this.#notices = 0;
+    this.approvals.replaceChildren();
     this.list.replaceChildren();
     this.notices.replaceChildren();
   }
@@ -141,6 +148,7 @@ export class RunView {
   #render() {
     const model = this.#model;
     for (const step of model.steps) this.#renderStep(step);
+    for (const approval of model.approvals) this.#renderApproval(approval);
     for (; this.#notices < model.notices.length; this.#notices += 1) {
       const { seq, kind, text } = model.notices[this.#notices];
       this.notices.append(el('li', { class: kind, dataset: { seq: seq ?? '' } }, text));
@@ -161,6 +169,8 @@ export class RunView {
       const calls = steps.flatMap(({ items }) => items).filter(({ tool }) => tool).length;
       const how = { completed: 'Worked out in', failed: 'Stopped by an error after', cancelled: 'Cancelled after' }[model.state];
       heading = `${how} ${plural(steps.length, 'step')}${calls ? `, ${plural(calls, 'tool call')}` : ''}`;
+    } else if (model.undecided.length > 0) {
+      heading = 'Waiting for your decision';
     } else if (model.state !== 'queued') {
       heading = model.current ? `${title(model.current.agent)} is at work` : 'Working';
     }
@@ -224,6 +234,46 @@ export class RunView {
     shown.element.dataset.outcome = item.outcome ?? 'running';
     setText(shown.state, item.outcome ? `${OUTCOME[item.outcome]} · ${elapsed(item.elapsedMs)}` : 'running…');
     setText(shown.summary, item.summary);
+  }
+
+  #renderApproval(approval) {
+    let view = this.#approvals.get(approval);
+    if (!view) {
+      view = this.#makeApproval(approval);
+      this.#approvals.set(approval, view);
+      this.approvals.append(view.element);
+    }
+    if (approval.endSeq) view.element.dataset.endSeq = approval.endSeq;
+    const open = this.#model.undecided.includes(approval);
+    view.element.dataset.decision = approval.decision ?? (open ? 'open' : 'over');
+    const said = { approve: 'Approved.', deny: approval.lapsed ? 'Not approved: nobody decided in time.' : 'Denied. It was not called.' };
+    setText(view.said, open ? '' : (said[approval.decision] ?? 'The run ended before a decision.'));
+    if (!open) view.choice.remove();
+  }
+
+  #makeApproval(approval) {
+    const said = el('p', { class: 'said', role: 'status' });
+    const decide = (decision) => () => this.#decide(approval, decision, choice, said);
+    const choice = el('div', { class: 'row' },
+      el('button', { type: 'button', class: 'approve', onclick: decide('approve') }, 'Approve'),
+      el('button', { type: 'button', class: 'deny', onclick: decide('deny') }, 'Deny'),
+      el('span', { class: 'hint' }, `until ${new Date(approval.expiresAt).toLocaleString()}`));
+    const given = JSON.stringify(approval.arguments ?? null, null, 2);
+    const element = el('section', { class: 'approval callout', 'aria-label': 'A decision is needed', dataset: { seq: approval.seq ?? '', approval: approval.id } },
+      el('strong', {}, 'May ', el('code', {}, approval.tool), ' be called with exactly this?'),
+      el('pre', { tabIndex: 0 }, given), choice, said);
+    return { element, choice, said };
+  }
+
+  async #decide(approval, decision, choice, said) {
+    const buttons = choice.querySelectorAll('button');
+    for (const button of buttons) button.disabled = true;
+    try {
+      await this.onDecide(approval, decision);
+    } catch (error) {
+      setText(said, `It was not recorded: ${error.message}`);
+      for (const button of buttons) button.disabled = false;
+    }
   }
 
   #renderProgress(view, progress) {

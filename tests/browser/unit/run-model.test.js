@@ -36,6 +36,25 @@ describe('a run as its events tell it', () => {
     assert.equal(model.current, null);
   });
 
+  test('a call that waits for a decision is there with its exact arguments until it is decided', () => {
+    const asked = (approval, usd) => ['approval_requested', { step: 's1', approval, call: 'c1', tool: 'pay', arguments: { usd }, digest: `d${usd}`, expires_at: AT }];
+    const model = modelOf(STARTED, STEP, asked('a', 5), asked('b', 6), ['approval_decided', { approval: 'a', decision: 'deny', by: null }]);
+    assert.deepEqual(model.undecided.map(({ id, tool, digest, arguments: given }) => [id, tool, digest, given.usd]), [['b', 'pay', 'd6', 6]]);
+    const [first] = model.approvals;
+    assert.deepEqual([first.decision, first.lapsed, first.endSeq], ['deny', true, 5]);
+    // What is left of a trimmed history names what waits.
+    const { type: _, ...open } = { type: '', ...asked('c', 7)[1] };
+    model.reset({ snapshot: { state: 'waiting', steps: [], open_calls: [], approvals: [open] } });
+    assert.deepEqual(model.undecided.map(({ id, arguments: given }) => [id, given.usd]), [['c', 7]]);
+    model.apply({ type: 'run_cancelled', seq: 9, at: AT, data: { elapsed_ms: 1, by: 'u' } });
+    assert.deepEqual(model.undecided, [], 'nobody is asked after the end');
+  });
+
+  test('a budget is told in its units', () => {
+    const model = modelOf(STARTED, ['budget_warning', { scope: 'run', used: { tokens: 800 }, limit: { tokens: 1000 } }]);
+    assert.equal(model.notices[0].text, "Most of the run's budget is used: 800 tokens of 1000 tokens.");
+  });
+
   test('progress goes with its step and leaves no trace', () => {
     const going = modelOf(STARTED, STEP, ['progress', { step: 's1', done: 3, total: 9, unit: 'rows' }]);
     assert.deepEqual(going.steps[0].progress, { done: 3, total: 9, unit: 'rows' });

@@ -210,7 +210,8 @@ async fn serve(place: &Place, journal: &Path) {
     let tick = tool_fn("tick", "Waits a little.", |n: u64, _| async move {
         tokio::time::sleep(PACE).await;
         Ok(n)
-    });
+    })
+    .effect(Effect::Read);
     let clerk = agent_fn("clerk", "Takes its time.", |_: Request, context| async move {
         for n in 0..STEPS {
             context.think(format!("round {n}")).await?;

@@ -3,7 +3,7 @@ use crate::agents::PASS;
 use crate::cost::report::Saving;
 use crate::cost::report::words::count;
 use crate::cost::{Analysis, AnalysisOptions, Catalogue, Report};
-use crate::tool::{Tool, ToolContext, tool_fn};
+use crate::tool::{Effect, Tool, ToolContext, tool_fn};
 use apex_core::error::Result;
 use apex_core::event::Payload;
 use apex_core::id::FileId;
@@ -67,6 +67,7 @@ pub(in crate::agents) fn analyse_usage(
             }
         },
     )
+    .effect(Effect::Idempotent)
     .timeout(PASS)
 }
 

@@ -1,4 +1,4 @@
-use crate::tool::{Tool, ToolContext, tool_fn};
+use crate::tool::{Effect, Tool, ToolContext, tool_fn};
 use apex_core::error::Result;
 use apex_core::file::Content;
 use apex_core::id::FileId;
@@ -30,6 +30,7 @@ pub(in crate::agents) fn earlier_files() -> impl Tool {
             Ok(EarlierFiles { files })
         },
     )
+    .effect(Effect::Read)
 }
 
 /// A user's files, opened to be read one after the other.

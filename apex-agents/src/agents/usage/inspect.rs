@@ -1,7 +1,7 @@
 use crate::agents::sources::guide;
 use crate::cost::report::words::count;
 use crate::cost::{self, Inspection};
-use crate::tool::{Tool, ToolContext, tool_fn};
+use crate::tool::{Effect, Tool, ToolContext, tool_fn};
 use apex_core::id::FileId;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -25,6 +25,7 @@ pub(in crate::agents) fn inspect_usage() -> impl Tool {
             Ok(found)
         },
     )
+    .effect(Effect::Read)
 }
 
 fn described(found: &Inspection) -> String {
@@ -57,4 +58,5 @@ pub(in crate::agents) fn export_guide() -> impl Tool {
             Ok(guide)
         },
     )
+    .effect(Effect::Read)
 }

@@ -3,7 +3,7 @@ use super::report::load;
 use crate::agents::PASS;
 use crate::cost::report::words::count;
 use crate::cost::{AnalysisOptions, Catalogue, Verification};
-use crate::tool::{Tool, ToolContext, tool_fn};
+use crate::tool::{Effect, Tool, ToolContext, tool_fn};
 use apex_core::id::{ArtifactId, FileId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -57,5 +57,6 @@ pub(in crate::agents) fn recompute_figures(
             }
         },
     )
+    .effect(Effect::Read)
     .timeout(PASS)
 }

@@ -2,7 +2,7 @@ use crate::agents::actions::Actions;
 use crate::agents::question::Topic;
 use crate::agents::wording::{self, Figure};
 use crate::cost::Report;
-use crate::tool::{Tool, ToolContext, tool_fn};
+use crate::tool::{Effect, Tool, ToolContext, tool_fn};
 use apex_core::error::{Error, Result};
 use apex_core::event::Payload;
 use apex_core::id::ArtifactId;
@@ -27,6 +27,7 @@ pub(in crate::agents) fn plan_actions() -> impl Tool {
             Ok(Actions { actions })
         },
     )
+    .effect(Effect::Read)
 }
 
 /// A written report.
@@ -89,6 +90,7 @@ pub(in crate::agents) fn write_report() -> impl Tool {
             Ok(Written { lead, figures, rest, artifacts })
         },
     )
+    .effect(Effect::Idempotent)
 }
 
 /// A report that an earlier tool kept.

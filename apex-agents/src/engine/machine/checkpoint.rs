@@ -3,8 +3,8 @@ use apex_core::error::{Error, Kind, Result};
 use apex_core::run::Checkpoint;
 
 /// The version of the format that this engine writes. It reads the ones before as well: version 2 adds the questions
-/// to models and what they cost.
-pub(crate) const VERSION: u32 = 2;
+/// to models and what they cost, version 3 calls that wait and the decisions that they wait for.
+pub(crate) const VERSION: u32 = 3;
 
 /// A state as it is saved.
 pub(crate) fn save(state: &State) -> Result<Checkpoint> {
@@ -40,8 +40,9 @@ pub(crate) fn load(checkpoint: &Checkpoint) -> Result<State> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::journal::{Entry, Journal};
-    use super::super::state::{Ending, OpenCall, OpenQuestion, OpenStep, Part, Status};
+    use super::super::budget::{Charge, Measure, Spent};
+    use super::super::journal::{Approval, Entry, Journal};
+    use super::super::state::{Ending, OpenCall, OpenQuestion, OpenStep, Part, Status, Waiting};
     use super::*;
     use crate::context::Came;
     use crate::failure::Failure;
@@ -49,7 +50,7 @@ mod tests {
     use crate::stored::Stored;
     use apex_core::clock::Timestamp;
     use apex_core::event::{ModelUse, Payload, RunResult, RunStatus};
-    use apex_core::id::{ArtifactId, CallId, StepId, UserId};
+    use apex_core::id::{ApprovalId, ArtifactId, CallId, StepId, UserId};
     use apex_core::money::{Usage, Usd};
     use serde_json::{Value, json};
 
@@ -75,8 +76,14 @@ mod tests {
         .enumerate()
         {
             let (tool, digest) = ("add".to_owned(), "00".repeat(32));
-            let call = Entry::Call { tool, digest, result };
-            journal.ask(place + 2, call);
+            let begun = place > 0;
+            let approval = (place < 2).then(|| Approval {
+                approval: ApprovalId::derived(&[b"approval"]),
+                call: CallId(7),
+                expires_at: at,
+                approved: begun,
+            });
+            journal.ask(place + 2, Entry::Call { tool, digest, begun, approval, result });
         }
         let model = |came| Entry::Model { digest: "11".repeat(32), came };
         for (place, came) in [
@@ -96,11 +103,14 @@ mod tests {
             step: StepId(3),
             started_at: at,
             notes: 2,
+            thoughts: 1,
+            said: 0,
             place: 10,
             questions: vec![OpenQuestion {
                 place: 6,
                 asked_at: at,
                 asking: vec![(provider.clone(), name.clone())],
+                reserved: Charge { tokens: 900, usd: Usd::from_units(7) },
             }],
             models: vec![ModelUse { provider, model: name, attempts: 2, answers: 1, usage }],
             calls: vec![OpenCall { call: CallId(4), tool: "add".into(), started_at: at, place: 2 }],
@@ -113,6 +123,10 @@ mod tests {
         state.began_at = Some(at);
         (state.steps_made, state.calls_made, state.questions) = (3, 4, 4);
         state.usage = usage;
+        state.spent.charged = Charge { tokens: 8_000, usd: Usd::from_units(9) };
+        state.spent.warned.insert(Measure::Tokens);
+        state.waiting = Some(Waiting { since: at, attempt: 2 });
+        state.waited_ms = 1_234;
         state.parts.extend([
             part("done", Status::Done(Stored::Artifact(payload.clone()))),
             part("missing", Status::Missing),
@@ -147,8 +161,8 @@ mod tests {
 
     /// Runs that were saved by an earlier build have to go on: what changes this file needs a new version.
     #[test]
-    fn the_format_of_version_2_stays() {
-        let kept: Value = serde_json::from_str(include_str!("checkpoint-2.json")).unwrap();
+    fn the_format_of_version_3_stays() {
+        let kept: Value = serde_json::from_str(include_str!("checkpoint-3.json")).unwrap();
         let saved: Value = serde_json::from_slice(&save(&full()).unwrap().state).unwrap();
         assert_eq!(saved, kept, "{saved}");
     }
@@ -161,12 +175,23 @@ mod tests {
     }
 
     #[test]
+    fn version_2_is_read() {
+        let kept = include_bytes!("checkpoint-2.json");
+        let state = load(&Checkpoint { version: 2, state: kept.as_slice().into() }).unwrap();
+        assert_eq!((state.questions, &state.waiting, state.waited_ms), (4, &None, 0));
+        assert_eq!(state.spent, Spent::default());
+        let journals = state.parts.iter().map(|part| &part.journal);
+        let called: Vec<_> = journals.map(|journal| journal.called(2)).collect();
+        assert_eq!(called.last(), Some(&(true, None)), "what it had begun may have taken effect");
+    }
+
+    #[test]
     fn another_version_and_damage_are_refused() {
         let mut checkpoint = save(&full()).unwrap();
         checkpoint.version = VERSION + 1;
         let error = load(&checkpoint).unwrap_err();
         assert_eq!(error.kind(), Kind::BadCheckpoint);
-        assert!(error.message().contains("format 3"), "{error}");
+        assert!(error.message().contains("format 4"), "{error}");
         let damaged = Checkpoint { version: VERSION, state: checkpoint.state.slice(1..) };
         assert_eq!(load(&damaged).unwrap_err().kind(), Kind::BadCheckpoint);
     }

@@ -2,6 +2,7 @@ use crate::context::Came;
 use crate::failure::Failure;
 use crate::stored::Stored;
 use apex_core::clock::Timestamp;
+use apex_core::id::{ApprovalId, CallId};
 use serde::{Deserialize, Serialize};
 
 /// What an agent asked for, in order, and what came of it. When the agent is run again it is answered from here.
@@ -16,6 +17,12 @@ pub(crate) enum Entry {
         tool: String,
         /// The digest of the arguments, hexadecimal; the arguments may hold secrets.
         digest: String,
+        /// Whether it was made, or was about to be.
+        #[serde(default = "made")]
+        begun: bool,
+        /// The decision that it needs before it is made.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        approval: Option<Approval>,
         /// What came of it; `None` while it is under way, or when its node was lost under way.
         result: Option<Result<Stored, Failure>>,
     },
@@ -27,6 +34,21 @@ pub(crate) enum Entry {
         /// What came of it; `None` while it is under way, or when its node was lost under way.
         came: Option<Came>,
     },
+}
+
+/// A decision that a call needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Approval {
+    pub(crate) approval: ApprovalId,
+    /// The call that it is about; its digest says with which arguments.
+    pub(crate) call: CallId,
+    pub(crate) expires_at: Timestamp,
+    pub(crate) approved: bool,
+}
+
+/// A call of a run that was saved before calls could wait: it had been made.
+fn made() -> bool {
+    true
 }
 
 /// What the journal knows of an effect that an agent asks for.
@@ -67,6 +89,52 @@ impl Journal {
         }
     }
 
+    /// Enters that a call is made now.
+    pub(crate) fn begin(&mut self, place: usize) {
+        if let Some(Entry::Call { begun, .. }) = self.0.get_mut(place) {
+            *begun = true;
+        }
+    }
+
+    /// Enters the decision that a call needs.
+    pub(crate) fn request(&mut self, place: usize, needed: Approval) {
+        if let Some(Entry::Call { approval, .. }) = self.0.get_mut(place) {
+            *approval = Some(needed);
+        }
+    }
+
+    /// Whether the call in this place was made, and the decision that it needs.
+    pub(crate) fn called(&self, place: usize) -> (bool, Option<&Approval>) {
+        match self.0.get(place) {
+            Some(Entry::Call { begun, approval, .. }) => (*begun, approval.as_ref()),
+            _ => (false, None),
+        }
+    }
+
+    /// The decisions that are still to be made: the place of the call, its tool, and the decision.
+    pub(crate) fn pending(&self) -> impl Iterator<Item = (usize, &str, &Approval)> {
+        self.0.iter().enumerate().filter_map(|(place, entry)| match entry {
+            Entry::Call { tool, approval: Some(approval), result: None, .. }
+                if !approval.approved =>
+            {
+                Some((place, tool.as_str(), approval))
+            }
+            _ => None,
+        })
+    }
+
+    /// Enters that a call was approved.
+    pub(crate) fn approve(&mut self, place: usize) {
+        if let Some(Entry::Call { approval: Some(approval), .. }) = self.0.get_mut(place) {
+            approval.approved = true;
+        }
+    }
+
+    /// How many effects it holds.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Enters what came of a question to a model.
     pub(crate) fn answer(&mut self, place: usize, what: Came) {
         if let Some(Entry::Model { came, .. }) = self.0.get_mut(place) {
@@ -76,6 +144,11 @@ impl Journal {
 }
 
 impl Entry {
+    /// A new call.
+    pub(crate) fn call(tool: String, digest: String) -> Self {
+        Self::Call { tool, digest, begun: false, approval: None, result: None }
+    }
+
     /// A new question to a model.
     pub(crate) fn model(digest: String) -> Self {
         Self::Model { digest, came: None }
@@ -113,7 +186,7 @@ mod tests {
     use serde_json::json;
 
     fn call(tool: &str, digest: &str) -> Entry {
-        Entry::Call { tool: tool.into(), digest: digest.into(), result: None }
+        Entry::call(tool.into(), digest.into())
     }
 
     #[test]

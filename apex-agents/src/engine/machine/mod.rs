@@ -1,12 +1,17 @@
 //! A run as a state machine without IO: what happened goes in, what is to be done comes out, in order. All that it
 //! has to remember is its [`State`], which a checkpoint holds; the driver carries the effects out.
 
+mod approval;
+mod budget;
+mod call;
 mod checkpoint;
 mod journal;
 mod question;
 mod state;
 mod step;
 
+pub(crate) use approval::Decided;
+pub(crate) use budget::Budget;
 pub(crate) use checkpoint::{load, save};
 pub(crate) use question::Lost;
 pub(crate) use state::{Ending, State};
@@ -16,16 +21,19 @@ use crate::context::{Ask, Reply};
 use crate::failure::Failure;
 use crate::stored::Stored;
 use crate::text::clip;
+use crate::tool::Terms;
 use apex_core::clock::Timestamp;
 use apex_core::error::Kind;
 use apex_core::event::{AgentOutcome, Event, ToolOutcome};
 use apex_core::id::{CallId, RunId, StepId, UserId};
 use apex_core::run::RunState;
+use call::Held;
 use journal::Journal;
 use serde_json::{Value, json};
 use state::{OpenStep, Part, Status};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The longest note, in bytes.
 const LONGEST_NOTE: usize = 4 * 1024;
@@ -37,6 +45,10 @@ pub(crate) struct Machine {
     /// Which attempt of the run this is.
     attempt: u32,
     state: State,
+    /// The calls that have not begun, in the order in which they were asked for.
+    held: Vec<Held>,
+    /// The call under way that must not be made twice: there is one at a time.
+    once: Option<CallId>,
 }
 
 /// What does not change in a run.
@@ -48,13 +60,16 @@ pub(crate) struct Facts {
     pub(crate) started_at: Timestamp,
     /// The agents that there are, with their purposes.
     pub(crate) agents: Arc<BTreeMap<String, String>>,
+    /// After how long without a decision a request lapses.
+    pub(crate) approval_timeout: Duration,
+    pub(crate) budget: Budget,
 }
 
 /// What happened.
 #[derive(Debug)]
 pub(crate) enum Input {
-    /// An agent asks for something; `shown` is what users may see of a call's arguments.
-    Asked { step: StepId, ask: Ask, shown: Value },
+    /// An agent asks for something; a call has its terms.
+    Asked { step: StepId, ask: Ask, terms: Option<Terms> },
     /// A tool call ended.
     CallEnded {
         call: CallId,
@@ -66,6 +81,10 @@ pub(crate) enum Input {
     AgentEnded { step: StepId, result: Result<(Stored, Then), Failure> },
     /// A user wants a step stopped.
     Stop(StepId),
+    /// A user has decided on a call, or nobody has in time.
+    Decide(Decided),
+    /// Nothing has happened for a while.
+    Quiet,
     /// A user wants the run stopped.
     Cancel(UserId),
     /// The run cannot go on.
@@ -85,9 +104,18 @@ pub(crate) enum Effect {
     StartAgent { step: StepId, agent: String, handed: Vec<(String, Stored)> },
     /// Stop an agent if it still runs.
     StopAgent(StepId),
-    /// Make a call.
-    StartCall { step: StepId, call: CallId, tool: String, arguments: Value, key: String },
-    /// Stop a call if it is still under way.
+    /// Keep who asked for this call until it is answered.
+    Hold(CallId),
+    /// Make a call; `in_doubt` says that a node that was lost may have made it.
+    StartCall {
+        step: StepId,
+        call: CallId,
+        tool: String,
+        arguments: Value,
+        key: String,
+        in_doubt: bool,
+    },
+    /// Stop a call if it is still under way, and forget who asked for it.
     StopCall(CallId),
     /// Answer the ask that came in.
     Answer(Result<Reply, Failure>),
@@ -97,6 +125,8 @@ pub(crate) enum Effect {
     RecordLost(Vec<Lost>),
     /// Add the run's answer to its conversation.
     Tell(String),
+    /// Save the state and give the run back until somebody decides, or until then. Nothing more will come.
+    Wait { until: Option<Timestamp> },
     /// Nothing more will come: the terminal event is recorded, or the run is handed over.
     Leave,
 }
@@ -123,7 +153,7 @@ impl Out {
 
 impl Machine {
     pub(crate) fn new(facts: Facts, attempt: u32, state: State) -> Self {
-        Self { facts, attempt, state }
+        Self { facts, attempt, state, held: Vec::new(), once: None }
     }
 
     pub(crate) fn state(&self) -> &State {
@@ -153,8 +183,10 @@ impl Machine {
     /// Ends a run that is not to be worked on again: what is left open by its last attempt is closed first.
     pub(crate) fn abandon(&mut self, ending: Ending, now: Timestamp) -> Vec<Effect> {
         let mut out = Out::default();
-        self.record_lost(&mut out);
-        self.interrupt(now, &mut out);
+        if !self.has_waited(now) {
+            self.record_lost(&mut out);
+            self.interrupt(now, &mut out);
+        }
         let ending = self.state.ending.take().unwrap_or(ending);
         self.end(ending, now, &mut out);
         out.done()
@@ -164,15 +196,30 @@ impl Machine {
     pub(crate) fn handle(&mut self, input: Input, now: Timestamp) -> Vec<Effect> {
         let mut out = Out::default();
         match input {
-            Input::Asked { step, ask, shown } => self.asked(step, ask, shown, now, &mut out),
+            Input::Asked { step, ask, terms } => self.asked(step, ask, terms, now, &mut out),
             Input::CallEnded { call, outcome, result, summary } => {
                 self.call_ended(call, outcome, result, summary, now, &mut out)
             }
             Input::AgentEnded { step, result } => self.agent_ended(step, result, now, &mut out),
             Input::Stop(step) => self.stop(step, now, &mut out),
+            Input::Decide(_) if self.is_ending() => {}
+            Input::Decide(decided) => self.decide(decided, &mut out),
+            Input::Quiet if self.waits() => {
+                self.wait(now, &mut out);
+                return out.done();
+            }
+            Input::Quiet => {}
             Input::Cancel(by) => self.end(Ending::Cancelled(by), now, &mut out),
             Input::Fail(failure) => self.end(Ending::Failed(failure), now, &mut out),
+            Input::HandOver if self.waits() => {
+                self.wait(now, &mut out);
+                return out.done();
+            }
             Input::HandOver => self.hand_over(now, &mut out),
+        }
+        if !self.is_ending() {
+            self.begin_calls(now, &mut out);
+            self.warn(now, &mut out);
         }
         self.schedule(now, &mut out);
         out.done()
@@ -184,6 +231,9 @@ impl Machine {
             return;
         }
         self.state.began_at.get_or_insert(now);
+        if self.go_on(now, out) {
+            return;
+        }
         self.record_lost(out);
         self.interrupt(now, out);
         out.events.push(Event::RunResumed {
@@ -199,6 +249,9 @@ impl Machine {
         }
         for index in 0..self.state.parts.len() {
             if let Some(handed) = self.handed_to(index) {
+                if !self.has_step_left(now, out) {
+                    return;
+                }
                 self.start(index, handed, now, out);
             }
         }
@@ -215,9 +268,12 @@ impl Machine {
     /// What the part is handed, if it is pending and everything that it needs has ended.
     fn handed_to(&self, index: usize) -> Option<Vec<(String, Stored)>> {
         let part = self.state.parts.get(index)?;
-        if part.status != Status::Pending {
-            return None;
-        }
+        if part.status == Status::Pending { self.handed(index) } else { None }
+    }
+
+    /// The results of the steps that the part needs; `None` while one of them has not ended.
+    fn handed(&self, index: usize) -> Option<Vec<(String, Stored)>> {
+        let part = self.state.parts.get(index)?;
         let mut handed = Vec::new();
         for need in &part.plan.needs {
             let needed = self.state.parts.iter().find(|p| p.plan.agent == *need)?;
@@ -398,6 +454,8 @@ impl Machine {
                     part.status = Status::Missing;
                 }
             }
+            // One that was interrupted is closed, and what it asked for still stands.
+            self.withdraw(index, out);
         }
         let terminal = self.terminal(&ending, now);
         let text = ending.text();

@@ -1,6 +1,7 @@
+use super::budget::Charge;
 use super::journal::Entry;
 use super::state::OpenQuestion;
-use super::step::{Asking, flood};
+use super::step::{Asking, Refusal, flood};
 use super::{LONGEST_NOTE, Machine, Out};
 use crate::context::{Came, Reply, Telling};
 use crate::text::clip;
@@ -79,7 +80,8 @@ impl Machine {
             }
             return Ok(Some(Reply::Came(Came::Nothing)));
         }
-        let question = OpenQuestion { place, asked_at: now, asking: Vec::new() };
+        let reserved = Charge::default();
+        let question = OpenQuestion { place, asked_at: now, asking: Vec::new(), reserved };
         open.questions.push(question);
         self.state.questions += 1;
         if self.state.questions > MOST_QUESTIONS {
@@ -98,7 +100,13 @@ impl Machine {
         what: Telling,
         out: &mut Out,
     ) -> Asking {
+        if let Telling::Thought(note) = &what {
+            return self.note(index, note, out);
+        }
         out.save = true;
+        if let Telling::Begun { bound, .. } = &what {
+            self.check_budget(Charge::of(*bound, Charge::default())).map_err(Refusal::Call)?;
+        }
         let Some((agent, open)) = self.open(index) else {
             return Ok(None);
         };
@@ -107,22 +115,29 @@ impl Machine {
         };
         let step = open.step;
         match what {
-            Telling::Begun { provider, model } => {
+            Telling::Thought(_) => {}
+            Telling::Begun { provider, model, bound } => {
                 let note = format!("I ask {model} ({provider}).");
                 if let Some(question) = open.questions.get_mut(at) {
                     question.asking.push((provider, model));
+                    let bound = Charge::of(bound, Charge::default());
+                    question.reserved = question.reserved.plus(bound);
                 }
                 open.notes += 1;
                 let note = clip(&note, LONGEST_NOTE).into_owned();
                 out.events.push(Event::AgentThinking { step, agent, note });
             }
-            Telling::Ended { provider, model, answered, usage, retracted } => {
+            Telling::Ended { provider, model, answered, usage, bound, retracted } => {
+                let bound = Charge::of(bound, Charge::default());
                 if let Some(question) = open.questions.get_mut(at) {
                     let is_it =
                         |asking: &(String, String)| *asking == (provider.clone(), model.clone());
                     let known = question.asking.iter().position(is_it);
                     known.map(|known| question.asking.remove(known));
+                    question.reserved = question.reserved.less(bound);
                 }
+                let charged = &mut self.state.spent.charged;
+                *charged = charged.plus(Charge::of(usage, bound));
                 self.spend(index, provider, model, answered, usage);
                 if let Some(reason) = retracted {
                     let reason = clip(&reason, LONGEST_NOTE).into_owned();
@@ -130,7 +145,9 @@ impl Machine {
                 }
             }
             Telling::Came(came) => {
-                open.questions.remove(at);
+                let over = open.questions.remove(at);
+                let charged = &mut self.state.spent.charged;
+                *charged = charged.plus(over.reserved);
                 if let Some(part) = self.state.parts.get_mut(index) {
                     part.journal.answer(place, came);
                 }
@@ -168,6 +185,10 @@ impl Machine {
     /// Counts the questions that a step leaves under way: they are billed, and nobody will know how much.
     pub(super) fn give_up_questions(&mut self, index: usize) {
         let open = self.open(index).map(|(_, open)| std::mem::take(&mut open.questions));
+        for question in open.iter().flatten() {
+            let charged = &mut self.state.spent.charged;
+            *charged = charged.plus(question.reserved);
+        }
         for (provider, model) in open.into_iter().flatten().flat_map(|question| question.asking) {
             self.spend(index, provider, model, false, crate::model::UNKNOWN);
         }

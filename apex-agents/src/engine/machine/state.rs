@@ -1,3 +1,4 @@
+use super::budget::{Charge, Spent};
 use super::journal::Journal;
 use crate::failure::Failure;
 use crate::plan::PlanStep;
@@ -8,6 +9,7 @@ use apex_core::event::{ModelUse, RunResult};
 use apex_core::id::{CallId, StepId, UserId};
 use apex_core::money::Usage;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// The longest answer, in bytes, and its longest list of artifacts: together with the notes on what was degraded
 /// they fit one envelope.
@@ -32,10 +34,27 @@ pub(crate) struct State {
     /// How many questions it put to models.
     #[serde(default)]
     pub(crate) questions: u32,
+    /// What counts against its budget.
+    #[serde(default)]
+    pub(crate) spent: Spent,
+    /// Since when it waits for decisions alone, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) waiting: Option<Waiting>,
+    /// For how long it did, in milliseconds.
+    #[serde(default)]
+    pub(crate) waited_ms: u64,
     /// The step that was under way when its node was lost or let go of the run.
     pub(crate) interrupted: Option<StepId>,
     /// How it ends, once that is certain. From here on nothing else can come of it.
     pub(crate) ending: Option<Ending>,
+}
+
+/// A run that was given back until somebody decides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Waiting {
+    pub(crate) since: Timestamp,
+    /// The attempt that gave it back. Another one means that its node was lost after that.
+    pub(crate) attempt: u32,
 }
 
 /// One step of the plan.
@@ -63,6 +82,11 @@ pub(crate) struct OpenStep {
     pub(crate) step: StepId,
     pub(crate) started_at: Timestamp,
     pub(crate) notes: u32,
+    /// How many thoughts of its agent are on record, and how many the agent has said since it began or began again.
+    #[serde(default)]
+    pub(crate) thoughts: u32,
+    #[serde(skip)]
+    pub(crate) said: u32,
     /// The place in the journal of the next effect that its agent asks for.
     pub(crate) place: usize,
     pub(crate) calls: Vec<OpenCall>,
@@ -92,6 +116,9 @@ pub(crate) struct OpenQuestion {
     pub(crate) asked_at: Timestamp,
     /// The models that are being asked, by provider and name.
     pub(crate) asking: Vec<(String, String)>,
+    /// What it may use at most, as far as that is not settled.
+    #[serde(default)]
+    pub(crate) reserved: Charge,
 }
 
 /// How a run ends.
@@ -119,6 +146,9 @@ impl State {
             degraded: Vec::new(),
             usage: Usage::NONE,
             questions: 0,
+            spent: Spent::default(),
+            waiting: None,
+            waited_ms: 0,
             interrupted: None,
             ending: None,
         }
@@ -130,6 +160,14 @@ impl State {
         {
             self.degraded.push(note.into_owned());
         }
+    }
+
+    /// For how long it was worked on; waiting for a decision is no work.
+    pub(crate) fn worked(&self, now: Timestamp) -> Duration {
+        let all = self.began_at.map_or(Duration::ZERO, |began| now.since(began));
+        let waits =
+            self.waiting.as_ref().map_or(Duration::ZERO, |waiting| now.since(waiting.since));
+        all.saturating_sub(Duration::from_millis(self.waited_ms)).saturating_sub(waits)
     }
 
     /// The part whose open step this is.
@@ -146,6 +184,8 @@ impl OpenStep {
             step,
             started_at,
             notes: 0,
+            thoughts: 0,
+            said: 0,
             place: 0,
             calls: Vec::new(),
             questions: Vec::new(),

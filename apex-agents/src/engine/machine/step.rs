@@ -1,23 +1,21 @@
+use super::call::Wanted;
 use super::journal::{Entry, Known};
-use super::state::{OpenCall, OpenStep, Status};
+use super::state::{OpenStep, Status};
 use super::{Effect, LONGEST_NOTE, Machine, Out, millis, purpose};
 use crate::context::{Ask, Reply};
 use crate::failure::Failure;
-use crate::stored::Stored;
 use crate::text::clip;
+use crate::tool::Terms;
 use apex_core::clock::Timestamp;
 use apex_core::error::Kind;
 use apex_core::event::{AgentOutcome, Event, ToolOutcome};
-use apex_core::id::{CallId, StepId};
+use apex_core::id::StepId;
 use apex_core::money::Usage;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 /// How much one step may say and ask for: what is past it is a flood, and ends the step.
 const MOST_NOTES: u32 = 256;
 const MOST_EFFECTS: usize = 256;
-/// How many calls one run may make; each may leave its result in the checkpoint.
-const MOST_CALLS: u32 = 1_024;
 
 /// What happens within a step: what its agent asks for, and its end.
 impl Machine {
@@ -25,7 +23,7 @@ impl Machine {
         &mut self,
         step: StepId,
         ask: Ask,
-        shown: Value,
+        terms: Option<Terms>,
         now: Timestamp,
         out: &mut Out,
     ) {
@@ -44,7 +42,10 @@ impl Machine {
             Ask::Random(number) => self.journaled(index, Entry::Random(number)),
             Ask::Model { digest, there } => self.question(index, digest, there, now, out),
             Ask::Told { place, what } => self.told(index, place, what, out),
-            Ask::Call { tool, arguments } => self.call(index, tool, arguments, shown, now, out),
+            Ask::Call { tool, arguments } => match terms {
+                Some(terms) => self.call(index, Wanted { tool, arguments, terms }, now, out),
+                None => Ok(None),
+            },
         };
         match answer {
             Ok(Some(reply)) => out.effects.push(Effect::Answer(Ok(reply))),
@@ -57,7 +58,20 @@ impl Machine {
         }
     }
 
+    /// Records a thought, unless it is one that the agent, run again, says again.
     fn think(&mut self, index: usize, note: &str, out: &mut Out) -> Asking {
+        let Some((_, open)) = self.open(index) else {
+            return Ok(None);
+        };
+        open.said += 1;
+        if open.said <= open.thoughts {
+            return Ok(Some(Reply::Done));
+        }
+        open.thoughts = open.said;
+        self.note(index, note, out)
+    }
+
+    pub(super) fn note(&mut self, index: usize, note: &str, out: &mut Out) -> Asking {
         let Some((agent, open)) = self.open(index) else {
             return Ok(None);
         };
@@ -104,74 +118,6 @@ impl Machine {
         })
     }
 
-    fn call(
-        &mut self,
-        index: usize,
-        tool: String,
-        arguments: Value,
-        shown: Value,
-        now: Timestamp,
-        out: &mut Out,
-    ) -> Asking {
-        let asked = Entry::Call { tool: tool.clone(), digest: digest(&arguments), result: None };
-        if let Some(reply) = self.journaled(index, asked)? {
-            return Ok(Some(reply));
-        }
-        if self.state.calls_made >= MOST_CALLS {
-            let agent = self.open(index).map(|(agent, _)| agent).unwrap_or_default();
-            return Err(flood(&agent, MOST_CALLS, "calls in one run"));
-        }
-        self.state.calls_made += 1;
-        let call = CallId(self.state.calls_made);
-        self.ensure_thought(index, out);
-        let run = self.facts.run;
-        let Some((agent, open)) = self.open(index) else {
-            return Ok(None);
-        };
-        let place = open.place - 1;
-        open.calls.push(OpenCall { call, tool: tool.clone(), started_at: now, place });
-        out.events.push(Event::ToolExecuting {
-            step: open.step,
-            agent,
-            call,
-            tool: tool.clone(),
-            arguments: shown,
-        });
-        out.effects.push(Effect::StartCall {
-            step: open.step,
-            call,
-            tool,
-            arguments,
-            key: format!("{run}:{index}:{place}"),
-        });
-        Ok(None)
-    }
-
-    pub(super) fn call_ended(
-        &mut self,
-        call: CallId,
-        outcome: ToolOutcome,
-        result: Result<Stored, Failure>,
-        summary: String,
-        now: Timestamp,
-        out: &mut Out,
-    ) {
-        for part in &mut self.state.parts {
-            let Status::Open(open) = &mut part.status else {
-                continue;
-            };
-            let Some(at) = open.calls.iter().position(|known| known.call == call) else {
-                continue;
-            };
-            let ended = open.calls.remove(at);
-            part.journal.complete(ended.place, result.clone());
-            let agent = part.plan.agent.clone();
-            out.events.push(completed(open.step, agent, ended, outcome, summary, now));
-            out.effects.push(Effect::AnswerCall(call, result.map(Reply::Result)));
-            return;
-        }
-    }
-
     /// Closes a step that is open, its calls first.
     pub(super) fn close(
         &mut self,
@@ -184,25 +130,13 @@ impl Machine {
     ) {
         self.ensure_thought(index, out);
         self.give_up_questions(index);
+        self.close_calls(index, calls, now, out);
+        if outcome != AgentOutcome::Interrupted {
+            self.withdraw(index, out);
+        }
         let Some((agent, open)) = self.open(index) else {
             return;
         };
-        for call in std::mem::take(&mut open.calls) {
-            let summary = match calls {
-                ToolOutcome::Interrupted => "its node was lost before it ended",
-                ToolOutcome::Timeout => "its step passed its deadline",
-                _ => "stopped with its step",
-            };
-            out.effects.push(Effect::StopCall(call.call));
-            out.events.push(completed(
-                open.step,
-                agent.clone(),
-                call,
-                calls,
-                summary.to_owned(),
-                now,
-            ));
-        }
         out.effects.push(Effect::StopAgent(open.step));
         out.events.push(Event::AgentCompleted {
             step: open.step,
@@ -259,31 +193,4 @@ fn diverged(agent: &str, told: &str) -> Refusal {
         Kind::AgentFailed,
         format!("{agent} could not go on after a crash: {told}"),
     ))
-}
-
-fn completed(
-    step: StepId,
-    agent: String,
-    call: OpenCall,
-    outcome: ToolOutcome,
-    summary: String,
-    now: Timestamp,
-) -> Event {
-    Event::ToolCompleted {
-        step,
-        agent,
-        call: call.call,
-        tool: call.tool,
-        outcome,
-        elapsed_ms: millis(call.started_at, now),
-        summary,
-    }
-}
-
-fn digest(arguments: &Value) -> String {
-    use std::fmt::Write as _;
-    Sha256::digest(arguments.to_string()).iter().fold(String::with_capacity(64), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }

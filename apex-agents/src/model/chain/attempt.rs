@@ -55,6 +55,7 @@ impl<'a> Way<'a> {
             attempt: self.attempts,
             provider: provider.to_owned(),
             model: model.to_owned(),
+            bound: self.inner.meter.bound(provider, model, self.request),
         };
         self.writer.send(begun).await;
         // The reader is to know of it before anything leaves: it may want to put it on record.

@@ -85,6 +85,8 @@ pub enum ChainEvent {
         provider: String,
         /// The model.
         model: String,
+        /// What the attempt may use at most, estimated by the size of the request and the limit of the answer.
+        bound: Usage,
     },
     /// A piece of its answer; never [`ModelEvent::Done`].
     Piece(ModelEvent),

@@ -270,6 +270,11 @@ impl Runs {
     }
 
     fn claim(&mut self, claim: &Claim, now: Timestamp, limits: &RunLimits) -> Vec<Claimed> {
+        for run in self.open.values() {
+            if let Some(entry) = self.by_id.get_mut(run) {
+                entry.record.wake(now);
+            }
+        }
         let mut candidates: [Vec<RunId>; 3] = Default::default();
         let [at_once, queued, lost] = &mut candidates;
         for run in self.open.values() {

@@ -2,7 +2,7 @@
 //! moment is left to it, or to the next claim.
 
 use super::row::{Columns, int, key};
-use super::run_row::{AT_ONCE, CHOSEN, EXPIRED, OLD_HISTORIES, RunRow, inputs};
+use super::run_row::{AT_ONCE, CHOSEN, DUE, EXPIRED, OLD_HISTORIES, RunRow, inputs};
 use crate::clock::Timestamp;
 use crate::database::Transaction;
 use crate::error::{Error, Result};
@@ -33,6 +33,11 @@ pub(super) async fn claim_runs(
     now: Timestamp,
     limits: &RunLimits,
 ) -> Result<Vec<(RunRow, Claimed)>> {
+    let due: [&(dyn ToSql + Sync); 2] = [&now.as_millis(), &int(SWEEP as u64)];
+    for mut row in RunRow::all(transaction, DUE, &due).await? {
+        row.record.wake(now);
+        row.save(transaction, None).await?;
+    }
     let max = claim.max.min(PAGE_ITEMS);
     let mut chosen = RunRow::all(transaction, AT_ONCE, &[&int(max as u64)]).await?;
     queued_with_place(transaction, max, limits, &mut chosen).await?;

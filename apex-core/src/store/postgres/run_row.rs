@@ -34,7 +34,7 @@ macro_rules! select {
         concat!(
             "SELECT id, version, folded, run, owner, thread, parent, scopes, request, digest, started_at, ended_at, \
              state, epoch, fence, attempt, holder, lease_until, placed, head, oldest, bytes, last_batch, signals, \
-             unseen FROM run ",
+             unseen, wake_at FROM run ",
             $rest
         )
     };
@@ -59,6 +59,9 @@ pub(super) const CHOSEN: &str = select!(
 pub(super) const EXPIRED: &str = select!(
     "WHERE holder IS NOT NULL AND lease_until <= $1 ORDER BY id LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED"
 );
+pub(super) const DUE: &str = select!(
+    "WHERE wake_at IS NOT NULL AND wake_at <= $1 ORDER BY wake_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED"
+);
 pub(super) const OLD_HISTORIES: &str = select!(
     "WHERE ended_at IS NOT NULL AND NOT dropped AND ended_at <= $1 ORDER BY ended_at LIMIT $2 \
      FOR NO KEY UPDATE SKIP LOCKED"
@@ -76,7 +79,7 @@ const INSERT: &str = "WITH made AS (\
 const WRITE: &str = "WITH changed AS (\
      UPDATE run SET version = version + 1, ended_at = $3, state = $4, fence = $5, attempt = $6, holder = $7, \
      lease_until = $8, placed = $9, head = $10, oldest = $11, bytes = $12, last_batch = $13, signals = $14, \
-     unseen = $15, folded = $16 WHERE id = $1 AND version = $2 RETURNING id), \
+     unseen = $15, folded = $16, wake_at = $22 WHERE id = $1 AND version = $2 RETURNING id), \
      added AS (INSERT INTO event (id, seq, terminal, json) SELECT changed.id, one.* FROM changed, \
      unnest($17::bigint[], $18::boolean[], $19::bytea[]) AS one), \
      saved AS (INSERT INTO run_checkpoint (id, version, state) SELECT id, $20, $21 FROM changed \
@@ -86,7 +89,7 @@ const WRITE: &str = "WITH changed AS (\
 /// The row, its snapshot and the events after it, as of one moment.
 const VIEW: &str = "SELECT id, version, folded, run, owner, thread, parent, scopes, request, digest, started_at, \
      ended_at, state, epoch, fence, attempt, holder, lease_until, placed, head, oldest, bytes, last_batch, signals, \
-     unseen, (SELECT snapshot FROM run_snapshot WHERE run_snapshot.id = run.id), \
+     unseen, wake_at, (SELECT snapshot FROM run_snapshot WHERE run_snapshot.id = run.id), \
      ARRAY(SELECT json FROM event WHERE event.id = run.id AND seq > folded ORDER BY seq) \
      FROM run WHERE run = $1 AND (owner = $2 OR EXISTS (SELECT 1 FROM share WHERE share.thread = run.thread \
      AND share.reader = $2 AND share.owner = run.owner))";
@@ -138,6 +141,7 @@ impl RunRow {
                 last_batch: columns.optional_id(BatchId::from_bytes)?,
                 signals: columns.optional_json()?.unwrap_or_default(),
                 unseen: columns.value()?,
+                wake_at: columns.optional_time()?,
             },
         })
     }
@@ -365,6 +369,7 @@ struct Write<'a> {
     contents: Vec<&'a [u8]>,
     checkpoint_version: i64,
     checkpoint: Option<&'a [u8]>,
+    wake_at: Option<i64>,
 }
 
 impl<'a> Write<'a> {
@@ -397,10 +402,11 @@ impl<'a> Write<'a> {
             contents: events.iter().map(|event| &*event.json).collect(),
             checkpoint_version: checkpoint.map_or(0, |kept| i64::from(kept.version)),
             checkpoint: checkpoint.map(|kept| &*kept.state),
+            wake_at: record.wake_at.map(Timestamp::as_millis),
         })
     }
 
-    fn params(&self) -> [&(dyn ToSql + Sync); 21] {
+    fn params(&self) -> [&(dyn ToSql + Sync); 22] {
         [
             &self.id,
             &self.version,
@@ -423,6 +429,7 @@ impl<'a> Write<'a> {
             &self.contents,
             &self.checkpoint_version,
             &self.checkpoint,
+            &self.wake_at,
         ]
     }
 }

@@ -3,7 +3,7 @@ use super::erase::refuse;
 use super::error::Fault;
 use super::row::{Columns, int};
 use super::run_row::{
-    AT_ONCE, BY_REQUEST, BY_RUN, EXPIRED, OF_THREAD, OLD_HISTORIES, RunRow, open_runs,
+    AT_ONCE, BY_REQUEST, BY_RUN, DUE, EXPIRED, OF_THREAD, OLD_HISTORIES, RunRow, open_runs,
     queued_with_place,
 };
 use crate::clock::{Clock, Timestamp};
@@ -205,6 +205,10 @@ fn claim_runs(
     now: Timestamp,
     limits: &RunLimits,
 ) -> rusqlite::Result<Vec<Claimed>> {
+    for mut row in RunRow::all(connection, DUE, params![now.as_millis(), int(SWEEP as u64)])? {
+        row.record.wake(now);
+        row.save(connection)?;
+    }
     let max = claim.max.min(PAGE_ITEMS);
     let rest = |chosen: &[RunRow]| max - chosen.len();
     let mut chosen = RunRow::all(connection, AT_ONCE, [int(max as u64)])?;

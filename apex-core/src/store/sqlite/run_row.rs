@@ -30,8 +30,8 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT id, folded, run, user, thread, parent, scopes, request, digest, started_at, ended_at, state, \
-             epoch, fence, attempt, holder, lease_until, placed, head, oldest, bytes, last_batch, signals, unseen \
-             FROM run ",
+             epoch, fence, attempt, holder, lease_until, placed, head, oldest, bytes, last_batch, signals, unseen, \
+             wake_at FROM run ",
             $rest
         )
     };
@@ -47,6 +47,8 @@ pub(super) const AT_ONCE: &str = select!(
 );
 pub(super) const EXPIRED: &str =
     select!("WHERE holder IS NOT NULL AND lease_until <= ?1 ORDER BY id LIMIT ?2");
+pub(super) const DUE: &str =
+    select!("WHERE wake_at IS NOT NULL AND wake_at <= ?1 ORDER BY wake_at LIMIT ?2");
 pub(super) const OLD_HISTORIES: &str = select!(
     "WHERE ended_at IS NOT NULL AND dropped = 0 AND ended_at <= ?1 ORDER BY ended_at LIMIT ?2"
 );
@@ -61,7 +63,7 @@ const INSERT: &str = "INSERT INTO run (run, user, thread, parent, scopes, reques
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, 0)";
 const UPDATE: &str = "UPDATE run SET ended_at = ?2, state = ?3, fence = ?4, attempt = ?5, holder = ?6, \
      lease_until = ?7, placed = ?8, head = ?9, oldest = ?10, bytes = ?11, last_batch = ?12, signals = ?13, \
-     unseen = ?14, folded = ?15 WHERE id = ?1";
+     unseen = ?14, folded = ?15, wake_at = ?16 WHERE id = ?1";
 const RENEW: &str = "UPDATE run SET lease_until = ?2, head = ?3, bytes = ?4, last_batch = ?5, unseen = ?6 WHERE id = ?1";
 const DROPPED: &str = "UPDATE run SET dropped = 1 WHERE id = ?1";
 const INSERT_INPUT: &str = "INSERT INTO run_input (id, text, attachments) VALUES (?1, ?2, ?3)";
@@ -143,6 +145,7 @@ impl RunRow {
                 last_batch: columns.optional_id(BatchId::from_bytes)?,
                 signals: columns.optional_json()?.unwrap_or_default(),
                 unseen: columns.value()?,
+                wake_at: columns.optional_time()?,
             },
         })
     }
@@ -204,6 +207,7 @@ impl RunRow {
             signals,
             record.unseen,
             int(self.folded),
+            record.wake_at.map(|at| at.as_millis()),
         ])?;
         Ok(())
     }
@@ -219,7 +223,7 @@ impl RunRow {
     ) -> Result<Option<Effects>, Fault> {
         let seldom = |row: &Self| {
             let record = &row.record;
-            (record.state, record.holder, record.oldest, row.folded)
+            (record.state, record.holder, record.oldest, row.folded, record.signals.lapsed.len())
         };
         let before = seldom(self);
         let Some(effects) = self.record.append(lease, batch, now, limits)? else {
@@ -468,6 +472,7 @@ mod tests {
             (OF_THREAD, "run_thread"),
             (AT_ONCE, "run_at_once"),
             (EXPIRED, "run_held"),
+            (DUE, "run_wake"),
             (OLD_HISTORIES, "run_history"),
             (QUEUED, "run_queued"),
             (OPEN, "run_open"),

@@ -75,7 +75,7 @@ pub(crate) static TABLES: [Table; 16] = [
         Int "id", Id "run", Id "owner", Id "thread", Id "parent", Text "scopes", Id "request", Bytes "digest",
         Int "started_at", Int "ended_at", Text "state", Id "epoch", Int "fence", Int "attempt", Id "holder",
         Int "lease_until", Bool "placed", Int "head", Int "oldest", Int "bytes", Id "last_batch", Text "signals",
-        Bool "unseen", Int "folded", Bool "dropped"),
+        Bool "unseen", Int "folded", Bool "dropped", Int "wake_at"),
     table!("run_input", "run_input", 1, 200: Int "id", Words "text", Text "attachments"),
     // One may have 16 MiB.
     table!("run_checkpoint", "run_checkpoint", 1, 4: Int "id", Int "version", Bytes "state"),
