@@ -67,8 +67,9 @@ impl Emitter {
             checkpoint,
             transition,
         };
-        let Appended { head, signals } = self.append_once(batch).await?;
+        let Appended { head, epoch, signals } = self.append_once(batch).await?;
         self.head = head;
+        self.lease.epoch = epoch;
         Ok(signals)
     }
 

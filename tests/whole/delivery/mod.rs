@@ -2,6 +2,7 @@
 //! runs of 100 users with `APEX_FULL=1`.
 
 mod crowd;
+mod event_log;
 mod history;
 mod node;
 mod servers;
