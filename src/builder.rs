@@ -41,6 +41,7 @@ pub struct Builder {
     schema: SchemaName,
     pool: DatabaseConfig,
     redis: Option<(DatabaseUrl, String)>,
+    event_log: bool,
     clock: Option<Arc<dyn Clock>>,
     runs: RunLimits,
     files: FileLimits,
@@ -135,6 +136,14 @@ impl Builder {
     #[must_use]
     pub fn redis(mut self, url: DatabaseUrl, prefix: impl Into<String>) -> Self {
         self.redis = Some((url, prefix.into()));
+        self
+    }
+
+    /// Keeps the events of runs in that Redis instead of the database: faster, and what was recorded in the last seconds
+    /// may be lost with it, which readers are told by a `reset`. Without a Redis nothing is opened.
+    #[must_use]
+    pub fn event_log_in_redis(mut self) -> Self {
+        self.event_log = true;
         self
     }
 
@@ -288,6 +297,7 @@ impl Builder {
             schema: self.schema.clone(),
             pool: self.pool.clone(),
             redis: self.redis.clone(),
+            event_log: self.event_log,
             environment: self.auth.environment,
             runs: self.runs,
             files: self.files,

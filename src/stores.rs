@@ -22,6 +22,8 @@ pub(crate) struct Opening {
     pub(crate) pool: DatabaseConfig,
     /// The address and the prefix of the keys.
     pub(crate) redis: Option<(DatabaseUrl, String)>,
+    /// Whether the events of runs are kept there.
+    pub(crate) event_log: bool,
     pub(crate) environment: Environment,
     pub(crate) runs: RunLimits,
     pub(crate) files: FileLimits,
@@ -109,11 +111,22 @@ impl Opening {
             let environment = self.environment;
             let options = RedisOptions { prefix, environment, ..RedisOptions::new(url) };
             let redis = redis::open(&options, &**clock).await?;
-            let mut opened = self.databases(clock, Some(Arc::clone(&redis.wakeup))).await?;
+            let mut opened = self.clone().databases(clock, Some(Arc::clone(&redis.wakeup))).await?;
             opened.certificates.extend(apex_core::tls::certificates(&options.url)?);
             opened.probes.push(Arc::clone(&redis.probe));
             opened.exchange = Some(Arc::clone(&redis.breakers));
-            return Ok(Opened { stores: redis.of(opened.stores), ..opened });
+            let mut stores = redis.of(opened.stores);
+            if self.event_log {
+                stores = redis.with_event_log(stores, self.runs, Arc::clone(clock)).await?;
+            }
+            return Ok(Opened { stores, ..opened });
+        }
+        if self.event_log {
+            return Err(Error::new(
+                Kind::Config,
+                "config.builder",
+                "the events of runs are to be kept in Redis, and no Redis is named",
+            ));
         }
         self.databases(clock, None).await
     }

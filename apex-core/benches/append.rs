@@ -1,5 +1,6 @@
-//! What recording an event costs, in memory, in SQLite and in PostgreSQL, alone and with readers, and the databases
-//! beside the bare ones doing the same writes. The rows of PostgreSQL need its address in `APEX_TEST_POSTGRES_URL`.
+//! What recording an event costs, in memory, in SQLite, in PostgreSQL and in Redis over SQLite, alone and with readers,
+//! and the databases beside the bare ones doing the same writes. The rows of PostgreSQL need its address in
+//! `APEX_TEST_POSTGRES_URL`, those of Redis in `APEX_TEST_REDIS_URL`.
 //!
 //! `cargo bench -p apex-core --all-features --bench append` prints a table. The rows take turns, so that what else the
 //! machine does falls on all of them; a share is the median of those of each round. `… -- only postgres` leaves out
@@ -26,7 +27,7 @@ use apex_core::run::{
 use apex_core::store::memory::MemoryOptions;
 use apex_core::store::postgres::{self, PostgresOptions};
 use apex_core::store::sqlite::{SqliteOptions, Synchronous};
-use apex_core::store::{Stores, memory, sqlite};
+use apex_core::store::{Stores, memory, redis, sqlite};
 use apex_core::testkit::completed;
 use rusqlite::{Connection, params};
 use std::path::Path;
@@ -59,6 +60,10 @@ const ROWS: &[Row] = &[
     ("bare postgres, 1 writer", 2_000, |events| bare_postgres(events, 1)),
     ("postgres, 32 writers", 12_800, |events| in_postgres(events, WRITERS)),
     ("bare postgres, 32 writers", 12_800, |events| bare_postgres(events, WRITERS)),
+    ("redis, 1 writer", 4_000, |events| in_redis(events, 1)),
+    ("bare redis, 1 writer", 4_000, |events| bare_redis(events, 1)),
+    ("redis, 32 writers", 32_000, |events| in_redis(events, WRITERS)),
+    ("bare redis, 32 writers", 32_000, |events| bare_redis(events, WRITERS)),
 ];
 
 /// The connections to PostgreSQL, of Apex as of the bare rows.
@@ -88,11 +93,12 @@ fn main() {
     }
     let rows = ROWS.iter().filter(|(name, ..)| {
         let wanted = name.contains(&only);
-        let missing = name.contains("postgres") && address().is_none();
-        if wanted && missing {
-            println!("{name:<28} skipped: APEX_TEST_POSTGRES_URL is not set");
+        let needed = ["postgres", "redis"].into_iter().find(|server| name.contains(server));
+        let missing = needed.filter(|server| address(server).is_none());
+        if let Some(server) = missing.filter(|_| wanted) {
+            println!("{name:<28} skipped: no address of {server}");
         }
-        wanted && !missing
+        wanted && missing.is_none()
     });
     let rows: Vec<&Row> = rows.collect();
     let mut rates = vec![Vec::new(); rows.len()];
@@ -136,8 +142,65 @@ fn in_sqlite(events: usize, writers: usize, synchronous: Synchronous) -> Duratio
     record(&runtime(), &stores, events, writers, 0)
 }
 
-fn address() -> Option<DatabaseUrl> {
-    std::env::var("APEX_TEST_POSTGRES_URL").ok().map(|url| url.parse().unwrap())
+fn address(server: &str) -> Option<DatabaseUrl> {
+    let variable = format!("APEX_TEST_{}_URL", server.to_uppercase());
+    std::env::var(variable).ok().map(|url| url.parse().unwrap())
+}
+
+/// The events in Redis under keys of their own for each measurement, everything else in SQLite.
+fn in_redis(events: usize, writers: usize) -> Duration {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = runtime();
+    let clock = Arc::new(SystemClock);
+    let runs = RunLimits { running: writers, ..RunLimits::default() };
+    let prefix = format!("bench-{}", uuid::Uuid::now_v7().simple());
+    let stores = runtime.block_on(async {
+        let url = address("redis").unwrap();
+        let options = redis::RedisOptions { prefix, ..redis::RedisOptions::new(url) };
+        let shared = redis::open(&options, &*clock).await.unwrap();
+        let options = SqliteOptions { runs, ..SqliteOptions::new(folder.path().join("apex.db")) };
+        let wakeup = Arc::clone(&shared.wakeup);
+        let stores = sqlite::open_with(&options, Arc::clone(&clock) as _, wakeup).unwrap();
+        shared.with_event_log(stores, runs, clock).await.unwrap()
+    });
+    record(&runtime, &stores, events, writers, 0)
+}
+
+/// The same writes by hand over one connection of the driver: a transaction an append.
+fn bare_redis(events: usize, writers: usize) -> Duration {
+    let runtime = runtime();
+    runtime.block_on(async {
+        let url = address("redis").unwrap();
+        let client = ::redis::Client::open(url.reveal().reveal().as_str()).unwrap();
+        let connection = client.get_multiplexed_async_connection().await.unwrap();
+        let json = vec![b'x'; 220];
+        let began = Instant::now();
+        let mut writing = JoinSet::new();
+        for _ in 0..writers {
+            let (mut connection, json) = (connection.clone(), json.clone());
+            let key = format!("bench-{}", uuid::Uuid::now_v7().simple());
+            writing.spawn(async move {
+                let (state, stream) = (format!("{{{key}}}:s"), format!("{{{key}}}:e"));
+                for seq in 2..events as u64 / writers as u64 + 2 {
+                    let batch = uuid::Uuid::now_v7().to_string();
+                    let mut append = ::redis::pipe();
+                    append.atomic();
+                    append.cmd("HMGET").arg(&state).arg(&["e", "f", "h", "o", "b", "l", "t", "g"]);
+                    append.cmd("XADD").arg(&stream).arg(format!("{seq}-0")).arg("e").arg(&json);
+                    append.cmd("HSET").arg(&state).arg(&["h", &seq.to_string(), "o", "1"]);
+                    append.arg(&["b", "220", "l", &batch, "t", "0"]);
+                    append.cmd("PEXPIRE").arg(&state).arg(600_000);
+                    append.cmd("PEXPIRE").arg(&stream).arg(600_000);
+                    append.cmd("PUBLISH").arg("bench").arg(&batch);
+                    append.exec_async(&mut connection).await.unwrap();
+                }
+            });
+        }
+        while let Some(written) = writing.join_next().await {
+            written.unwrap();
+        }
+        began.elapsed()
+    })
 }
 
 /// A schema of its own for each measurement.
@@ -154,7 +217,7 @@ fn postgres_options(writers: usize) -> PostgresOptions {
         schema: name.parse().unwrap(),
         database: DatabaseConfig { connections: CONNECTIONS, ..DatabaseConfig::default() },
         runs: RunLimits { running: writers, ..RunLimits::default() },
-        ..PostgresOptions::new(address().unwrap())
+        ..PostgresOptions::new(address("postgres").unwrap())
     }
 }
 

@@ -56,16 +56,26 @@ pub struct RedisSection {
     /// What all keys begin with; two that share a Redis need two.
     #[schemars(length(min = 1, max = 48))]
     pub prefix: String,
+    /// Whether the events of runs are kept in this Redis instead of the database: faster, and what was recorded in the
+    /// last seconds may be lost with it, which readers are told.
+    pub event_log: bool,
 }
 
 impl Default for RedisSection {
     fn default() -> Self {
-        Self { url: None, prefix: "apex".to_owned() }
+        Self { url: None, prefix: "apex".to_owned(), event_log: false }
     }
 }
 
 impl Section for RedisSection {
     fn check(&self, checks: &mut Checks<'_>) {
+        checks.require(
+            &["event_log", "url"],
+            !self.event_log || self.url.is_some(),
+            FaultCode::Missing,
+            "the events of runs are to be kept in Redis, and no Redis is named",
+            "set redis.url, or turn redis.event_log off",
+        );
         let Some(url) = &self.url else {
             return;
         };

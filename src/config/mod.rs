@@ -113,6 +113,9 @@ impl ApexConfig {
         if let Some(url) = &self.redis.url {
             builder = builder.redis(url.clone(), self.redis.prefix.clone());
         }
+        if self.redis.event_log {
+            builder = builder.event_log_in_redis();
+        }
         for link in self.models.links()? {
             builder = builder.model(link);
         }

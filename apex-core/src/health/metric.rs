@@ -55,6 +55,7 @@ metrics_table! {
     Counter "apex_breaker_transitions_total" Count "dependency" "Changes of a breaker's state.";
     Counter "apex_endpoints_put_aside_total" Count "dependency" "Endpoints that were put aside.";
     Counter "apex_redis_connections_given_up_total" Count "" "Connections to Redis that left a call without an answer, broke, or led to a replica.";
+    Counter "apex_redis_logs_renewed_total" Count "" "Logs in Redis that had lost events and began a new life, of which readers were told by a reset.";
     Counter "apex_redis_subscriptions_total" Count "" "Subscriptions to the wake-ups of other nodes. One at the start; each further one says that wake-ups may have been missed.";
     Counter "apex_door_total" Count "action, way, outcome" "Logins, entries, tickets, renewals and what was refused of them.";
     Counter "apex_audit_lost_total" Count "" "Entries of the record of the door that were not kept: its store did not keep up, or nobody in particular was refused too often.";

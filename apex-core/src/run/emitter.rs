@@ -120,8 +120,9 @@ impl Emitter {
     }
 
     async fn add(&mut self, batch: Append) -> Result<Signals> {
-        let Appended { head, signals } = self.append_once(batch).await?;
+        let Appended { head, epoch, signals } = self.append_once(batch).await?;
         self.head = head;
+        self.lease.epoch = epoch;
         Ok(signals)
     }
 

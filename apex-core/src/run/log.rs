@@ -1,3 +1,4 @@
+use super::ledger::Ledger;
 use super::snapshot::Snapshot;
 use super::state::RunState;
 use crate::clock::Timestamp;
@@ -92,6 +93,13 @@ pub trait RunLog: fmt::Debug + Send + Sync {
     /// # Errors
     /// `conflict` while one of them has not ended.
     async fn forget(&self, principal: &Principal, thread: ThreadId) -> Result<Vec<RunId>>;
+
+    /// What it takes to keep the events elsewhere; only the databases of this crate have it.
+    #[doc(hidden)]
+    #[allow(private_interfaces, reason = "only this crate implements and calls it")]
+    fn ledger(&self) -> Option<&dyn Ledger> {
+        None
+    }
 }
 
 /// A run to be put on record.
@@ -212,6 +220,8 @@ pub struct Append {
 pub struct Appended {
     /// The log's last number now.
     pub head: u64,
+    /// The life of the log, which may be a new one: the next events are written in it.
+    pub epoch: Epoch,
     /// What users asked of the run so far.
     pub signals: Signals,
 }

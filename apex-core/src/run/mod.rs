@@ -6,6 +6,7 @@
 
 mod emitter;
 mod inbox;
+pub(crate) mod ledger;
 mod live;
 mod log;
 pub(crate) mod place;

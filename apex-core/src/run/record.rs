@@ -1,3 +1,4 @@
+use super::ledger::{Past, Stand};
 use super::log::{
     Append, Appended, Checkpoint, Claimed, Lease, NewRun, Page, RunLimits, RunView, Signal,
     Signals, Started, recorded_scopes,
@@ -276,7 +277,34 @@ impl RunRecord {
 
     /// The answer to an append.
     pub(crate) fn appended(&self) -> Appended {
-        Appended { head: self.head, signals: self.signals.clone() }
+        Appended { head: self.head, epoch: self.epoch, signals: self.signals.clone() }
+    }
+
+    /// Goes past events that were recorded elsewhere; whether there are any that are not known here.
+    pub(crate) fn pass(&mut self, past: &Past) -> bool {
+        let further = past.head > self.head;
+        if further {
+            self.head = past.head;
+            self.drop_history();
+        }
+        further
+    }
+
+    /// Whether nobody has had the run since `of`, and its log has been written by then at all.
+    pub(crate) fn may_renew(&self, of: (Epoch, u64)) -> bool {
+        (self.epoch, self.fence) == of && self.fence > 0
+    }
+
+    /// Where it stands.
+    pub(crate) fn stand(&self) -> Stand {
+        Stand {
+            epoch: self.epoch,
+            fence: self.fence,
+            head: self.head,
+            held: self.holder.is_some(),
+            signals: self.signals.clone(),
+            last_batch: self.last_batch,
+        }
     }
 
     /// Notes a user's wish.
@@ -479,7 +507,8 @@ pub(crate) fn fenced(lease: &Lease, why: &'static str) -> Error {
         .with("lease", lease.fence)
 }
 
-fn check_batch(batch: &Append) -> Result<()> {
+/// Passes for events that are numbered without holes and not too large.
+pub(crate) fn check_batch(batch: &Append) -> Result<()> {
     let checkpoint = batch.checkpoint.as_ref().map_or(0, |c| c.state.len());
     if checkpoint > MAX_CHECKPOINT {
         return Err(Error::new(

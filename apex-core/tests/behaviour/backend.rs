@@ -47,6 +47,12 @@ impl Backend for Sqlite {
     }
 
     async fn open(&self, limits: Limits, clock: Arc<dyn Clock>) -> Result<Stores> {
+        sqlite::open(&self.options(limits), clock)
+    }
+}
+
+impl Sqlite {
+    fn options(&self, limits: Limits) -> SqliteOptions {
         let folder = tempfile::tempdir().unwrap();
         let options = SqliteOptions {
             // What the disk has to survive is tested apart; here it would only make the suite slow.
@@ -56,7 +62,7 @@ impl Backend for Sqlite {
             ..SqliteOptions::new(folder.path().join("apex.db"))
         };
         self.folders.lock().unwrap().push(folder);
-        sqlite::open(&options, clock)
+        options
     }
 }
 
@@ -89,6 +95,17 @@ impl Redis {
     pub(crate) const SEAMS: [&str; 6] =
         ["ticket", "session", "limit", "breakers", "subscription", "inbox"];
 
+    async fn shared(&self, clock: &dyn Clock) -> Result<redis::Redis> {
+        let options = RedisOptions {
+            prefix: format!("test-{:016x}", fastrand::u64(..)),
+            // Many suites run on one machine.
+            answer: Duration::from_secs(10),
+            connect: Duration::from_secs(10),
+            ..RedisOptions::new(self.url())
+        };
+        redis::open(&options, clock).await
+    }
+
     fn url(&self) -> DatabaseUrl {
         let kind = match self.name {
             "sentinel" => Some(Kind::Sentinel),
@@ -111,16 +128,72 @@ impl Backend for Redis {
     }
 
     async fn open(&self, limits: Limits, clock: Arc<dyn Clock>) -> Result<Stores> {
-        let options = RedisOptions {
-            prefix: format!("test-{:016x}", fastrand::u64(..)),
-            // Many suites run on one machine.
-            answer: Duration::from_secs(10),
-            connect: Duration::from_secs(10),
-            ..RedisOptions::new(self.url())
-        };
-        let shared = redis::open(&options, &*clock).await?;
+        let shared = self.shared(&*clock).await?;
         let options = memory::MemoryOptions { runs: limits.runs, files: limits.files };
         Ok(shared.of(memory::open_with(options, clock, Arc::clone(&shared.wakeup))))
+    }
+}
+
+/// Runs in a database, their events in Redis.
+#[derive(Debug)]
+pub(crate) struct EventLog {
+    name: &'static str,
+    redis: Redis,
+    database: Under,
+}
+
+#[derive(Debug)]
+enum Under {
+    Sqlite(Sqlite),
+    Postgres(Box<Postgres>),
+}
+
+impl EventLog {
+    /// One server over SQLite, and over PostgreSQL where that is there; under Sentinel and in a cluster over SQLite.
+    pub(crate) fn all() -> Vec<Arc<dyn Backend>> {
+        let mut found: Vec<Arc<dyn Backend>> = Vec::new();
+        let mut add = |name, redis, database| {
+            let redis = Redis { name: redis, server: OnceLock::new() };
+            found.push(Arc::new(Self { name, redis, database }));
+        };
+        if apex_test_services::shared("redis").is_some() {
+            add("event_log", "redis", Under::Sqlite(Sqlite::default()));
+            if let Some(postgres) = Postgres::shared("postgres") {
+                add("event_log_postgres", "redis", Under::Postgres(Box::new(postgres)));
+            }
+        }
+        for (name, kind) in
+            [("event_log_sentinel", Kind::Sentinel), ("event_log_cluster", Kind::Cluster)]
+        {
+            if kind.missing().is_none() {
+                add(name, kind.name(), Under::Sqlite(Sqlite::default()));
+            }
+        }
+        found
+    }
+
+    /// The seams that it has a part in.
+    pub(crate) const SEAMS: [&str; 7] =
+        ["run_log", "lease", "walk", "subscription", "inbox", "isolation", "erase"];
+}
+
+#[async_trait]
+impl Backend for EventLog {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    async fn open(&self, limits: Limits, clock: Arc<dyn Clock>) -> Result<Stores> {
+        let shared = self.redis.shared(&*clock).await?;
+        let (wakeup, time) = (Arc::clone(&shared.wakeup), Arc::clone(&clock));
+        let stores = match &self.database {
+            Under::Sqlite(sqlite) => sqlite::open_with(&sqlite.options(limits), time, wakeup)?,
+            Under::Postgres(postgres) => {
+                let options = postgres.limited(limits);
+                postgres::open_with(&options, time, Some(wakeup)).await?.stores
+            }
+        };
+        shared.with_event_log(stores, limits.runs, clock).await
     }
 }
 
@@ -164,12 +237,17 @@ impl Backend for Postgres {
     }
 
     async fn open(&self, limits: Limits, clock: Arc<dyn Clock>) -> Result<Stores> {
-        let options = PostgresOptions {
+        postgres::open(&self.limited(limits), clock).await
+    }
+}
+
+impl Postgres {
+    fn limited(&self, limits: Limits) -> PostgresOptions {
+        PostgresOptions {
             time: Time::Host,
             runs: limits.runs,
             files: limits.files,
             ..self.options()
-        };
-        postgres::open(&options, clock).await
+        }
     }
 }

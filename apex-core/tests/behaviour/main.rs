@@ -40,6 +40,10 @@ fn main() {
         trials.extend(trials_of(&redis, Some(&backend::Redis::SEAMS)));
         backends.push(redis);
     }
+    for log in backend::EventLog::all() {
+        trials.extend(trials_of(&log, Some(&backend::EventLog::SEAMS)));
+        backends.push(log);
+    }
     trials.extend(database::trials());
     trials.extend(crash::trials());
     let arguments = Arguments::from_args();

@@ -10,6 +10,7 @@
 )]
 
 mod cluster;
+mod event_log;
 mod exchange;
 mod login;
 mod network;

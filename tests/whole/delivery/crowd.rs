@@ -50,9 +50,15 @@ pub(super) struct Group {
 
 impl Group {
     pub(super) fn start(database: &str, redis: Option<&str>) -> Self {
+        Self::start_with(database, redis, false)
+    }
+
+    /// As [`Self::start`], with the events in Redis.
+    pub(super) fn start_with(database: &str, redis: Option<&str>, event_log: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let name = crate::support::schema(folder.path());
-        let place = Place { database: database.to_owned(), redis: redis.map(str::to_owned), name };
+        let (database, redis) = (database.to_owned(), redis.map(str::to_owned));
+        let place = Place { database, redis, event_log, name };
         let nodes: Vec<_> = (0..2).map(|_| Node::start(&place, folder.path())).collect();
         let proxies = nodes.iter().map(|node| Proxy::start(node.port).unwrap()).collect();
         Self { place, folder, nodes, proxies }
@@ -182,10 +188,12 @@ impl Group {
             let inbox = stores.runs.inbox(&owner, 0, 1_000).await.unwrap();
             for entry in inbox.entries {
                 let page = stores.runs.read(&owner, entry.run, 0, 1_000).await.unwrap();
-                let events =
+                let events: Vec<Written> =
                     page.events.iter().filter_map(|e| Written::read(&value(&e.json))).collect();
                 let (epoch, oldest) = (page.epoch.to_string(), page.oldest);
-                let log = Log { owner: name.clone(), epoch, oldest, events };
+                // Of a log that was lost as a whole after its run had ended only the outcome is left.
+                let outcome_alone = page.ended && events.is_empty() && oldest > page.head;
+                let log = Log { owner: name.clone(), epoch, oldest, events, outcome_alone };
                 logs.insert(entry.run.to_string(), log);
             }
         }

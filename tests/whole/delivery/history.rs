@@ -62,6 +62,8 @@ pub(crate) struct Log {
     /// The oldest number that is kept.
     pub(crate) oldest: u64,
     pub(crate) events: Vec<Written>,
+    /// Whether the run is known to have ended, and no event is left of it.
+    pub(crate) outcome_alone: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -141,7 +143,8 @@ impl History {
             }
         }
         let count = log.events.iter().filter(|event| event.is_terminal()).count();
-        if count != 1 || !log.events.last().is_some_and(Written::is_terminal) {
+        let ends = count == 1 && log.events.last().is_some_and(Written::is_terminal);
+        if !ends && !(log.outcome_alone && log.events.is_empty()) {
             found.push(Violation::Ends { run: run(), count });
         }
         found
@@ -224,7 +227,13 @@ mod tests {
         let reset = Applied::Reset { epoch: "e".into(), head: 4, ended: false };
         let late =
             std::iter::once(reset).chain(events[4..].iter().cloned().map(Applied::Event)).collect();
-        let log = Log { owner: "ada".into(), epoch: "e".into(), oldest: 1, events: events.clone() };
+        let log = Log {
+            owner: "ada".into(),
+            epoch: "e".into(),
+            oldest: 1,
+            events: events.clone(),
+            outcome_alone: false,
+        };
         History {
             acknowledged: events,
             logs: BTreeMap::from([("r".to_owned(), log)]),
@@ -326,5 +335,12 @@ mod tests {
         let before = Written { epoch: "d".into(), ..event(9, "agent_thinking") };
         history.acknowledged.push(before);
         assert_eq!(history.judge(), []);
+        // Of one that is gone as a whole it has to be known that it has ended.
+        let mut gone = sound();
+        gone.readers.clear();
+        (log(&mut gone).oldest, log(&mut gone).events) = (7, Vec::new());
+        assert_eq!(gone.judge(), [Violation::Ends { run: run(), count: 0 }]);
+        log(&mut gone).outcome_alone = true;
+        assert_eq!(gone.judge(), []);
     }
 }

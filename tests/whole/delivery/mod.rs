@@ -3,6 +3,7 @@
 
 mod connections;
 mod crowd;
+mod event_log;
 mod history;
 mod node;
 mod servers;

@@ -32,6 +32,8 @@ const PACE: Duration = Duration::from_millis(200);
 pub(super) struct Place {
     pub(super) database: String,
     pub(super) redis: Option<String>,
+    /// Whether the events are there.
+    pub(super) event_log: bool,
     /// The name of the schema, and the prefix of the keys.
     pub(super) name: String,
 }
@@ -44,7 +46,10 @@ impl Place {
             .database(self.database.parse().unwrap())
             .schema(self.name.parse().unwrap());
         match &self.redis {
-            Some(redis) => builder.redis(redis.parse().unwrap(), self.name.clone()),
+            Some(redis) => {
+                let builder = builder.redis(redis.parse().unwrap(), self.name.clone());
+                if self.event_log { builder.event_log_in_redis() } else { builder }
+            }
             None => builder,
         }
     }
@@ -88,6 +93,9 @@ impl Node {
             .stderr(std::fs::File::create(folder.join(format!("log-{}", uuid()))).unwrap());
         if let Some(redis) = &place.redis {
             command.env("APEX_TEST_NODE_REDIS", redis);
+        }
+        if place.event_log {
+            command.env("APEX_TEST_NODE_EVENT_LOG", "1");
         }
         let mut process = command.spawn().unwrap();
         let input = process.stdin.take();
@@ -185,13 +193,14 @@ fn a_node_serves_until_its_input_ends() {
     if let Ok(name) = std::env::var("APEX_TEST_NODE") {
         let database = std::env::var("APEX_TEST_NODE_DATABASE").unwrap();
         let redis = std::env::var("APEX_TEST_NODE_REDIS").ok();
+        let event_log = std::env::var_os("APEX_TEST_NODE_EVENT_LOG").is_some();
         let journal = PathBuf::from(std::env::var_os("APEX_TEST_NODE_JOURNAL").unwrap());
-        runtime.block_on(serve(&Place { database, redis, name }, &journal));
+        runtime.block_on(serve(&Place { database, redis, event_log, name }, &journal));
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let database = format!("sqlite://{}", folder.path().join("apex.db").display());
-    let place = Place { database, redis: None, name: "apex".to_owned() };
+    let place = Place { database, redis: None, event_log: false, name: "apex".to_owned() };
     let mut node = Node::start(&place, folder.path());
     let url = format!("http://127.0.0.1:{}", node.port);
     let answer = runtime.block_on(async {

@@ -20,7 +20,7 @@ async fn over_own_redis(kind: Kind, replicas: u32, harm: impl AsyncFnOnce(&mut S
     Group::start(&postgres, Some(&url)).judge(Size::told(), harm).await;
 }
 
-fn tell(redis: &Server, command: &str) {
+pub(super) fn tell(redis: &Server, command: &str) {
     let mut cli = Command::new("redis-cli");
     cli.args(["-p", &redis.port().to_string()]).args(command.split(' '));
     let said = cli.output().unwrap();

@@ -7,8 +7,9 @@ use super::statement::finished;
 use crate::clock::{Clock, Timestamp};
 use crate::database::{Access, Database, Transaction};
 use crate::error::Result;
-use crate::id::{RunId, ThreadId, UserId};
+use crate::id::{Epoch, RunId, ThreadId, UserId};
 use crate::principal::{Principal, Scope};
+use crate::run::ledger::{Ledger, Past, Stand};
 use crate::run::place::admit;
 use crate::run::record::{Effects, RunRecord, fenced};
 use crate::run::{
@@ -97,6 +98,26 @@ impl PostgresRunLog {
         self.wake(effects.wakes);
         Ok(Some(appended))
     }
+
+    /// Appends, with the row read first.
+    async fn append_slowly(
+        &self,
+        lease: &Lease,
+        past: Option<&Past>,
+        batch: &Append,
+    ) -> Result<Appended> {
+        let (now, limits) = (self.clock.now(), &self.limits);
+        let (row, wakes) = self
+            .database
+            .transact(appending(), |transaction| {
+                Box::pin(append(transaction, lease, past, batch, now, limits))
+            })
+            .await?;
+        let appended = row.record.appended();
+        self.remember(row);
+        self.wake(wakes);
+        Ok(appended)
+    }
 }
 
 /// Runs under way finish, whatever else their users do: so an append does not count against a user's share. There are
@@ -142,17 +163,7 @@ impl RunLog for PostgresRunLog {
         if let Some(appended) = self.append_known(lease, &batch).await? {
             return Ok(appended);
         }
-        let (batch, now, limits) = (&batch, self.clock.now(), &self.limits);
-        let (row, wakes) = self
-            .database
-            .transact(appending(), |transaction| {
-                Box::pin(append(transaction, lease, batch, now, limits))
-            })
-            .await?;
-        let appended = row.record.appended();
-        self.remember(row);
-        self.wake(wakes);
-        Ok(appended)
+        self.append_slowly(lease, None, &batch).await
     }
 
     async fn signal(&self, principal: &Principal, run: RunId, signal: Signal) -> Result<RunState> {
@@ -191,13 +202,7 @@ impl RunLog for PostgresRunLog {
         after: u64,
         max: usize,
     ) -> Result<Page> {
-        principal.require(Scope::Read, "run_log.read")?;
-        let (access, user) = (Access::of(principal, "run_log.read"), principal.user());
-        let database = self.database.clone();
-        finished(async move {
-            run_row::page(&database, access, user, run, after, max.min(PAGE_ITEMS)).await
-        })
-        .await
+        self.page(principal, run, after, max).await.map(|(page, _)| page)
     }
 
     async fn inbox(&self, principal: &Principal, after: u64, max: usize) -> Result<InboxPage> {
@@ -218,6 +223,61 @@ impl RunLog for PostgresRunLog {
                 Box::pin(forget(transaction, user, thread))
             })
             .await
+    }
+
+    fn ledger(&self) -> Option<&dyn Ledger> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Ledger for PostgresRunLog {
+    async fn page(
+        &self,
+        principal: &Principal,
+        run: RunId,
+        after: u64,
+        max: usize,
+    ) -> Result<(Page, u64)> {
+        principal.require(Scope::Read, "run_log.read")?;
+        let (access, user) = (Access::of(principal, "run_log.read"), principal.user());
+        let database = self.database.clone();
+        finished(async move {
+            run_row::page(&database, access, user, run, after, max.min(PAGE_ITEMS)).await
+        })
+        .await
+    }
+
+    async fn stand(&self, run: RunId) -> Result<Option<Stand>> {
+        let access = Access::of_a_run("run_log.stand");
+        let found = self.database.fetch(access, BY_RUN, &[&key(run.as_bytes())]).await?;
+        found.first().map(|row| Ok(RunRow::of(row)?.record.stand())).transpose()
+    }
+
+    async fn append_past(&self, lease: &Lease, past: Past, batch: Append) -> Result<Appended> {
+        self.known.lock().remove(&lease.run);
+        self.append_slowly(lease, Some(&past), &batch).await
+    }
+
+    async fn renew(
+        &self,
+        run: RunId,
+        of: (Epoch, u64),
+        epoch: Epoch,
+        past: Past,
+    ) -> Result<Option<Stand>> {
+        self.known.lock().remove(&run);
+        let past = &past;
+        let stand = self
+            .database
+            .transact(Access::of_a_run("run_log.renew"), |transaction| {
+                Box::pin(renew(transaction, run, of, epoch, past))
+            })
+            .await?;
+        if stand.as_ref().is_some_and(|stand| stand.epoch == epoch) {
+            self.wakeup.wake(Topic::Run(run));
+        }
+        Ok(stand)
     }
 }
 
@@ -253,6 +313,7 @@ async fn start(
 async fn append(
     transaction: &Transaction<'_>,
     lease: &Lease,
+    past: Option<&Past>,
     batch: &Append,
     now: Timestamp,
     limits: &RunLimits,
@@ -260,11 +321,32 @@ async fn append(
     let mut row = RunRow::find(transaction, BY_RUN_LOCKED, &[&key(lease.run.as_bytes())])
         .await?
         .ok_or_else(|| fenced(lease, "the run is no longer on record"))?;
+    if let Some(past) = past.filter(|_| row.record.last_batch != Some(batch.batch)) {
+        row.pass(transaction, past).await?;
+    }
     let wakes = match row.append(transaction, lease, batch, now, limits).await? {
         Some(effects) => carry_out(transaction, &row.record, effects, now, limits).await?,
         None => Vec::new(),
     };
     Ok((row, wakes))
+}
+
+async fn renew(
+    transaction: &Transaction<'_>,
+    run: RunId,
+    of: (Epoch, u64),
+    epoch: Epoch,
+    past: &Past,
+) -> Result<Option<Stand>> {
+    let found = RunRow::find(transaction, BY_RUN_LOCKED, &[&key(run.as_bytes())]).await?;
+    let Some(mut row) = found else {
+        return Ok(None);
+    };
+    if row.record.may_renew(of) {
+        row.pass(transaction, past).await?;
+        row.renew_epoch(transaction, epoch).await?;
+    }
+    Ok(Some(row.record.stand()))
 }
 
 async fn forget(

@@ -6,6 +6,7 @@ use crate::database::{Access, Database, Transaction};
 use crate::error::{Error, Result};
 use crate::event::Recorded;
 use crate::id::{BatchId, Epoch, NodeId, RequestId, RunId, ThreadId, UserId};
+use crate::run::ledger::Past;
 use crate::run::record::{Effects, RunInput, RunRecord, fold};
 use crate::run::{
     Append, Checkpoint, Lease, NewRun, Page, RunLimits, RunState, RunView, Signals, Snapshot,
@@ -95,7 +96,7 @@ const VIEW: &str = "SELECT id, version, folded, run, owner, thread, parent, scop
      AND share.reader = $2 AND share.owner = run.owner))";
 
 /// Where a log stands and a page of it, as of one moment; a page holds `$4` events and about `$5` bytes.
-const PAGE: &str = "SELECT epoch, head, oldest, state, one.seq, one.terminal, one.json FROM run LEFT JOIN LATERAL \
+const PAGE: &str = "SELECT epoch, head, oldest, state, fence, one.seq, one.terminal, one.json FROM run LEFT JOIN LATERAL \
      (SELECT seq, terminal, json FROM (SELECT seq, terminal, json, octet_length(json) AS size, \
      sum(octet_length(json)) OVER (ORDER BY seq) AS so_far FROM (SELECT seq, terminal, json FROM event \
      WHERE event.id = run.id AND seq > $3 ORDER BY seq LIMIT $4) AS few) AS sized \
@@ -301,6 +302,23 @@ impl RunRow {
         Ok(())
     }
 
+    /// Goes past events that were recorded elsewhere, with what they have come to.
+    pub(super) async fn pass(&mut self, transaction: &Transaction<'_>, past: &Past) -> Result<()> {
+        if !self.record.pass(past) {
+            return Ok(());
+        }
+        match &past.snapshot {
+            Some(snapshot) => {
+                transaction.execute(PUT_SNAPSHOT, &[&self.id, &json(snapshot)?.as_bytes()]).await?;
+                self.folded = past.head;
+            }
+            // What is known here is all that is left of them.
+            None => self.fold(transaction).await?,
+        }
+        self.delete_trimmed(transaction).await?;
+        self.save(transaction, None).await
+    }
+
     async fn trim(&mut self, transaction: &Transaction<'_>, limits: &RunLimits) -> Result<()> {
         let before = self.record.oldest;
         if self.record.is_past_limits(limits) {
@@ -455,7 +473,7 @@ pub(super) async fn view(
     Ok(row.record.view(snapshot, &unfolded))
 }
 
-/// A page of a log: up to `max` events after `after`, and about as many bytes as a page holds.
+/// A page of a log, up to `max` events after `after` and about as many bytes as a page holds; and the run's fence.
 pub(super) async fn page(
     database: &Database,
     access: Access,
@@ -463,7 +481,7 @@ pub(super) async fn page(
     run: RunId,
     after: u64,
     max: usize,
-) -> Result<Page> {
+) -> Result<(Page, u64)> {
     let wanted: [&(dyn ToSql + Sync); 5] = [
         &key(run.as_bytes()),
         &key(user.as_bytes()),
@@ -476,16 +494,17 @@ pub(super) async fn page(
     let mut columns = Columns::of(first);
     let (epoch, head) = (columns.id(Epoch::from_bytes)?, columns.count()?);
     let (oldest, state) = (columns.count()?, columns.named(RunState::from_name)?);
+    let fence = columns.count()?;
     let mut events = Vec::with_capacity(rows.len());
     for row in &rows {
-        let mut columns = Columns::after(row, 4);
+        let mut columns = Columns::after(row, 5);
         if let Some(seq) = columns.value::<Option<i64>>()? {
             let terminal = columns.value()?;
             let json = Bytes::copy_from_slice(columns.value()?);
             events.push(Recorded { seq: seq.unsigned_abs(), terminal, json });
         }
     }
-    Ok(Page { epoch, events, head, oldest, ended: state.is_terminal() })
+    Ok((Page { epoch, events, head, oldest, ended: state.is_terminal() }, fence))
 }
 
 /// What runs were asked and where they had got to, by the keys of their rows.

@@ -89,9 +89,25 @@ impl Client {
         key: &str,
         arguments: impl ToRedisArgs,
     ) -> Result<T> {
+        self.script_on(operation, effect, script, [key], arguments).await
+    }
+
+    /// Runs a script on keys with one hash tag, as [`Self::script`].
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub(super) async fn script_on<T: FromRedisValue, const N: usize>(
+        &self,
+        operation: &'static str,
+        effect: Effect,
+        script: &Lua,
+        keys: [&str; N],
+        arguments: impl ToRedisArgs,
+    ) -> Result<T> {
+        let key = keys.first().copied().unwrap_or_default();
         let by = |name, body: &str| {
             let mut command = redis::cmd(name);
-            command.arg(body).arg(1).arg(key).arg(&arguments);
+            command.arg(body).arg(N).arg(&keys[..]).arg(&arguments);
             command
         };
         let known = by("EVALSHA", &script.digest);

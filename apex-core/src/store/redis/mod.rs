@@ -11,6 +11,7 @@ mod cluster;
 mod error;
 mod limit;
 mod link;
+pub(crate) mod log;
 mod mark;
 mod resolve;
 mod route;
@@ -28,9 +29,10 @@ use crate::health::Probe;
 use crate::id::NodeId;
 use crate::limit::LimitStore;
 use crate::resilience::BreakerExchange;
-use crate::run::Wakeup;
+use crate::run::{RunLimits, Wakeup};
 use async_trait::async_trait;
 use client::Client;
+use log::RedisRunLog;
 use std::sync::Arc;
 use std::time::Duration;
 use wakeup::RedisWakeup;
@@ -82,6 +84,8 @@ pub struct Redis {
     pub breakers: Arc<dyn BreakerExchange>,
     /// Whether Redis answers, and what is published there comes back. A node cannot serve without it.
     pub probe: Arc<dyn Probe>,
+    client: Arc<Client>,
+    waker: Arc<RedisWakeup>,
 }
 
 /// Connects to a Redis and checks that its keys belong to this environment. To be called in a Tokio runtime.
@@ -106,7 +110,9 @@ pub async fn open(options: &RedisOptions, clock: &dyn Clock) -> Result<Redis> {
         limits: Arc::new(limit::RedisLimitStore::new(Arc::clone(&client))),
         wakeup: woken,
         breakers: Arc::new(breaker::RedisBreakerExchange::new(Arc::clone(&client))),
-        probe: Arc::new(RedisProbe { client, wakeup }),
+        probe: Arc::new(RedisProbe { client: Arc::clone(&client), wakeup: Arc::clone(&wakeup) }),
+        client,
+        waker: wakeup,
     })
 }
 
@@ -121,6 +127,26 @@ impl Redis {
             wakeup: Arc::clone(&self.wakeup),
             ..stores
         }
+    }
+
+    /// Keeps the events of runs here instead; everything else of the runs stays where it is. It costs the events of the
+    /// last moments where Redis loses its memory or fails over, which readers are told by a `reset`; never an outcome.
+    /// The stores have to wake by [`Redis::wakeup`] already, and to have the same limits.
+    ///
+    /// # Errors
+    /// `config_invalid` where the runs are not in SQLite or PostgreSQL, or where this Redis throws keys out when it is
+    /// full; `unavailable` or `storage_failed` when it cannot be asked.
+    pub async fn with_event_log(
+        &self,
+        stores: Stores,
+        limits: RunLimits,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Stores> {
+        let runs = Arc::clone(&stores.runs);
+        let log = RedisRunLog::open(&self.client, &self.waker, runs, clock, limits).await?;
+        let log = Arc::new(log);
+        let users = Arc::new(log::Users::new(Arc::clone(&stores.users), Arc::clone(&log)));
+        Ok(Stores { runs: log, users, ..stores })
     }
 }
 

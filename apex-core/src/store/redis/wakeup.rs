@@ -76,6 +76,16 @@ impl RedisWakeup {
         Self { inner, tasks }
     }
 
+    /// By what the other nodes are woken for a topic: a channel, and what is to be published there.
+    pub(super) fn message(&self, topic: Topic) -> (&str, Vec<u8>) {
+        (&self.inner.channel, encode(self.inner.node, &[topic]))
+    }
+
+    /// Wakes those who listen in this process, where the other nodes are woken already.
+    pub(super) fn wake_here(&self, topic: Topic) {
+        self.inner.local.wake(topic);
+    }
+
     /// Waits until a message of this node's has gone to Redis and come back.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::error::Result;
 use crate::id::{Epoch, RunId, ThreadId, UserId};
 use crate::principal::{Principal, Scope};
+use crate::run::ledger::{Ledger, Past, Stand};
 use crate::run::place::admit;
 use crate::run::record::{Effects, RunRecord, fenced};
 use crate::run::{
@@ -32,6 +33,29 @@ pub(super) struct SqliteRunLog {
 impl SqliteRunLog {
     pub(super) fn new(database: Arc<Database>, clock: Arc<dyn Clock>, limits: RunLimits) -> Self {
         Self { database, clock, limits }
+    }
+
+    async fn append_after(
+        &self,
+        lease: &Lease,
+        past: Option<Past>,
+        batch: Append,
+    ) -> Result<Appended> {
+        let (lease, now, limits) = (lease.clone(), self.clock.now(), self.limits);
+        self.database
+            .write("run_log.append", move |connection, wakes| {
+                let mut row = RunRow::find(connection, BY_RUN, [lease.run.as_bytes()])?
+                    .ok_or_else(|| fenced(&lease, "the run is no longer on record"))?;
+                if let Some(past) = past.filter(|_| row.record.last_batch != Some(batch.batch)) {
+                    row.pass(connection, &past)?;
+                }
+                let taken = row.append(connection, &lease, &batch, now, &limits)?;
+                if let Some(effects) = taken {
+                    carry_out(connection, &row.record, effects, now, &limits, wakes)?;
+                }
+                Ok(row.record.appended())
+            })
+            .await
     }
 }
 
@@ -60,18 +84,7 @@ impl RunLog for SqliteRunLog {
     }
 
     async fn append(&self, lease: &Lease, batch: Append) -> Result<Appended> {
-        let (lease, now, limits) = (lease.clone(), self.clock.now(), self.limits);
-        self.database
-            .write("run_log.append", move |connection, wakes| {
-                let mut row = RunRow::find(connection, BY_RUN, [lease.run.as_bytes()])?
-                    .ok_or_else(|| fenced(&lease, "the run is no longer on record"))?;
-                let taken = row.append(connection, &lease, &batch, now, &limits)?;
-                if let Some(effects) = taken {
-                    carry_out(connection, &row.record, effects, now, &limits, wakes)?;
-                }
-                Ok(row.record.appended())
-            })
-            .await
+        self.append_after(lease, None, batch).await
     }
 
     async fn queued(&self) -> Result<Option<u64>> {
@@ -117,16 +130,7 @@ impl RunLog for SqliteRunLog {
         after: u64,
         max: usize,
     ) -> Result<Page> {
-        principal.require(Scope::Read, "run_log.read")?;
-        let user = principal.user();
-        self.database
-            .read("run_log.read", move |connection| {
-                let row = RunRow::readable(connection, user, run, "run_log.read")?;
-                let max = max.min(PAGE_ITEMS);
-                let events = row.events(connection, after, row.record.head, Some(max))?;
-                Ok(row.record.page(events))
-            })
-            .await
+        self.page(principal, run, after, max).await.map(|(page, _)| page)
     }
 
     async fn inbox(&self, principal: &Principal, after: u64, max: usize) -> Result<InboxPage> {
@@ -162,6 +166,68 @@ impl RunLog for SqliteRunLog {
                     .prepare_cached("DELETE FROM run WHERE user = ?1 AND thread = ?2")?
                     .execute(key)?;
                 Ok(rows.into_iter().map(|row| row.record.run).collect())
+            })
+            .await
+    }
+
+    fn ledger(&self) -> Option<&dyn Ledger> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Ledger for SqliteRunLog {
+    async fn page(
+        &self,
+        principal: &Principal,
+        run: RunId,
+        after: u64,
+        max: usize,
+    ) -> Result<(Page, u64)> {
+        principal.require(Scope::Read, "run_log.read")?;
+        let user = principal.user();
+        self.database
+            .read("run_log.read", move |connection| {
+                let row = RunRow::readable(connection, user, run, "run_log.read")?;
+                let max = max.min(PAGE_ITEMS);
+                let events = row.events(connection, after, row.record.head, Some(max))?;
+                Ok((row.record.page(events), row.record.fence))
+            })
+            .await
+    }
+
+    async fn stand(&self, run: RunId) -> Result<Option<Stand>> {
+        self.database
+            .read("run_log.stand", move |connection| {
+                let row = RunRow::find(connection, BY_RUN, [run.as_bytes()])?;
+                Ok(row.map(|row| row.record.stand()))
+            })
+            .await
+    }
+
+    async fn append_past(&self, lease: &Lease, past: Past, batch: Append) -> Result<Appended> {
+        self.append_after(lease, Some(past), batch).await
+    }
+
+    async fn renew(
+        &self,
+        run: RunId,
+        of: (Epoch, u64),
+        epoch: Epoch,
+        past: Past,
+    ) -> Result<Option<Stand>> {
+        self.database
+            .write("run_log.renew", move |connection, wakes| {
+                let Some(mut row) = RunRow::find(connection, BY_RUN, [run.as_bytes()])? else {
+                    return Ok(None);
+                };
+                if row.record.may_renew(of) {
+                    row.pass(connection, &past)?;
+                    row.renew_epoch(connection, epoch)?;
+                    row.record.epoch = epoch;
+                    wakes.push(Topic::Run(run));
+                }
+                Ok(Some(row.record.stand()))
             })
             .await
     }

@@ -7,6 +7,7 @@ use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::event::Recorded;
 use crate::id::{BatchId, Epoch, NodeId, RequestId, RunId, ThreadId, UserId};
+use crate::run::ledger::Past;
 use crate::run::place::{OpenRun, with_place};
 use crate::run::record::{Effects, RunInput, RunRecord, fold};
 use crate::run::{Append, Checkpoint, Lease, NewRun, RunLimits, RunState, Signals, Snapshot};
@@ -266,6 +267,24 @@ impl RunRow {
             .prepare_cached("UPDATE run SET epoch = ?2 WHERE id = ?1")?
             .execute(params![self.id, epoch.as_bytes()])?;
         Ok(())
+    }
+
+    /// Goes past events that were recorded elsewhere, with what they have come to.
+    pub(super) fn pass(&mut self, connection: &Connection, past: &Past) -> rusqlite::Result<()> {
+        if !self.record.pass(past) {
+            return Ok(());
+        }
+        match &past.snapshot {
+            Some(snapshot) => {
+                let kept = params![self.id, json(snapshot)?];
+                connection.prepare_cached(PUT_SNAPSHOT)?.execute(kept)?;
+                self.folded = past.head;
+            }
+            // What is known here is all that is left of them.
+            None => self.fold(connection)?,
+        }
+        self.delete_trimmed(connection)?;
+        self.save(connection)
     }
 
     /// The snapshot up to `folded`.
