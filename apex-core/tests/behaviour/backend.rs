@@ -149,12 +149,14 @@ enum Under {
 }
 
 impl EventLog {
-    /// One server over SQLite, and over PostgreSQL where that is there; under Sentinel and in a cluster over SQLite.
-    pub(crate) fn all() -> Vec<Arc<dyn Backend>> {
-        let mut found: Vec<Arc<dyn Backend>> = Vec::new();
+    /// One server over SQLite, and over PostgreSQL where that is there; under Sentinel and in a cluster over SQLite. Each
+    /// with the seams that are tried: those groups differ only in where a script runs.
+    pub(crate) fn all() -> Vec<(Arc<dyn Backend>, &'static [&'static str])> {
+        let mut found: Vec<(Arc<dyn Backend>, &'static [&'static str])> = Vec::new();
         let mut add = |name, redis, database| {
+            let seams = if redis == "redis" { &Self::SEAMS[..] } else { &["lease"] };
             let redis = Redis { name: redis, server: OnceLock::new() };
-            found.push(Arc::new(Self { name, redis, database }));
+            found.push((Arc::new(Self { name, redis, database }), seams));
         };
         if apex_test_services::shared("redis").is_some() {
             add("event_log", "redis", Under::Sqlite(Sqlite::default()));
@@ -173,7 +175,7 @@ impl EventLog {
     }
 
     /// The seams that it has a part in.
-    pub(crate) const SEAMS: [&str; 7] =
+    const SEAMS: [&str; 7] =
         ["run_log", "lease", "walk", "subscription", "inbox", "isolation", "erase"];
 }
 

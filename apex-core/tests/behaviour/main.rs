@@ -40,8 +40,8 @@ fn main() {
         trials.extend(trials_of(&redis, Some(&backend::Redis::SEAMS)));
         backends.push(redis);
     }
-    for log in backend::EventLog::all() {
-        trials.extend(trials_of(&log, Some(&backend::EventLog::SEAMS)));
+    for (log, seams) in backend::EventLog::all() {
+        trials.extend(trials_of(&log, Some(seams)));
         backends.push(log);
     }
     trials.extend(database::trials());

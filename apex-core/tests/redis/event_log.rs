@@ -485,6 +485,29 @@ async fn a_run_is_taken_over_where_it_was_left() {
     }
 }
 
+/// As with everything else that Redis has: see `login`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_with_the_named_rights_is_enough_for_a_log() {
+    let page = include_str!("../../../docs/operations.md");
+    let (_, after) = page.split_once("The login needs the commands `").unwrap();
+    let (commands, _) = after.split_once('`').unwrap();
+    let Some(server) = server(&Options::default()) else { return };
+    let rights: Vec<String> =
+        commands.split(' ').map(|command| format!("+{}", command.to_lowercase())).collect();
+    let user = format!("ACL SETUSER apex on >s3cret ~tale:* &tale:* {}", rights.join(" "));
+    assert_eq!(say(server.port(), &user), "+OK");
+    let mut tale = Tale::begin(&server.url().replace("//", "//apex:s3cret@")).await;
+    tale.clock.advance(Duration::from_secs(20));
+    let other = tale.another_node().await;
+    let claimed = other.claim(other.node(), 1).await.remove(0);
+    (tale.lease, tale.bench) = (claimed.lease, other);
+    tale.think().await;
+    say(server.port(), "FLUSHALL");
+    tale.think().await;
+    assert_eq!(tale.end().await, 1);
+    assert_eq!(say(server.port(), "ACL LOG"), "*0", "nothing was refused");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_keep_a_log_is_refused_at_the_start() {
     let Some(server) = server(&Options::default()) else { return };
