@@ -379,6 +379,11 @@ impl Tickets for Api {
         Ok(Secret::new(body.ticket))
     }
 
+    async fn token(&self) -> Result<Secret<String>> {
+        let none = || Error::new(Kind::Unauthenticated, OPERATION, "there is no login; log in");
+        Self::token(self).ok_or_else(none)
+    }
+
     async fn lasting_ticket(&self) -> Result<Secret<String>> {
         if self.login().is_some_and(|login| login.refresh.is_some()) {
             self.renew().await?;

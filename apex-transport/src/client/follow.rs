@@ -1,4 +1,4 @@
-use crate::protocol::{EventFrame, ResetFrame, Since, Subscribed};
+use crate::protocol::{EventFrame, InboxFrame, ResetFrame, Since, Subscribed};
 use apex_core::id::Epoch;
 use apex_core::run::Position;
 
@@ -22,6 +22,22 @@ impl Update {
             }
         }
     }
+}
+
+/// Something that happened among the user's runs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum InboxUpdate {
+    /// The next entry.
+    Entry(Box<InboxFrame>),
+    /// Earlier entries are no longer kept; what follows comes after it.
+    Reset(Box<ResetFrame>),
+}
+
+/// What goes to a reader, of a run or of the inbox.
+#[derive(Debug)]
+pub(super) enum Item {
+    Update(Update),
+    Entry(Box<InboxFrame>),
 }
 
 /// What to do with an event.

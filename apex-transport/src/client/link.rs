@@ -30,16 +30,14 @@ pub(super) type Socket = WebSocketStream<Box<dyn Stream>>;
 /// The ways by which a client tries to come in, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientWay {
+    /// The token itself, as a header.
+    Header,
     /// A ticket as a subprotocol.
     Subprotocol,
     /// A ticket in the query.
     Query,
     /// A ticket in the first message.
     Hello,
-}
-
-impl ClientWay {
-    const ALL: [Self; 3] = [Self::Subprotocol, Self::Query, Self::Hello];
 }
 
 /// Why an attempt did not end in a welcome.
@@ -64,15 +62,19 @@ impl Refused {
 pub(super) async fn walk(
     place: &Place,
     tickets: &dyn super::Tickets,
+    ways: &[ClientWay],
     first: Option<ClientWay>,
 ) -> Result<(Socket, Welcome, ClientWay), Refused> {
-    let others = ClientWay::ALL.into_iter().filter(|way| Some(*way) != first);
+    let others = ways.iter().copied().filter(|way| Some(*way) != first);
     let mut last = None;
     for way in first.into_iter().chain(others) {
         // A ticket that was refused may have lapsed on the way: a new one, once.
         for _ in 0..2 {
-            let ticket = tickets.ticket().await.map_err(no_ticket)?;
-            match attempt(place, way, ticket).await {
+            let credential = match way {
+                ClientWay::Header => tickets.token().await,
+                _ => tickets.ticket().await,
+            };
+            match attempt(place, way, credential.map_err(no_ticket)?).await {
                 Ok((socket, welcome)) => return Ok((socket, welcome, way)),
                 Err(Attempt::Refused(error)) => last = Some(error),
                 Err(Attempt::Lost(error)) => {
@@ -142,6 +144,12 @@ fn request(place: &Place, way: ClientWay, ticket: &Secret<String>) -> Result<htt
     }
     let uri: Uri = target.parse().map_err(|_| wrong())?;
     let mut request = uri.into_client_request().map_err(|_| wrong())?;
+    if way == ClientWay::Header {
+        let value = format!("Bearer {}", ticket.reveal());
+        let mut value = HeaderValue::from_str(&value).map_err(|_| wrong())?;
+        value.set_sensitive(true);
+        request.headers_mut().insert(http::header::AUTHORIZATION, value);
+    }
     // The other ways are for what is left when a proxy drops this header: one that was offered and not echoed would
     // end the handshake.
     if way == ClientWay::Subprotocol {
@@ -214,6 +222,8 @@ pub(super) fn closed_with(code: u16, reason: &str) -> Error {
         Some(CloseCode::BadFrames) => Kind::BadFrame,
         Some(CloseCode::TooLarge) => Kind::TooLarge,
         Some(CloseCode::Draining) => Kind::Draining,
+        Some(CloseCode::Replaced) => Kind::Conflict,
+        Some(CloseCode::Done) => Kind::Cancelled,
         _ => Kind::Unavailable,
     };
     Error::new(kind, OPERATION, format!("the server closed the connection: {code} {reason}"))

@@ -30,7 +30,7 @@ mod sink;
 
 pub use api::{Api, Login};
 pub use dial::{Dial, Stream};
-pub use follow::Update;
+pub use follow::{InboxUpdate, Update};
 pub use link::ClientWay;
 
 use crate::protocol::{Call, Decide, NewMessage, OfRun, OfStep, ServerFrame};
@@ -41,6 +41,7 @@ use apex_core::event::Decision;
 use apex_core::id::{ApprovalId, FileId, RequestId, RunId, StepId, ThreadId};
 use apex_core::run::{Accepted, Position};
 use async_trait::async_trait;
+use follow::Item;
 use session::{Command, Session};
 use sink::Sink;
 use std::fmt;
@@ -71,6 +72,15 @@ pub trait Tickets: fmt::Debug + Send + Sync {
     async fn lasting_ticket(&self) -> Result<Secret<String>> {
         self.ticket().await
     }
+
+    /// The bearer token itself, for [`ClientWay::Header`].
+    ///
+    /// # Errors
+    /// `bad_request` from one that only buys tickets.
+    async fn token(&self) -> Result<Secret<String>> {
+        let told = "there is no token to send as a header; leave ClientWay::Header out";
+        Err(Error::new(Kind::BadRequest, "client.connect", told))
+    }
 }
 
 /// What a client is made of.
@@ -88,6 +98,10 @@ pub struct ClientOptions {
     pub first_pause: Duration,
     /// How long an answer to a call may take, reconnects included.
     pub call_within: Duration,
+    /// The ways in to try, in this order. Only [`ClientWay::Header`] is not among those of [`ClientOptions::new`].
+    pub ways: Vec<ClientWay>,
+    /// How many updates of one stream may wait for a slow reader before its subscription is paused; at least 1.
+    pub buffer: usize,
 }
 
 impl ClientOptions {
@@ -101,6 +115,8 @@ impl ClientOptions {
             clock,
             first_pause: Duration::from_millis(500),
             call_within: Duration::from_secs(60),
+            ways: vec![ClientWay::Subprotocol, ClientWay::Query, ClientWay::Hello],
+            buffer: UPDATES,
         }
     }
 }
@@ -112,6 +128,7 @@ pub struct Client {
     commands: mpsc::Sender<Command>,
     clock: Arc<dyn Clock>,
     call_within: Duration,
+    buffer: usize,
 }
 
 impl Client {
@@ -121,8 +138,12 @@ impl Client {
     /// `unauthenticated` when no way lets the client in; `unavailable` when nobody answers; what the server says.
     pub async fn connect(options: ClientOptions) -> Result<Self> {
         let (commands, received) = mpsc::channel(COMMANDS);
-        let client =
-            Self { commands, clock: Arc::clone(&options.clock), call_within: options.call_within };
+        let client = Self {
+            commands,
+            clock: Arc::clone(&options.clock),
+            call_within: options.call_within,
+            buffer: options.buffer.max(1),
+        };
         let session = Session::connect(options, received).await?;
         tokio::spawn(session.run());
         Ok(client)
@@ -157,13 +178,12 @@ impl Client {
     /// What the server says; `deadline_exceeded` when the answer does not come in time: send the same message again.
     pub async fn message(&self, message: NewMessage) -> Result<(Accepted, Updates)> {
         let request_id = message.request_id;
-        let (sink, received) = channel();
-        let behind = Arc::clone(&sink.behind);
+        let (sink, reader) = self.channel();
         let answer = self.call(Call::Message(message), Some(sink)).await?;
         match answer {
             ServerFrame::Accepted(frame) => {
                 let accepted = Accepted { request_id, thread: frame.thread, run: frame.run };
-                Ok((accepted, self.updates(frame.run, received, behind)))
+                Ok((accepted, Updates { run: frame.run, reader }))
             }
             other => Err(unexpected(&other)),
         }
@@ -174,11 +194,21 @@ impl Client {
     /// # Errors
     /// `cancelled` when the connection is closed for good.
     pub async fn subscribe(&self, run: RunId, position: Position) -> Result<Updates> {
-        let (sink, received) = channel();
-        let behind = Arc::clone(&sink.behind);
-        let follow = Command::Follow(run, position, sink);
+        let (sink, reader) = self.channel();
+        let follow = Command::Follow(Some(run), position, sink);
         self.commands.send(follow).await.map_err(|_| closed())?;
-        Ok(self.updates(run, received, behind))
+        Ok(Updates { run, reader })
+    }
+
+    /// Follows the user's inbox from a position: each run that begins, waits and ends. It has one reader, the last.
+    ///
+    /// # Errors
+    /// `cancelled` when the connection is closed for good.
+    pub async fn inbox(&self, position: Position) -> Result<Inbox> {
+        let (sink, reader) = self.channel();
+        let follow = Command::Follow(None, position, sink);
+        self.commands.send(follow).await.map_err(|_| closed())?;
+        Ok(Inbox { reader })
     }
 
     /// Cancels a run; the answer means that this is recorded.
@@ -247,13 +277,11 @@ impl Client {
         })
     }
 
-    fn updates(
-        &self,
-        run: RunId,
-        received: mpsc::Receiver<Result<Update>>,
-        behind: Arc<AtomicBool>,
-    ) -> Updates {
-        Updates { run, received, behind, commands: self.commands.clone() }
+    fn channel(&self) -> (Sink, Reader) {
+        let (updates, received) = mpsc::channel(self.buffer);
+        let behind = Arc::new(AtomicBool::new(false));
+        let sink = Sink { updates, behind: Arc::clone(&behind) };
+        (sink, Reader { received, behind, commands: self.commands.clone() })
     }
 }
 
@@ -261,9 +289,7 @@ impl Client {
 #[derive(Debug)]
 pub struct Updates {
     run: RunId,
-    received: mpsc::Receiver<Result<Update>>,
-    behind: Arc<AtomicBool>,
-    commands: mpsc::Sender<Command>,
+    reader: Reader,
 }
 
 impl Updates {
@@ -272,15 +298,14 @@ impl Updates {
     /// # Errors
     /// What the server says about the subscription, or why the connection was closed for good. Nothing follows.
     pub async fn next(&mut self) -> Option<Result<Update>> {
-        if let Ok(update) = self.received.try_recv() {
-            return Some(update);
+        loop {
+            match self.reader.next(Some(self.run)).await? {
+                Ok(Item::Update(update)) => return Some(Ok(update)),
+                // No run has entries.
+                Ok(Item::Entry(_)) => {}
+                Err(error) => return Some(Err(error)),
+            }
         }
-        if self.behind.swap(false, Ordering::SeqCst) {
-            // What was left out can be asked for now. When the connection is gone, so is the sender of updates, and
-            // that is what ends this.
-            let _ = self.commands.send(Command::CaughtUp(self.run)).await;
-        }
-        self.received.recv().await
     }
 
     /// The run.
@@ -290,10 +315,52 @@ impl Updates {
     }
 }
 
-fn channel() -> (Sink, mpsc::Receiver<Result<Update>>) {
-    let (updates, received) = mpsc::channel(UPDATES);
-    let behind = Arc::default();
-    (Sink { updates, behind }, received)
+/// What happens among the user's runs, in order and complete.
+#[derive(Debug)]
+pub struct Inbox {
+    reader: Reader,
+}
+
+impl Inbox {
+    /// The next entry; `None` when another reader took over.
+    ///
+    /// # Errors
+    /// What the server says about the subscription, or why the connection was closed for good. Nothing follows.
+    pub async fn next(&mut self) -> Option<Result<InboxUpdate>> {
+        loop {
+            match self.reader.next(None).await? {
+                Ok(Item::Entry(entry)) => return Some(Ok(InboxUpdate::Entry(entry))),
+                Ok(Item::Update(Update::Reset(reset))) => {
+                    return Some(Ok(InboxUpdate::Reset(reset)));
+                }
+                // The inbox has no events.
+                Ok(Item::Update(Update::Event(_))) => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+/// The reader's end of a stream.
+#[derive(Debug)]
+struct Reader {
+    received: mpsc::Receiver<Result<Item>>,
+    behind: Arc<AtomicBool>,
+    commands: mpsc::Sender<Command>,
+}
+
+impl Reader {
+    async fn next(&mut self, run: Option<RunId>) -> Option<Result<Item>> {
+        if let Ok(item) = self.received.try_recv() {
+            return Some(item);
+        }
+        if self.behind.swap(false, Ordering::SeqCst) {
+            // What was left out can be asked for now. When the connection is gone, so is the sender of updates, and
+            // that is what ends this.
+            let _ = self.commands.send(Command::CaughtUp(run)).await;
+        }
+        self.received.recv().await
+    }
 }
 
 fn closed() -> Error {

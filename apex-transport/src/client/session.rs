@@ -1,18 +1,18 @@
 //! The client's one task: it owns the socket, makes it again when it breaks, and knows what is asked and followed.
 
 use super::backoff::{Backoff, random_part};
-use super::follow::{Applied, Update, Verdict};
+use super::follow::{Applied, Item, Update, Verdict};
 use super::http::{Place, error_from};
 use super::link::{ClientWay, Refused, Socket, closed_with, send, walk};
 use super::sink::{Sink, Unsent};
 use super::{ClientOptions, Tickets};
 use crate::protocol::{
-    Advice, Call, ClientFrame, CloseCode, ErrorFrame, EventFrame, FrameId, Hello, OfRun, Ping,
-    ResetFrame, ServerFrame, Subscribe,
+    Advice, Call, ClientFrame, CloseCode, ErrorFrame, EventFrame, FrameId, Hello, InboxFrame,
+    OfRun, Ping, ResetFrame, ServerFrame, Subscribe,
 };
 use apex_core::auth::Credential;
 use apex_core::error::{Error, Result};
-use apex_core::id::RunId;
+use apex_core::id::{Epoch, RunId};
 use apex_core::run::Position;
 use futures_util::StreamExt as _;
 use std::collections::{BTreeMap, HashMap};
@@ -31,12 +31,15 @@ const SEND: Duration = Duration::from_secs(10);
 /// How long a subscription rests that broke off for a reason that may pass.
 const REST: Duration = Duration::from_secs(1);
 
+/// A run, or without one the inbox, as on the wire.
+type Followable = Option<RunId>;
+
 /// What the handles of a client ask.
 pub(super) enum Command {
     Call(Box<Call>, oneshot::Sender<Result<ServerFrame>>, Option<Sink>),
-    Follow(RunId, Position, Sink),
-    /// The reader of a run has read all that there is.
-    CaughtUp(RunId),
+    Follow(Followable, Position, Sink),
+    /// The reader has read all that there is.
+    CaughtUp(Followable),
     Way(oneshot::Sender<ClientWay>),
 }
 
@@ -45,15 +48,17 @@ pub(super) struct Session {
     tickets: Arc<dyn Tickets>,
     commands: mpsc::Receiver<Command>,
     backoff: Backoff,
+    ways: Vec<ClientWay>,
     way: ClientWay,
     socket: Socket,
     heartbeat: Duration,
     heard: Instant,
     pinged: bool,
-    drain_jitter: Duration,
+    /// When a server that drains may be come back to.
+    drained: Option<Instant>,
     last_id: u64,
     asked: BTreeMap<u64, Asked>,
-    followed: HashMap<RunId, Followed>,
+    followed: HashMap<Followable, Followed>,
 }
 
 /// A call without an answer yet; it is sent again over every new connection.
@@ -68,6 +73,8 @@ struct Followed {
     sink: Sink,
     /// The frame that asked for it last.
     id: u64,
+    /// Whether the answer to that is still to come; what comes before it belongs to an earlier one.
+    asking: bool,
     paused: Paused,
 }
 
@@ -99,19 +106,21 @@ impl Session {
     ) -> Result<Self> {
         let mut place = Place::parse(&options.url)?;
         place.dial = options.dial;
-        let (socket, welcome, way) =
-            walk(&place, &*options.tickets, None).await.map_err(Refused::into_error)?;
+        let (socket, welcome, way) = walk(&place, &*options.tickets, &options.ways, None)
+            .await
+            .map_err(Refused::into_error)?;
         Ok(Self {
             place,
             tickets: options.tickets,
             commands,
             backoff: Backoff::new(options.first_pause),
+            ways: options.ways,
             way,
             socket,
             heartbeat: Duration::from_secs(welcome.heartbeat_s),
             heard: Instant::now(),
             pinged: false,
-            drain_jitter: Duration::ZERO,
+            drained: None,
             last_id: 0,
             asked: BTreeMap::new(),
             followed: HashMap::new(),
@@ -176,7 +185,7 @@ impl Session {
             if self.commands.is_closed() && self.commands.is_empty() {
                 return Ok(false);
             }
-            match walk(&self.place, &*self.tickets, Some(self.way)).await {
+            match walk(&self.place, &*self.tickets, &self.ways, Some(self.way)).await {
                 Ok((socket, welcome, way)) => {
                     (self.socket, self.way) = (socket, way);
                     self.heartbeat = Duration::from_secs(welcome.heartbeat_s);
@@ -196,9 +205,11 @@ impl Session {
     async fn resume(&mut self) -> Result<(), Lost> {
         // Whoever has given up waiting needs no answer.
         self.asked.retain(|_, asked| !asked.answer.is_closed());
-        let runs: Vec<RunId> = self.followed.keys().copied().collect();
-        for run in runs {
-            self.subscribe(run).await?;
+        let asleep = |followed: &Followed| followed.paused == Paused::Behind;
+        let awake = self.followed.iter().filter(|(_, followed)| !asleep(followed));
+        let all: Vec<Followable> = awake.map(|(key, _)| *key).collect();
+        for key in all {
+            self.subscribe(key).await?;
         }
         let calls: Vec<(u64, Call)> =
             self.asked.iter().map(|(id, asked)| (*id, asked.call.clone())).collect();
@@ -216,14 +227,14 @@ impl Session {
                 self.asked.insert(id, asked);
                 self.send(id, *call).await
             }
-            Command::Follow(run, position, sink) => {
-                let followed =
-                    Followed { applied: Applied::from(position), sink, id: 0, paused: Paused::No };
-                self.followed.insert(run, followed);
-                self.subscribe(run).await
+            Command::Follow(key, position, sink) => {
+                let applied = Applied::from(position);
+                let followed = Followed { applied, sink, id: 0, asking: true, paused: Paused::No };
+                self.followed.insert(key, followed);
+                self.subscribe(key).await
             }
-            Command::CaughtUp(run) => match self.followed.get(&run) {
-                Some(followed) if followed.paused == Paused::Behind => self.subscribe(run).await,
+            Command::CaughtUp(key) => match self.followed.get(&key) {
+                Some(followed) if followed.paused == Paused::Behind => self.subscribe(key).await,
                 _ => Ok(()),
             },
             Command::Way(answer) => {
@@ -234,17 +245,23 @@ impl Session {
         }
     }
 
-    async fn subscribe(&mut self, run: RunId) -> Result<(), Lost> {
+    async fn subscribe(&mut self, key: Followable) -> Result<(), Lost> {
         let id = self.next_id();
-        let Some(followed) = self.followed.get_mut(&run) else {
+        let Some(followed) = self.followed.get_mut(&key) else {
             return Ok(());
         };
-        (followed.id, followed.paused) = (id, Paused::No);
+        (followed.id, followed.asking, followed.paused) = (id, true, Paused::No);
         let since = followed.applied.since();
-        self.send(id, Call::Subscribe(Subscribe::new(run, since))).await
+        let call = match key {
+            Some(run) => Call::Subscribe(Subscribe::new(run, since)),
+            None => Call::Inbox(since),
+        };
+        self.send(id, call).await
     }
 
-    async fn leave(&mut self, run: RunId) -> Result<(), Lost> {
+    /// The inbox cannot be left: what it goes on to say is passed over.
+    async fn leave(&mut self, key: Followable) -> Result<(), Lost> {
+        let Some(run) = key else { return Ok(()) };
         let id = self.next_id();
         self.send(id, Call::Unsubscribe(OfRun { run })).await
     }
@@ -271,9 +288,15 @@ impl Session {
         tracing::debug!(code, reason, "the server closed the connection");
         match CloseCode::advice_for(code) {
             Advice::Stop => Ended::Stop(closed_with(code, reason)),
-            Advice::ResumeElsewhere => Ended::Again(random_part(self.drain_jitter)),
-            Advice::NewTicketOnce | Advice::NewCredential => Ended::Again(Duration::ZERO),
-            Advice::Resume | Advice::NextWayOrResume => self.again(),
+            Advice::ResumeElsewhere => match self.drained.take() {
+                Some(due) => Ended::Again(due.saturating_duration_since(Instant::now())),
+                None => self.again(),
+            },
+            // Also a credential that was good for nothing but the welcome does not become a fast loop.
+            Advice::NewTicketOnce
+            | Advice::NewCredential
+            | Advice::Resume
+            | Advice::NextWayOrResume => self.again(),
         }
     }
 
@@ -282,8 +305,10 @@ impl Session {
             ServerFrame::Event(event) => self.event(event).await,
             ServerFrame::Reset(reset) => self.reset(reset).await,
             ServerFrame::Subscribed(subscribed) => {
-                let followed = subscribed.run.and_then(|run| self.followed.get_mut(&run));
-                if let Some(followed) = followed {
+                if let Some(followed) = self.followed.get_mut(&subscribed.run)
+                    && number(&subscribed.id) == Some(followed.id)
+                {
+                    followed.asking = false;
                     followed.applied.subscribed(&subscribed);
                 }
                 Ok(())
@@ -297,9 +322,10 @@ impl Session {
                         applied: Applied::default(),
                         sink,
                         id: number(&accepted.id).unwrap_or_default(),
+                        asking: false,
                         paused: Paused::No,
                     };
-                    self.followed.insert(accepted.run, followed);
+                    self.followed.insert(Some(accepted.run), followed);
                 }
                 let _ = asked.answer.send(Ok(ServerFrame::Accepted(accepted)));
                 Ok(())
@@ -316,86 +342,106 @@ impl Session {
             }
             ServerFrame::Expiring(_) => self.extend().await,
             ServerFrame::Draining(draining) => {
-                self.drain_jitter = Duration::from_millis(draining.jitter_ms);
+                let jitter = random_part(Duration::from_millis(draining.jitter_ms));
+                let after = Duration::from_millis(draining.after_ms);
+                self.drained = Some(Instant::now() + after + jitter);
                 Ok(())
             }
-            ServerFrame::Welcome(_)
-            | ServerFrame::Inbox(_)
-            | ServerFrame::Pong(_)
-            | ServerFrame::Unknown => Ok(()),
+            ServerFrame::Inbox(entry) => self.entry(entry).await,
+            ServerFrame::Welcome(_) | ServerFrame::Pong(_) | ServerFrame::Unknown => Ok(()),
         }
     }
 
     async fn event(&mut self, event: EventFrame) -> Result<(), Lost> {
-        let (run, epoch, seq) = (event.run, event.epoch, event.seq);
-        let Some(followed) = self.followed.get_mut(&run) else {
+        let (key, epoch, seq) = (Some(event.run), event.epoch, event.seq);
+        let update = Update::Event(Box::new(event));
+        let last = update.is_last();
+        self.pass_on(key, epoch, seq, Item::Update(update), last).await
+    }
+
+    async fn entry(&mut self, entry: InboxFrame) -> Result<(), Lost> {
+        let (epoch, seq) = (entry.epoch, entry.seq);
+        self.pass_on(None, epoch, Some(seq), Item::Entry(Box::new(entry)), false).await
+    }
+
+    /// Hands an item to its reader if it is the next one.
+    async fn pass_on(
+        &mut self,
+        key: Followable,
+        epoch: Epoch,
+        seq: Option<u64>,
+        item: Item,
+        last: bool,
+    ) -> Result<(), Lost> {
+        let Some(followed) = self.followed.get_mut(&key) else {
             return Ok(());
         };
-        if followed.paused != Paused::No {
+        if followed.asking || followed.paused != Paused::No {
             return Ok(());
         }
         match followed.applied.judge(epoch, seq) {
             Verdict::Drop => return Ok(()),
-            Verdict::Again => return self.subscribe(run).await,
+            Verdict::Again => return self.subscribe(key).await,
             Verdict::Apply => {}
         }
         // What comes in order shows that the server is well.
         self.backoff.reset();
-        let update = Update::Event(Box::new(event));
-        let last = update.is_last();
         // A volatile event that nobody has time for is gone.
         if seq.is_none() && followed.sink.updates.capacity() == 0 {
             return Ok(());
         }
-        match followed.sink.send(Ok(update)) {
+        match followed.sink.send(Ok(item)) {
             Ok(()) => {
                 followed.applied.apply(epoch, seq);
                 if last {
-                    self.followed.remove(&run);
+                    self.followed.remove(&key);
                 }
                 Ok(())
             }
-            Err(unsent) => self.unsent(run, unsent).await,
+            Err(unsent) => self.unsent(key, unsent).await,
         }
     }
 
     async fn reset(&mut self, reset: ResetFrame) -> Result<(), Lost> {
-        let Some(run) = reset.run else {
+        let key = reset.run;
+        let Some(followed) = self.followed.get_mut(&key) else {
             return Ok(());
         };
-        let Some(followed) = self.followed.get_mut(&run) else {
+        let answers = reset.id.as_ref().and_then(number) == Some(followed.id);
+        if followed.paused != Paused::No || (followed.asking && !answers) {
             return Ok(());
-        };
+        }
+        followed.asking = false;
         let mut applied = followed.applied;
         applied.reset(&reset);
         let update = Update::Reset(Box::new(reset));
         let last = update.is_last();
-        match followed.sink.send(Ok(update)) {
+        match followed.sink.send(Ok(Item::Update(update))) {
             Ok(()) if last => {
-                self.followed.remove(&run);
+                self.followed.remove(&key);
                 Ok(())
             }
             Ok(()) => {
                 followed.applied = applied;
                 Ok(())
             }
-            Err(unsent) => self.unsent(run, unsent).await,
+            Err(unsent) => self.unsent(key, unsent).await,
         }
     }
 
     /// The position stays where the reader is: asking again brings again what was left out.
-    async fn unsent(&mut self, run: RunId, unsent: Unsent) -> Result<(), Lost> {
+    async fn unsent(&mut self, key: Followable, unsent: Unsent) -> Result<(), Lost> {
         match unsent {
-            Unsent::CaughtUp => self.subscribe(run).await,
+            Unsent::CaughtUp => self.subscribe(key).await,
             Unsent::Behind => {
-                if let Some(followed) = self.followed.get_mut(&run) {
+                if let Some(followed) = self.followed.get_mut(&key) {
                     followed.paused = Paused::Behind;
                 }
-                self.leave(run).await
+                self.leave(key).await
             }
             Unsent::Gone => {
-                self.followed.remove(&run);
-                self.leave(run).await
+                self.followed.remove(&key);
+                self.leave(key).await
             }
         }
     }
@@ -411,15 +457,15 @@ impl Session {
         }
         let of_frame = |followed: &Followed| number(&id) == Some(followed.id);
         let found = self.followed.iter().find(|(_, f)| of_frame(f));
-        let Some(run) = found.map(|(run, _)| *run) else {
+        let Some(key) = found.map(|(key, _)| *key) else {
             return;
         };
         if error.is_retryable() {
             let rest = REST.max(error.retry_after().unwrap_or_default());
-            if let Some(followed) = self.followed.get_mut(&run) {
+            if let Some(followed) = self.followed.get_mut(&key) {
                 followed.paused = Paused::Until(Instant::now() + rest);
             }
-        } else if let Some(followed) = self.followed.remove(&run) {
+        } else if let Some(followed) = self.followed.remove(&key) {
             let _ = followed.sink.send(Err(error));
         }
     }
@@ -451,14 +497,14 @@ impl Session {
 
     async fn tick(&mut self) -> Result<(), Lost> {
         let now = Instant::now();
-        let rested: Vec<RunId> = self
+        let rested: Vec<Followable> = self
             .followed
             .iter()
             .filter(|(_, f)| matches!(f.paused, Paused::Until(due) if due <= now))
-            .map(|(run, _)| *run)
+            .map(|(key, _)| *key)
             .collect();
-        for run in rested {
-            self.subscribe(run).await?;
+        for key in rested {
+            self.subscribe(key).await?;
         }
         if self.pinged && now >= self.heard + PONG {
             return Err(Lost);

@@ -1,14 +1,14 @@
-use super::Update;
+use super::follow::Item;
 use apex_core::error::Result;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-/// Where the updates of one run go.
+/// Where the updates of one stream go.
 #[derive(Debug)]
 pub(super) struct Sink {
-    pub(super) updates: mpsc::Sender<Result<Update>>,
+    pub(super) updates: mpsc::Sender<Result<Item>>,
     /// Set when an update was left out because its reader was behind; the reader clears it when it has caught up.
     pub(super) behind: Arc<AtomicBool>,
 }
@@ -24,7 +24,7 @@ pub(super) enum Unsent {
 }
 
 impl Sink {
-    pub(super) fn send(&self, update: Result<Update>) -> Result<(), Unsent> {
+    pub(super) fn send(&self, update: Result<Item>) -> Result<(), Unsent> {
         match self.updates.try_send(update) {
             Ok(()) => Ok(()),
             Err(TrySendError::Closed(_)) => Err(Unsent::Gone),

@@ -5,6 +5,8 @@
 mod ag_ui;
 mod attacks;
 mod bad_input;
+mod client_cases;
+mod client_guide;
 mod conformance;
 mod doors;
 mod events;

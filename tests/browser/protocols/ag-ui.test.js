@@ -63,7 +63,7 @@ describe('AG-UI', () => {
 
   test("the guide's front end works as it is written", async () => {
     const guide = await readFile(new URL('../../../docs/guide/clients.md', import.meta.url), 'utf8');
-    const code = guide.match(/```js\n(import .*?)```/s)?.[1] ?? assert.fail('the guide shows a front end');
+    const code = guide.match(/```js\n(import \{ HttpAgent .*?)```/s)?.[1] ?? assert.fail('the guide shows a front end');
     const module = `const { base, token, file } = globalThis.given;\n${code}\nexport { result, newMessages };`;
     const path = new URL(`./guide-${process.pid}.mjs`, import.meta.url);
     globalThis.given = { base: chat.url, token: authorization.slice(7), file: await upload('usage.csv', USAGE) };

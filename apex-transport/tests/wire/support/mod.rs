@@ -4,6 +4,7 @@ pub(crate) mod host;
 pub(crate) mod http;
 pub(crate) mod listener;
 pub(crate) mod proxy;
+pub(crate) mod relay;
 pub(crate) mod runner;
 pub(crate) mod socket;
 pub(crate) mod watch;
