@@ -17,6 +17,9 @@ mod limit;
 #[cfg(feature = "testkit")]
 mod loss;
 mod mark;
+#[cfg(test)]
+#[cfg(feature = "testkit")]
+mod medium;
 mod migration;
 mod node;
 mod portable;
