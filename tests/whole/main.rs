@@ -20,4 +20,5 @@ mod security;
 #[cfg(all(feature = "openai", feature = "postgres", feature = "redis", feature = "tls"))]
 mod servers;
 mod support;
+mod transfer;
 mod users;
