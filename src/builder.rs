@@ -1,6 +1,6 @@
 use crate::Apex;
 use crate::resources::Resources;
-use crate::stores::{Opened, Opening};
+use crate::stores::{MAIN, Opened, Opening};
 use apex_agents::cost::{AnalysisOptions, Catalogue};
 use apex_agents::model::{Chain, ChainLink, ChainOptions, Meter};
 use apex_agents::{Agent, Engine, EngineOptions, Registry, Tool, agents};
@@ -16,7 +16,7 @@ use apex_core::health::{
     BreakerSource, CertificateSource, FileProbe, Health, HealthConfig, Observer, Probe,
 };
 use apex_core::run::{Live, RunLimits, Runner};
-use apex_core::store::Stores;
+use apex_core::store::{Stores, transfer};
 use apex_core::usage::UsageRecorder;
 #[cfg(feature = "tls")]
 use apex_transport::{Tls, TlsFiles};
@@ -293,6 +293,7 @@ impl Builder {
     fn opening(&self) -> Opening {
         Opening {
             url: self.database.clone().unwrap_or_else(|| DatabaseUrl::sqlite(":memory:")),
+            name: MAIN,
             auth: self.auth_database.clone(),
             schema: self.schema.clone(),
             pool: self.pool.clone(),
@@ -308,7 +309,7 @@ impl Builder {
     /// behind. To be called in a Tokio runtime.
     ///
     /// # Errors
-    /// `config_invalid` with every fault of a part; `storage_failed` or `unavailable` when a store cannot be opened.
+    /// `config_invalid` with every fault of a part, and for a place that half of a copy is in; `storage_failed` or `unavailable` when a store cannot be opened.
     pub async fn build(self) -> Result<Apex> {
         let opening = self.opening();
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock));
@@ -338,6 +339,7 @@ impl Builder {
             None => opening.open(&clock).await?,
         };
         let stores = opened.stores;
+        transfer::refuse_half(&stores).await?;
         let live = Live::default();
         let mut options = EngineOptions { runs: self.runs, ..self.engine };
         if let Some(catalogue) = catalogue.filter(|_| !self.models.is_empty()) {

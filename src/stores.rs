@@ -9,13 +9,18 @@ use apex_core::health::{CertificateSource, Probe, Resource};
 use apex_core::resilience::BreakerExchange;
 use apex_core::run::{RunLimits, Wakeup};
 use apex_core::store::{Stores, memory};
-use async_trait::async_trait;
 use std::sync::Arc;
+
+/// What health calls the server that everything is kept in, and one that keeps what lets users in.
+pub(crate) const MAIN: &str = "postgres";
+const AUTH: &str = "auth_database";
 
 /// The stores to be opened.
 #[derive(Clone)]
 pub(crate) struct Opening {
     pub(crate) url: DatabaseUrl,
+    /// What health calls it, where it is a server.
+    pub(crate) name: &'static str,
     /// Where accounts, logins, tickets, limits and the record of the door are kept instead.
     pub(crate) auth: Option<DatabaseUrl>,
     pub(crate) schema: SchemaName,
@@ -83,25 +88,6 @@ impl From<Stores> for Opened {
     }
 }
 
-/// A probe of the database that lets users in, where that is another one.
-#[derive(Debug)]
-struct OfAuth(Arc<dyn Probe>);
-
-#[async_trait]
-impl Probe for OfAuth {
-    fn dependency(&self) -> &str {
-        "auth_database"
-    }
-
-    fn is_required(&self) -> bool {
-        self.0.is_required()
-    }
-
-    async fn probe(&self) -> Result<()> {
-        self.0.probe().await
-    }
-}
-
 impl Opening {
     pub(crate) async fn open(self, clock: &Arc<dyn Clock>) -> Result<Opened> {
         openable(&self.url, self.auth.as_ref(), self.redis.as_ref().map(|(url, _)| url))?;
@@ -140,13 +126,14 @@ impl Opening {
         let Some(url) = self.auth.clone() else {
             return self.database(clock, wakeup).await;
         };
-        let own = Self { url, ..self.clone() };
+        let own = Self { url, name: AUTH, ..self.clone() };
         let mut opened = self.database(clock, wakeup).await?;
         // Who waits for revocations waits at the first one.
         let auth = own.database(clock, Some(Arc::clone(&opened.stores.wakeup))).await?;
-        opened.probes.extend(auth.probes.into_iter().map(|probe| Arc::new(OfAuth(probe)) as _));
+        opened.probes.extend(auth.probes);
+        opened.resources.extend(auth.resources);
         opened.certificates.extend(auth.certificates);
-        Ok(Opened { stores: opened.stores.with_auth(auth.stores.auth()), ..opened })
+        Ok(Opened { stores: opened.stores.with_auth(&auth.stores), ..opened })
     }
 
     /// The stores in the database, which wake by `wakeup` or in a way of their own.
@@ -155,7 +142,7 @@ impl Opening {
         clock: &Arc<dyn Clock>,
         wakeup: Option<Arc<dyn Wakeup>>,
     ) -> Result<Opened> {
-        let Self { url, schema, pool, environment, runs, files, .. } = self;
+        let Self { url, name, schema, pool, environment, runs, files, .. } = self;
         let clock = Arc::clone(clock);
         let stores = match (url.kind(), url.database()) {
             #[cfg(feature = "postgres")]
@@ -163,6 +150,7 @@ impl Opening {
                 use apex_core::store::postgres::{self, PostgresOptions};
                 let certificates = apex_core::tls::certificates(&url)?;
                 let new = PostgresOptions::new(url);
+                let new = PostgresOptions { name: name.to_owned(), ..new };
                 let options =
                     PostgresOptions { schema, environment, database: pool, runs, files, ..new };
                 let opened = postgres::open_with(&options, clock, wakeup).await?;
@@ -185,7 +173,7 @@ impl Opening {
             }
             _ => {
                 // What the other databases are told.
-                let _ = (environment, schema, pool);
+                let _ = (name, environment, schema, pool);
                 let options = memory::MemoryOptions { runs, files };
                 Ok(match wakeup {
                     Some(wakeup) => memory::open_with(options, clock, wakeup),

@@ -1,7 +1,9 @@
 use crate::protocol::Limits;
+use apex_core::config::{Checks, FaultCode, HumanDuration, Section, duration};
 use apex_core::error::{Error, Kind, Result};
 use apex_core::file::FileLimits;
 use apex_core::run::RunLimits;
+use serde::Deserialize;
 use std::time::Duration;
 
 /// How the transport behaves. The defaults are those of the protocol, section 5; [`TransportConfig::validate`] says
@@ -31,74 +33,140 @@ pub struct TransportConfig {
 }
 
 /// One client's conversation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
 pub struct ConnectionConfig {
-    /// The largest frame of a client's, in bytes; 4 KiB to 1 MiB.
+    /// The largest frame of a client's, in bytes.
+    #[schemars(range(min = 4_096, max = 1_048_576))]
     pub frame_bytes: usize,
-    /// The largest frame before the client is in, in bytes; 1 KiB to `frame_bytes`.
+    /// The largest frame before the client is in, in bytes; at most frame_bytes.
+    #[schemars(range(min = 1_024, max = 1_048_576))]
     pub hello_bytes: usize,
-    /// How long a client may take to say who it is; 1 to 60 s.
+    /// How long a client may take to say who it is.
+    #[serde(with = "duration")]
+    #[schemars(with = "HumanDuration", extend("x-minimum" = "1s", "x-maximum" = "60s"))]
     pub hello_within: Duration,
-    /// Frames that a client may send a second; 1 to 10,000.
+    /// Frames that a client may send a second.
+    #[schemars(range(min = 1, max = 10_000))]
     pub frames_per_s: u32,
-    /// Frames that a client may send at once; at least `frames_per_s`.
+    /// Frames that a client may send at once; at least frames_per_s.
+    #[schemars(range(min = 1, max = 100_000))]
     pub frames_burst: u32,
-    /// Bad frames within a minute that end the conversation; 1 to 1,000.
+    /// Bad frames within a minute that end the conversation.
+    #[schemars(range(min = 1, max = 1_000))]
     pub bad_frames: usize,
-    /// Runs that may be followed; 1 to 10,000.
+    /// Runs that a client may follow.
+    #[schemars(range(min = 1, max = 10_000))]
     pub subscriptions: usize,
-    /// How often the server pings; 1 to 60 s.
+    /// How often the server pings.
+    #[serde(with = "duration")]
+    #[schemars(with = "HumanDuration", extend("x-minimum" = "1s", "x-maximum" = "60s"))]
     pub heartbeat: Duration,
-    /// How many pings may stay without any sign of life; 1 to 10.
+    /// How many pings may stay without any sign of life.
+    #[schemars(range(min = 1, max = 10))]
     pub missed_heartbeats: u32,
-    /// How long before the end of the credential the client is told; at most 1 h.
+    /// How long before the end of its credential a client is told.
+    #[serde(with = "duration")]
+    #[schemars(with = "HumanDuration", extend("x-minimum" = "0s", "x-maximum" = "1h"))]
     pub expiring: Duration,
-    /// Bytes that may wait to be read by the client; 16 KiB to 16 MiB.
+    /// Bytes that may wait to be read by a client.
+    #[schemars(range(min = 16_384, max = 16_777_216))]
     pub outbound_bytes: usize,
-    /// How long one of them may wait; 1 to 300 s.
+    /// How long one of them may wait.
+    #[serde(with = "duration")]
+    #[schemars(with = "HumanDuration", extend("x-minimum" = "1s", "x-maximum" = "5m"))]
     pub outbound_wait: Duration,
-    /// Calls that may be under way at a time; more wait unread; 1 to 1,000.
+    /// Calls of a client that may be under way at a time.
+    #[schemars(range(min = 1, max = 1_000))]
     pub calls: usize,
-    /// How long a call may take; 1 to 600 s.
+    /// How long a call may take.
+    #[serde(with = "duration")]
+    #[schemars(with = "HumanDuration", extend("x-minimum" = "1s", "x-maximum" = "10m"))]
     pub call_within: Duration,
-    /// How long the other side may take to answer a close; 100 ms to 60 s.
+    /// How long the other side may take to answer a close.
+    #[serde(with = "duration")]
+    #[schemars(with = "HumanDuration", extend("x-minimum" = "100ms", "x-maximum" = "60s"))]
     pub close_within: Duration,
 }
 
 /// Everybody together, on this node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
 pub struct HubConfig {
-    /// WebSocket connections; 1 to 1,000,000.
+    /// Connections on this node.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    #[serde(rename = "total")]
     pub connections: usize,
-    /// Of them, those that have not said who they are; 1 to `connections`.
+    /// Of them, those that have not said who they are; at most total.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub unknown: usize,
-    /// Connections of one user, over all nodes that share the stores; 1 to 10,000.
+    /// Connections of one user, over all nodes.
+    #[schemars(range(min = 1, max = 10_000))]
     pub per_user: usize,
     /// What clients are told to wait before they come back elsewhere.
+    #[serde(with = "duration")]
+    #[schemars(with = "HumanDuration", extend("x-minimum" = "0s", "x-maximum" = "5m"))]
     pub drain_after: Duration,
     /// How much more they are told to wait, each a random part of it.
+    #[serde(with = "duration")]
+    #[schemars(with = "HumanDuration", extend("x-minimum" = "0s", "x-maximum" = "5m"))]
     pub drain_jitter: Duration,
 }
 
 /// Plain HTTP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
 pub struct HttpConfig {
-    /// The largest JSON body, in bytes; 1 KiB to 16 MiB.
+    /// The largest JSON body, in bytes.
+    #[schemars(range(min = 1_024, max = 16_777_216))]
     pub body_bytes: usize,
-    /// How long a body may bring nothing; 1 to 600 s.
+    /// How long a body may bring nothing.
+    #[serde(with = "duration")]
+    #[schemars(with = "HumanDuration", extend("x-minimum" = "1s", "x-maximum" = "10m"))]
     pub body_idle: Duration,
-    /// How long the headers may take; 1 to 60 s.
+    /// How long the headers may take.
+    #[serde(with = "duration")]
+    #[schemars(with = "HumanDuration", extend("x-minimum" = "1s", "x-maximum" = "60s"))]
     pub headers_within: Duration,
-    /// The largest head of a request, in bytes; 8 KiB to 64 KiB.
+    /// The largest head of a request, in bytes.
+    #[schemars(range(min = 8_192, max = 65_536))]
     pub header_bytes: usize,
-    /// Headers of a request; 16 to 256.
+    /// Headers of a request.
+    #[schemars(range(min = 16, max = 256))]
     pub headers: usize,
-    /// TCP connections of the bundled server; 1 to 1,000,000.
+    /// TCP connections of the bundled server.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub sockets: usize,
-    /// How long verifying a credential may take; 100 ms to 60 s.
+    /// How long verifying a credential may take.
+    #[serde(with = "duration")]
+    #[schemars(with = "HumanDuration", extend("x-minimum" = "100ms", "x-maximum" = "60s"))]
     pub auth_within: Duration,
-    /// How long a shutdown may take; at most 10 min.
+    /// How long a shutdown may take.
+    #[serde(with = "duration")]
+    #[schemars(with = "HumanDuration", extend("x-minimum" = "0s", "x-maximum" = "10m"))]
     pub shutdown_within: Duration,
+}
+
+impl Section for ConnectionConfig {
+    fn check(&self, checks: &mut Checks<'_>) {
+        let (hello, burst) = (["hello_bytes", "frame_bytes"], ["frames_burst", "frames_per_s"]);
+        let (fits, enough) =
+            (self.hello_bytes <= self.frame_bytes, self.frames_burst >= self.frames_per_s);
+        one_of_two(checks, &hello, fits, "is larger than frame_bytes");
+        one_of_two(checks, &burst, enough, "is less than frames_per_s");
+    }
+}
+
+impl Section for HubConfig {
+    fn check(&self, checks: &mut Checks<'_>) {
+        for (key, value) in [("unknown", self.unknown), ("per_user", self.per_user)] {
+            one_of_two(checks, &[key, "total"], value <= self.connections, "is more than total");
+        }
+    }
+}
+
+fn one_of_two(checks: &mut Checks<'_>, keys: &[&str], holds: bool, problem: &'static str) {
+    checks.require(keys, holds, FaultCode::Conflict, problem, "change one of the two");
 }
 
 impl Default for TransportConfig {
@@ -175,9 +243,9 @@ impl TransportConfig {
         let mut faults = Faults::default();
         self.check_places(&mut faults);
         faults.range("trusted_proxies", self.trusted_proxies, 0, 16);
-        self.connection.check(&mut faults);
-        self.hub.check(&mut faults);
-        self.http.check(&mut faults);
+        self.connection.check_ranges(&mut faults);
+        self.hub.check_ranges(&mut faults);
+        self.http.check_ranges(&mut faults);
         faults.into_result()
     }
 
@@ -222,7 +290,7 @@ impl TransportConfig {
 }
 
 impl ConnectionConfig {
-    fn check(&self, faults: &mut Faults) {
+    fn check_ranges(&self, faults: &mut Faults) {
         let seconds = Duration::from_secs;
         faults.range("connection.frame_bytes", self.frame_bytes, 4 << 10, 1 << 20);
         faults.range("connection.hello_bytes", self.hello_bytes, 1 << 10, self.frame_bytes);
@@ -248,7 +316,7 @@ impl ConnectionConfig {
 }
 
 impl HubConfig {
-    fn check(&self, faults: &mut Faults) {
+    fn check_ranges(&self, faults: &mut Faults) {
         faults.range("hub.connections", self.connections, 1, 1_000_000);
         faults.range("hub.unknown", self.unknown, 1, self.connections);
         faults.range("hub.per_user", self.per_user, 1, 10_000);
@@ -261,7 +329,7 @@ impl HubConfig {
 }
 
 impl HttpConfig {
-    fn check(&self, faults: &mut Faults) {
+    fn check_ranges(&self, faults: &mut Faults) {
         let seconds = Duration::from_secs;
         faults.range("http.body_bytes", self.body_bytes, 1 << 10, 16 << 20);
         faults.time("http.body_idle", self.body_idle, seconds(1), seconds(600));

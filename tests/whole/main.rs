@@ -20,5 +20,6 @@ mod security;
 #[cfg(all(feature = "openai", feature = "postgres", feature = "redis", feature = "tls"))]
 mod servers;
 mod support;
+mod transfer;
 mod types;
 mod users;

@@ -105,7 +105,7 @@ async fn an_operator_sees_the_sessions_and_certificates_of_postgresql_and_redis(
         "limits:responseTime",
         "audit:responseTime",
         "usage:responseTime",
-        "database_sessions:utilization",
+        "postgres_sessions:utilization",
     ] {
         assert_eq!(lines[line][0]["status"], "pass", "{line}: {lines}");
     }

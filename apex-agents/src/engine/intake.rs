@@ -34,6 +34,12 @@ pub(super) async fn start(
         attachments: message.attachments.clone(),
         agents: shared.registry.agents.keys().cloned().collect(),
     };
+    for file in &message.attachments {
+        let Err(gone) = shared.stores.files.info(principal, *file).await else { continue };
+        // A message that was taken once stays taken, also when a file of it was deleted since.
+        let begun = shared.stores.runs.begun(principal, &new).await?.ok_or(gone)?;
+        return Ok(Accepted { request_id, thread: begun.thread, run: begun.run });
+    }
     let started = shared.stores.runs.start(principal, new).await?;
     tracing::info!(run = %started.run, thread = %started.thread, created = started.created, "a message is on record");
     let said = ThreadMessage {
@@ -74,9 +80,6 @@ async fn check(shared: &Shared, principal: &Principal, message: &Message) -> Res
         if shared.stores.threads.thread(principal, thread).await?.owner != principal.user() {
             return Err(Error::not_found(OPERATION, "thread"));
         }
-    }
-    for file in &message.attachments {
-        shared.stores.files.info(principal, *file).await?;
     }
     Ok(())
 }

@@ -1,11 +1,9 @@
 use apex_core::error::Result;
-use apex_core::id::{RunId, ThreadId, UserId};
+use apex_core::id::{ThreadId, UserId};
 use apex_core::principal::Principal;
-use apex_core::run::{
-    Append, Appended, Claim, Claimed, InboxPage, Lease, NewRun, Page, RunLog, RunState, RunView,
-    Signal, Started,
-};
+use apex_core::run::{Append, Appended, Claim, Claimed, Lease, RunLog};
 use apex_core::store::Stores;
+use apex_core::testkit::{Between, Over};
 use apex_core::thread::{Paged, Share, Thread, ThreadMessage, ThreadStore, Whose};
 use async_trait::async_trait;
 use std::fmt;
@@ -32,7 +30,7 @@ pub(crate) trait Gate: fmt::Debug + Send + Sync {
 }
 
 /// Stores behind a gate.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Gated {
     stores: Stores,
     gate: Arc<dyn Gate>,
@@ -40,8 +38,9 @@ struct Gated {
 
 /// The same stores as a node sees them through a gate.
 pub(crate) fn behind(stores: &Stores, gate: Arc<dyn Gate>) -> Stores {
-    let gated = Arc::new(Gated { stores: stores.clone(), gate });
-    Stores { runs: Arc::<Gated>::clone(&gated) as _, threads: gated as _, ..stores.clone() }
+    let gated = Gated { stores: stores.clone(), gate };
+    let runs = Arc::new(Over(gated.clone()));
+    Stores { runs, threads: Arc::new(gated), ..stores.clone() }
 }
 
 impl Gated {
@@ -54,9 +53,9 @@ impl Gated {
 }
 
 #[async_trait]
-impl RunLog for Gated {
-    async fn start(&self, principal: &Principal, run: NewRun) -> Result<Started> {
-        self.stores.runs.start(principal, run).await
+impl Between for Gated {
+    fn log(&self) -> &dyn RunLog {
+        &*self.stores.runs
     }
 
     async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>> {
@@ -69,32 +68,6 @@ impl RunLog for Gated {
             false => Asks::Append,
         };
         self.pass(asks, self.stores.runs.append(lease, batch)).await
-    }
-
-    async fn signal(&self, principal: &Principal, run: RunId, signal: Signal) -> Result<RunState> {
-        self.stores.runs.signal(principal, run, signal).await
-    }
-
-    async fn view(&self, principal: &Principal, run: RunId) -> Result<RunView> {
-        self.stores.runs.view(principal, run).await
-    }
-
-    async fn read(
-        &self,
-        principal: &Principal,
-        run: RunId,
-        after: u64,
-        max: usize,
-    ) -> Result<Page> {
-        self.stores.runs.read(principal, run, after, max).await
-    }
-
-    async fn inbox(&self, principal: &Principal, after: u64, max: usize) -> Result<InboxPage> {
-        self.stores.runs.inbox(principal, after, max).await
-    }
-
-    async fn forget(&self, principal: &Principal, thread: ThreadId) -> Result<Vec<RunId>> {
-        self.stores.runs.forget(principal, thread).await
     }
 }
 

@@ -34,6 +34,26 @@ async fn the_same_message_is_the_same_run_and_other_content_a_conflict() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_that_was_taken_stays_taken_when_its_file_is_gone() {
+    let node = Node::new(echo());
+    let user = node.user();
+    let file = FileId::new(&*node.clock);
+    let body = stream::iter([Ok(Bytes::from_static(b"a,b"))]).boxed();
+    node.stores.files.put(&user, file, "mine.csv", body).await.unwrap();
+    let mut message = node.message("what is in it?");
+    message.attachments = vec![file];
+    let first = node.engine.start(&user, message.clone()).await.unwrap();
+    node.stores.files.delete(&user, file).await.unwrap();
+    let again = node.engine.start(&user, message.clone()).await.unwrap();
+    assert_eq!((again.run, again.thread), (first.run, first.thread));
+    // Another message with that file is a mistake, under the old id or a new one.
+    let other = apex_core::run::Message { text: "other".into(), ..message.clone() };
+    assert_eq!(node.engine.start(&user, other).await.unwrap_err().kind(), Kind::Conflict);
+    message.request_id = node.message("x").request_id;
+    assert_eq!(node.engine.start(&user, message).await.unwrap_err().kind(), Kind::NotFound);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_not_the_users_or_too_much_is_refused() {
     let node = Node::new(echo());
     let (user, other) = (node.user(), node.user());

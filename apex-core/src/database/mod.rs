@@ -69,10 +69,11 @@ impl Database {
     /// is no connection: [`Kind::Unavailable`] where the server cannot be reached, [`Kind::Storage`] where it
     /// refuses.
     pub async fn open(url: &DatabaseUrl, config: DatabaseConfig) -> Result<Self> {
-        Self::open_in(url, config, None).await
+        Self::open_in(url, config, None, "database_sessions").await
     }
 
-    /// The same, where every name without a schema means one in `schema`.
+    /// The same, where every name without a schema means one in `schema`, and the forecast calls its sessions
+    /// `sessions`.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -80,6 +81,7 @@ impl Database {
         url: &DatabaseUrl,
         config: DatabaseConfig,
         schema: Option<&str>,
+        sessions: &str,
     ) -> Result<Self> {
         const OPERATION: &str = "database.open";
         if url.kind() != DatabaseKind::Postgres {
@@ -91,8 +93,7 @@ impl Database {
         let first = pool.take().await.map_err(|refused| refused.error(OPERATION))?;
         preflight::check(&first.connection, &config).await?;
         first.give_back();
-        let forecast =
-            Arc::new(Resource::new("database_sessions", config.connections as f64, WARN_WITHIN));
+        let forecast = Arc::new(Resource::new(sessions, config.connections as f64, WARN_WITHIN));
         let inner = Arc::new(Inner::new(pool, config, runtime, Arc::clone(&forecast)));
         inner.runtime.spawn(keeper::keep(Arc::downgrade(&inner), forecast));
         Ok(Self(inner))

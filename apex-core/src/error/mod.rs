@@ -126,6 +126,19 @@ impl Error {
         self
     }
 
+    /// The same once more, for one more who waited for what failed; without what caused it, which cannot be copied.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let (mut same, this) =
+            (Self::new(self.0.kind, self.0.operation, &*self.0.message), &self.0);
+        same.0.context.clone_from(&this.context);
+        same.0.failure = this.failure;
+        same.0.outcome = this.outcome;
+        same.0.retry_after = this.retry_after;
+        same.0.correlation = this.correlation;
+        same
+    }
+
     /// The kind.
     #[must_use]
     pub fn kind(&self) -> Kind {
@@ -284,6 +297,19 @@ mod tests {
             "the file is too large (limit: 2 GiB, name: usage.csv): disk"
         );
         assert!(format!("{error:?}").contains("too_large during file.put"));
+    }
+
+    #[test]
+    fn whoever_waits_beside_another_is_told_the_same() {
+        let error = Error::new(Kind::Unavailable, "x", "away")
+            .with("redis", "db")
+            .with_failure(Failure::Connection)
+            .with_outcome(Outcome::Unknown)
+            .with_retry_after(Duration::from_secs(1));
+        let again = error.again();
+        assert_eq!(format!("{again:?}"), format!("{error:?}"));
+        assert_eq!(again.report(), error.report());
+        assert_eq!(again.failure(), error.failure());
     }
 
     #[test]

@@ -31,6 +31,14 @@ pub trait RunLog: fmt::Debug + Send + Sync {
     /// `conflict` for other content under the same request id; `too_many_runs` past the user's queue.
     async fn start(&self, principal: &Principal, run: NewRun) -> Result<Started>;
 
+    /// The run that this request began, when it is on record; `None` also where a log cannot tell.
+    ///
+    /// # Errors
+    /// `conflict` for other content under the same request id.
+    async fn begun(&self, _principal: &Principal, _run: &NewRun) -> Result<Option<Started>> {
+        Ok(None)
+    }
+
     /// Gives this node up to `claim.max` runs to work on: queued ones whose thread and user have a place free
     /// (oldest first), then ones whose lease has run out or whose holder is known to be dead. Runs that nobody has
     /// and that are to be cancelled come first and need no place; a run with a parent uses its parent's. One that

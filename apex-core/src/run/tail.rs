@@ -119,7 +119,7 @@ impl Known {
         if let Some((look, error)) = &self.failed
             && look.answers(ask, before)
         {
-            return Some(Err(again(error)));
+            return Some(Err(error.again()));
         }
         let (after, page) = self.nothing.as_ref()?;
         let same = complete && *after == ask.after && page.epoch == ask.epoch;
@@ -140,7 +140,7 @@ impl Known {
     fn take(&mut self, look: Look, after: u64, read: &Result<Page>) {
         let page = match read {
             Ok(page) => page,
-            Err(error) => return self.failed = Some((look, again(error))),
+            Err(error) => return self.failed = Some((look, error.again())),
         };
         self.failed = None;
         self.keep(page);
@@ -175,16 +175,6 @@ impl Known {
     }
 }
 
-/// The error for one more who waits.
-fn again(error: &Error) -> Error {
-    let same =
-        Error::new(error.kind(), error.operation(), error.message()).with_outcome(error.outcome());
-    match error.retry_after() {
-        Some(after) => same.with_retry_after(after),
-        None => same,
-    }
-}
-
 /// The tails of the runs that are read in this process.
 #[derive(Debug, Default)]
 pub(super) struct Tails {
@@ -215,13 +205,9 @@ mod tests {
     use super::*;
     use crate::error::Kind;
     use crate::event::Event;
-    use crate::id::ThreadId;
-    use crate::run::{
-        Append, Appended, Claim, Claimed, Delivery, InboxPage, Lease, LocalWakeup, NewRun,
-        Position, RunState, RunView, Signal, Started, Subscription,
-    };
+    use crate::run::{Delivery, LocalWakeup, Position, Subscription};
     use crate::store::memory::{self, MemoryOptions};
-    use crate::testkit::{Bench, VirtualClock};
+    use crate::testkit::{Bench, Between, Over, VirtualClock};
     use async_trait::async_trait;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::time::Duration;
@@ -235,22 +221,11 @@ mod tests {
     }
 
     #[async_trait]
-    impl RunLog for Counted {
-        async fn start(&self, principal: &Principal, run: NewRun) -> Result<Started> {
-            self.log.start(principal, run).await
+    impl Between for Counted {
+        fn log(&self) -> &dyn RunLog {
+            &*self.log
         }
-        async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>> {
-            self.log.claim(claim).await
-        }
-        async fn append(&self, lease: &Lease, batch: Append) -> Result<Appended> {
-            self.log.append(lease, batch).await
-        }
-        async fn signal(&self, who: &Principal, run: RunId, signal: Signal) -> Result<RunState> {
-            self.log.signal(who, run, signal).await
-        }
-        async fn view(&self, principal: &Principal, run: RunId) -> Result<RunView> {
-            self.log.view(principal, run).await
-        }
+
         async fn read(&self, who: &Principal, run: RunId, after: u64, max: usize) -> Result<Page> {
             self.reads.fetch_add(1, Ordering::SeqCst);
             let page = self.log.read(who, run, after, max).await;
@@ -260,17 +235,11 @@ mod tests {
                 false => page,
             }
         }
-        async fn inbox(&self, principal: &Principal, after: u64, max: usize) -> Result<InboxPage> {
-            self.log.inbox(principal, after, max).await
-        }
-        async fn forget(&self, principal: &Principal, thread: ThreadId) -> Result<Vec<RunId>> {
-            self.log.forget(principal, thread).await
-        }
     }
 
     async fn readers(
         bench: &Bench,
-        log: &Arc<Counted>,
+        log: &Arc<Over<Counted>>,
         user: &Principal,
         run: RunId,
         count: usize,
@@ -286,12 +255,12 @@ mod tests {
         readers
     }
 
-    fn bench() -> (Bench, Arc<Counted>) {
+    fn bench() -> (Bench, Arc<Over<Counted>>) {
         let clock = Arc::new(VirtualClock::still());
         let stores = memory::open(MemoryOptions::default(), clock.clone());
         let log = Arc::clone(&stores.runs);
         let counted = Counted { log, reads: AtomicUsize::new(0), down: AtomicBool::new(false) };
-        (Bench::of(stores, clock), Arc::new(counted))
+        (Bench::of(stores, clock), Arc::new(Over(counted)))
     }
 
     fn thought() -> Event {
@@ -328,7 +297,7 @@ mod tests {
                 reader.next().await.unwrap();
             }
         }
-        log.reads.store(0, Ordering::SeqCst);
+        log.0.reads.store(0, Ordering::SeqCst);
         for _ in 0..20 {
             bench.append(&lease, last, vec![thought()], None).await.unwrap();
             last += 1;
@@ -344,7 +313,7 @@ mod tests {
             let shown = futures_util::future::join_all(next).await;
             assert!(shown.iter().all(|place| *place == shown[0]), "the bytes are not shared");
         }
-        let reads = log.reads.load(Ordering::SeqCst);
+        let reads = log.0.reads.load(Ordering::SeqCst);
         // The hundred first looks of those whom nobody woke are part of it.
         assert!(reads <= 20 + 2, "{reads} reads of 20 events");
         let (log, wakeup) = (log as Arc<dyn RunLog>, &*bench.stores.wakeup);
@@ -359,13 +328,13 @@ mod tests {
         let ada = bench.user();
         let lease = bench.running(&ada).await.lease;
         let mut readers = readers(&bench, &log, &ada, lease.run, 100).await;
-        log.down.store(true, Ordering::SeqCst);
+        log.0.down.store(true, Ordering::SeqCst);
         let failed = readers.iter_mut().map(|reader| reader.next());
         for told in futures_util::future::join_all(failed).await {
             assert_eq!(told.unwrap_err().kind(), Kind::Unavailable);
         }
-        assert!(log.reads.load(Ordering::SeqCst) <= 3, "{log:?}");
-        log.down.store(false, Ordering::SeqCst);
+        assert!(log.0.reads.load(Ordering::SeqCst) <= 3, "{log:?}");
+        log.0.down.store(false, Ordering::SeqCst);
         for reader in &mut readers {
             assert!(matches!(reader.next().await.unwrap(), Delivery::Events(_)));
         }

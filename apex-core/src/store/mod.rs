@@ -47,8 +47,8 @@ pub struct Stores {
     pub limits: Arc<dyn LimitStore>,
     /// What runs asked of models.
     pub usage: Arc<dyn UsageStore>,
-    /// The whole database, for [`transfer::copy`]; `None` where there is none of ours.
-    pub portable: Option<Arc<dyn Portable>>,
+    /// Where that is, for [`transfer::copy`].
+    pub portable: Portable,
 }
 
 impl Stores {
@@ -64,11 +64,21 @@ impl Stores {
         }
     }
 
-    /// The same, with the part that lets users in kept elsewhere. Its sessions have to wake by [`Self::wakeup`].
+    /// The same, with the part that lets users in kept where `other` keeps it. Its sessions have to wake by
+    /// [`Self::wakeup`].
     #[must_use]
-    pub fn with_auth(self, auth: AuthStores) -> Self {
-        let AuthStores { tickets, sessions, users, audit, limits } = auth;
-        Self { tickets, sessions, users, audit, limits, ..self }
+    pub fn with_auth(self, other: &Self) -> Self {
+        let AuthStores { tickets, sessions, users, audit, limits } = other.auth();
+        let Portable { accounts, logins, .. } = other.portable.clone();
+        let portable = Portable { accounts, logins, ..self.portable };
+        Self { tickets, sessions, users, audit, limits, portable, ..self }
+    }
+
+    /// The same, where all of it is in `rows`.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    fn kept_in(mut self, rows: Arc<dyn transfer::Rows>) -> Self {
+        self.portable = Portable::whole(&self, rows);
+        self
     }
 }
 

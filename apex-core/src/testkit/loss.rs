@@ -131,10 +131,21 @@ pub(crate) mod killed {
     use std::process::{Command, Stdio};
     use std::time::Duration;
 
-    /// Starts the test of that full name again with `variable` set, kills the process so long after it said
+    /// Starts the test of that full name again with the variable `told` set, kills the process so long after it said
     /// `begun`, and gives what its writers were told until then.
-    pub(crate) fn run(test: &str, (variable, value): (&str, &str), after: Duration) -> Writes {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+    pub(crate) fn run(test: &str, told: (&str, &str), after: Duration) -> Writes {
+        let itself = Command::new(std::env::current_exe().unwrap());
+        run_by(itself, test, told, after)
+    }
+
+    /// The same for this test binary as `command` starts it.
+    pub(crate) fn run_by(
+        mut command: Command,
+        test: &str,
+        (variable, value): (&str, &str),
+        after: Duration,
+    ) -> Writes {
+        let mut child = command
             .args(["--exact", "--nocapture", test])
             .env(variable, value)
             .stdout(Stdio::piped())

@@ -14,6 +14,7 @@
 mod artifact;
 mod audit;
 mod bench;
+mod between;
 mod clock;
 mod erase;
 mod file;
@@ -37,6 +38,7 @@ mod user;
 mod walk;
 
 pub use bench::{Bench, Limits, completed, thought};
+pub use between::{Between, Over};
 pub use clock::VirtualClock;
 pub use random::Random;
 

@@ -64,10 +64,15 @@ async fn a_start_puts_the_first_event_and_the_inbox_entry_on_record(backend: Arc
 async fn the_same_request_is_the_same_run(backend: Arc<dyn Backend>) {
     let bench = Bench::open(&*backend).await;
     let user = bench.user();
+    let runs = &bench.stores.runs;
     let new = bench.new_run(bench.thread());
-    let first = bench.stores.runs.start(&user, new.clone()).await.unwrap();
+    assert_eq!(runs.begun(&user, &new).await.unwrap(), None);
+    let first = runs.start(&user, new.clone()).await.unwrap();
     let mut again = bench.new_run(bench.thread());
     again.request = new.request;
+    assert_eq!(runs.begun(&bench.user(), &again).await.unwrap(), None);
+    let begun = runs.begun(&user, &again).await.unwrap();
+    assert_eq!(begun.map(|begun| (begun.run, begun.created)), Some((first.run, false)));
     let second = bench.stores.runs.start(&user, again).await.unwrap();
     assert!(!second.created);
     assert_eq!((second.run, second.thread), (first.run, new.thread));
@@ -81,6 +86,8 @@ async fn other_content_under_a_request_is_a_conflict(backend: Arc<dyn Backend>) 
     bench.stores.runs.start(&user, new.clone()).await.unwrap();
     let mut other = bench.new_run(new.thread);
     (other.request, other.digest) = (new.request, [8; 32]);
+    let error = bench.stores.runs.begun(&user, &other).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Conflict);
     let error = bench.stores.runs.start(&user, other).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Conflict);
     let mut taken = bench.new_run(new.thread);

@@ -75,14 +75,15 @@ pub(crate) struct Redis {
 
 impl Redis {
     /// One server, one under Sentinel, and a cluster; those that are installed.
-    pub(crate) fn all() -> Vec<Arc<dyn Backend>> {
-        let mut found: Vec<Arc<dyn Backend>> = Vec::new();
+    pub(crate) fn all() -> Vec<Arc<Self>> {
+        let mut found = Vec::new();
+        let mut add = |name| found.push(Arc::new(Self { name, server: OnceLock::new() }));
         if apex_test_services::shared("redis").is_some() {
-            found.push(Arc::new(Self { name: "redis", server: OnceLock::new() }));
+            add("redis");
         }
         for kind in [Kind::Sentinel, Kind::Cluster] {
             match kind.missing() {
-                None => found.push(Arc::new(Self { name: kind.name(), server: OnceLock::new() })),
+                None => add(kind.name()),
                 Some(program) => {
                     apex_test_services::skip(kind.name(), &format!("{program} is not installed"));
                 }
@@ -91,19 +92,27 @@ impl Redis {
         found
     }
 
-    /// The seams that Redis has a part in.
-    pub(crate) const SEAMS: [&str; 6] =
-        ["ticket", "session", "limit", "breakers", "subscription", "inbox"];
+    pub(crate) fn is_cluster(&self) -> bool {
+        self.name == "cluster"
+    }
 
-    async fn shared(&self, clock: &dyn Clock) -> Result<redis::Redis> {
-        let options = RedisOptions {
+    /// Options for keys of one's own.
+    pub(crate) fn options(&self) -> RedisOptions {
+        RedisOptions {
             prefix: format!("test-{:016x}", fastrand::u64(..)),
             // Many suites run on one machine.
             answer: Duration::from_secs(10),
             connect: Duration::from_secs(10),
             ..RedisOptions::new(self.url())
-        };
-        redis::open(&options, clock).await
+        }
+    }
+
+    /// The seams that Redis has a part in.
+    pub(crate) const SEAMS: [&str; 6] =
+        ["ticket", "session", "limit", "breakers", "subscription", "inbox"];
+
+    async fn shared(&self, clock: &dyn Clock) -> Result<redis::Redis> {
+        redis::open(&self.options(), clock).await
     }
 
     fn url(&self) -> DatabaseUrl {

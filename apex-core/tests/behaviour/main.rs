@@ -13,6 +13,7 @@
 mod backend;
 mod crash;
 mod database;
+mod moves;
 mod postgres;
 mod transfer;
 
@@ -36,7 +37,10 @@ fn main() {
         }
     }
     trials.extend(backends.iter().flat_map(|backend| trials_of(backend, None)));
-    for redis in backend::Redis::all() {
+    let redis = backend::Redis::all();
+    trials.extend(moves::trials(&redis));
+    for redis in redis {
+        let redis: Arc<dyn Backend> = redis;
         trials.extend(trials_of(&redis, Some(&backend::Redis::SEAMS)));
         backends.push(redis);
     }

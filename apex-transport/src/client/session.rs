@@ -539,10 +539,10 @@ impl Session {
     fn fail(self, error: &Error) {
         tracing::debug!(%error, "the connection is closed for good");
         for asked in self.asked.into_values() {
-            let _ = asked.answer.send(Err(same(error)));
+            let _ = asked.answer.send(Err(error.again()));
         }
         for followed in self.followed.into_values() {
-            let _ = followed.sink.send(Err(same(error)));
+            let _ = followed.sink.send(Err(error.again()));
         }
     }
 }
@@ -555,9 +555,4 @@ fn number(id: &FrameId) -> Option<u64> {
         FrameId::Number(n) => Some(*n),
         FrameId::Text(_) => None,
     }
-}
-
-/// The error for one more who waits.
-fn same(error: &Error) -> Error {
-    Error::new(error.kind(), "client.call", error.message())
 }

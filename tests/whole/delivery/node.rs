@@ -5,12 +5,9 @@ use super::history::{Counted, Written};
 use apex_test_services::{Signal, signal};
 use async_trait::async_trait;
 use netra_apex::core::config::Environment;
-use netra_apex::core::id::ThreadId;
-use netra_apex::core::run::{
-    Append, Appended, Claim, Claimed, InboxPage, Lease, NewRun, Page, RunLimits, RunLog, RunView,
-    Started,
-};
+use netra_apex::core::run::{Append, Appended, Lease, RunLimits, RunLog};
 use netra_apex::core::store::Stores;
+use netra_apex::core::testkit::{Between, Over};
 use netra_apex::prelude::*;
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -215,7 +212,7 @@ async fn serve(place: &Place, journal: &Path) {
     let stores = place.stores().await;
     let limits = Arc::new(Watching::over(Arc::clone(&stores.limits), journal));
     let journal = std::fs::File::create(journal).unwrap();
-    let runs = Arc::new(Journalled { runs: Arc::clone(&stores.runs), journal });
+    let runs = Arc::new(Over(Journalled { runs: Arc::clone(&stores.runs), journal }));
     let tick = tool_fn("tick", "Waits a little.", |n: u64, _| async move {
         tokio::time::sleep(PACE).await;
         Ok(n)
@@ -285,50 +282,15 @@ impl Journalled {
 }
 
 #[async_trait]
-impl RunLog for Journalled {
-    async fn start(&self, principal: &Principal, run: NewRun) -> Result<Started> {
-        self.runs.start(principal, run).await
-    }
-
-    async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>> {
-        self.runs.claim(claim).await
+impl Between for Journalled {
+    fn log(&self) -> &dyn RunLog {
+        &*self.runs
     }
 
     async fn append(&self, lease: &Lease, batch: Append) -> Result<Appended> {
         let appended = self.runs.append(lease, batch.clone()).await?;
         self.note(&batch);
         Ok(appended)
-    }
-
-    async fn signal(
-        &self,
-        principal: &Principal,
-        run: RunId,
-        signal: netra_apex::core::run::Signal,
-    ) -> Result<netra_apex::core::run::RunState> {
-        self.runs.signal(principal, run, signal).await
-    }
-
-    async fn view(&self, principal: &Principal, run: RunId) -> Result<RunView> {
-        self.runs.view(principal, run).await
-    }
-
-    async fn read(
-        &self,
-        principal: &Principal,
-        run: RunId,
-        after: u64,
-        max: usize,
-    ) -> Result<Page> {
-        self.runs.read(principal, run, after, max).await
-    }
-
-    async fn inbox(&self, principal: &Principal, after: u64, max: usize) -> Result<InboxPage> {
-        self.runs.inbox(principal, after, max).await
-    }
-
-    async fn forget(&self, principal: &Principal, thread: ThreadId) -> Result<Vec<RunId>> {
-        self.runs.forget(principal, thread).await
     }
 }
 

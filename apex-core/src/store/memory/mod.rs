@@ -15,6 +15,7 @@ mod usage;
 mod user;
 
 use super::Stores;
+use super::transfer::Portable;
 use crate::clock::Clock;
 use crate::file::FileLimits;
 use crate::id::NodeId;
@@ -76,6 +77,6 @@ pub fn open_with(options: MemoryOptions, clock: Arc<dyn Clock>, wakeup: Arc<dyn 
         audit: Arc::new(audit::MemoryAuditStore::default()),
         limits: Arc::new(limit::MemoryLimitStore::new(Arc::clone(&clock))),
         usage,
-        portable: None,
+        portable: Portable::default(),
     }
 }

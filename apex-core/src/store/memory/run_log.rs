@@ -140,6 +140,11 @@ impl RunLog for MemoryRunLog {
         Ok(started)
     }
 
+    async fn begun(&self, principal: &Principal, run: &NewRun) -> Result<Option<Started>> {
+        principal.require(Scope::Run, "run_log.start")?;
+        self.runs.lock().begun(principal, run)
+    }
+
     async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>> {
         let now = self.clock.now();
         let mut runs = self.runs.lock();
@@ -232,6 +237,13 @@ impl RunLog for MemoryRunLog {
 }
 
 impl Runs {
+    fn begun(&self, principal: &Principal, new: &NewRun) -> Result<Option<Started>> {
+        let Some(known) = self.requests.get(&(principal.user(), new.request)) else {
+            return Ok(None);
+        };
+        self.own(principal, *known, "run_log.start")?.record.started_before(new).map(Some)
+    }
+
     fn start(
         &mut self,
         principal: &Principal,
@@ -240,9 +252,8 @@ impl Runs {
     ) -> Result<(Started, Effects)> {
         let user = principal.user();
         log.erased.refuse(user, "run_log.start")?;
-        if let Some(known) = self.requests.get(&(user, new.request)) {
-            let record = &self.own(principal, *known, "run_log.start")?.record;
-            return Ok((record.started_before(&new)?, Effects::default()));
+        if let Some(started) = self.begun(principal, &new)? {
+            return Ok((started, Effects::default()));
         }
         if self.by_id.contains_key(&new.run) {
             return Err(run_taken(new.run));

@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     OPERATION_TABLE,
     include_str!("migrations/0004_share.sql"),
     include_str!("migrations/0005_wake.sql"),
+    include_str!("migrations/0006_copying.sql"),
 ];
 
 // This one says, too, when the schema is one that this login may not use.

@@ -28,6 +28,7 @@ mod user;
 mod wakeup;
 
 use super::Stores;
+use super::transfer::Portable;
 use crate::clock::Clock;
 use crate::config::{DatabaseUrl, Environment, SchemaName};
 use crate::database::{Access, Database, DatabaseConfig};
@@ -45,6 +46,9 @@ use std::sync::Arc;
 pub struct PostgresOptions {
     /// The address of the database.
     pub url: DatabaseUrl,
+    /// What health calls it, and its sessions `<name>_sessions`; `postgres` unless said otherwise. Two of one node need
+    /// two.
+    pub name: String,
     /// The schema that holds everything; made when it is not there. Other schemas are left alone.
     pub schema: SchemaName,
     /// The environment that the database belongs to: it is marked with it when it is made, and refused where another
@@ -66,6 +70,7 @@ impl PostgresOptions {
     pub fn new(url: DatabaseUrl) -> Self {
         Self {
             url,
+            name: "postgres".to_owned(),
             schema: SchemaName::default(),
             environment: Environment::default(),
             database: DatabaseConfig::default(),
@@ -120,9 +125,9 @@ pub async fn open_with(
     wakeup: Option<Arc<dyn Wakeup>>,
 ) -> Result<Postgres> {
     let node = NodeId::new(&*clock);
-    let database =
-        Database::open_in(&options.url, options.database.clone(), Some(options.schema.as_str()))
-            .await?;
+    let (schema, sessions) = (options.schema.as_str(), format!("{}_sessions", options.name));
+    let config = options.database.clone();
+    let database = Database::open_in(&options.url, config, Some(schema), &sessions).await?;
     migration::migrate(&database, options, Epoch::new(&*clock)).await?;
     database.keep_records();
     let told = Arc::new(Liveness::enter(&database, node).await?);
@@ -165,19 +170,25 @@ pub async fn open_with(
         audit: Arc::new(audit::PostgresAuditStore::new(database.clone())),
         limits: Arc::new(limit::PostgresLimitStore::new(database.clone(), time)),
         usage: Arc::new(usage::PostgresUsageStore::new(database.clone())),
-        portable: Some(Arc::new(portable::PostgresPortable::new(database.clone(), node, clock))),
+        portable: Portable::default(),
     };
+    let rows = portable::PostgresPortable::new(database.clone(), node, clock);
+    let stores = stores.kept_in(Arc::new(rows));
     let sessions = database.forecast();
-    Ok(Postgres { stores, probe: Arc::new(PostgresProbe(database)), sessions })
+    let probe = PostgresProbe { database, name: options.name.clone() };
+    Ok(Postgres { stores, probe: Arc::new(probe), sessions })
 }
 
 #[derive(Debug)]
-struct PostgresProbe(Database);
+struct PostgresProbe {
+    database: Database,
+    name: String,
+}
 
 #[async_trait]
 impl Probe for PostgresProbe {
     fn dependency(&self) -> &str {
-        "postgres"
+        &self.name
     }
 
     fn is_required(&self) -> bool {
@@ -186,6 +197,6 @@ impl Probe for PostgresProbe {
 
     /// A session is waited for as a user's work would wait.
     async fn probe(&self) -> Result<()> {
-        self.0.fetch(Access::system("postgres.probe"), "SELECT 1", &[]).await.map(drop)
+        self.database.fetch(Access::system("postgres.probe"), "SELECT 1", &[]).await.map(drop)
     }
 }

@@ -42,6 +42,10 @@ const SWEEP_PLACES: &str = "DELETE FROM limit_place WHERE (key, holder) IN (SELE
 const SWEEP_RATES: &str = "DELETE FROM limit_rate WHERE key IN (SELECT key FROM limit_rate \
      WHERE full_at <= $1 LIMIT 1000 FOR UPDATE SKIP LOCKED)";
 
+/// Whether another one lives.
+const OTHERS: &str = "SELECT EXISTS (SELECT FROM node WHERE node <> $1 \
+     AND seen_at > (extract(epoch FROM clock_timestamp()) * 1000)::bigint - $2)";
+
 /// Says that this node lives until it is dropped.
 #[derive(Debug)]
 pub(super) struct Liveness(JoinHandle<()>);
@@ -101,6 +105,13 @@ impl Liveness {
             }
         }))
     }
+}
+
+/// Whether another node than this one was heard of lately.
+pub(super) async fn others(database: &Database, node: NodeId) -> Result<bool> {
+    let me: [&(dyn ToSql + Sync); 2] = [&key(node.as_bytes()), &SILENCE];
+    let rows = database.fetch(Access::system("node.others"), OTHERS, &me).await?;
+    rows.first().map_or(Ok(false), |row| Columns::of(row).value())
 }
 
 async fn beat(database: &Database, node: NodeId, judges: bool) -> Result<Beat> {

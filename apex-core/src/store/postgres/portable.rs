@@ -1,4 +1,5 @@
 use super::content::{self, Reader, Written};
+use super::node;
 use super::row::{Columns, damaged, key};
 use super::run_row::{OPEN_LOCKED, RunRow};
 use crate::clock::Clock;
@@ -6,9 +7,7 @@ use crate::database::{Access, Database, Priority, Transaction};
 use crate::error::{Error, Result};
 use crate::file::{Body, Content};
 use crate::id::{BatchId, Epoch, NodeId};
-use crate::store::transfer::{
-    ARTIFACTS, Column, FILES, Of, Portable, Row, Rows, TABLES, Table, Value,
-};
+use crate::store::transfer::{ARTIFACTS, Column, FILES, Of, Row, Rows, TABLES, Table, Value};
 use async_trait::async_trait;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -34,7 +33,9 @@ struct Statements {
     first: String,
     next: String,
     insert: String,
+    insert_again: String,
     content: String,
+    count: String,
 }
 
 /// By the tables' names.
@@ -53,21 +54,23 @@ impl Statements {
         let (read, keys) = (read.join(", "), keys.join(", "));
         let since = placeholders(2, table.columns.iter().take(table.keys).map(|column| column.of));
         let names: Vec<&str> = table.columns.iter().map(|column| column.name).collect();
-        let with_content = std::ptr::eq(table, &FILES) || std::ptr::eq(table, &ARTIFACTS);
-        let (more, last) = if with_content {
+        let (more, last) = if table.has_content() {
             (", content", format!(", ${}", table.columns.len() + 1))
         } else {
             ("", String::new())
         };
+        let insert = format!(
+            "INSERT INTO {name} ({}{more}) OVERRIDING SYSTEM VALUE VALUES ({}{last})",
+            names.join(", "),
+            placeholders(1, table.columns.iter().map(|column| column.of)),
+        );
         Self {
+            insert_again: format!("{insert} ON CONFLICT DO NOTHING"),
+            insert,
+            count: format!("SELECT count(*) FROM {name}"),
             first: format!("SELECT {read} FROM {name} ORDER BY {keys} LIMIT $1"),
             next: format!(
                 "SELECT {read} FROM {name} WHERE ({keys}) > ({since}) ORDER BY {keys} LIMIT $1"
-            ),
-            insert: format!(
-                "INSERT INTO {name} ({}{more}) OVERRIDING SYSTEM VALUE VALUES ({}{last})",
-                names.join(", "),
-                placeholders(1, table.columns.iter().map(|column| column.of)),
             ),
             content: format!(
                 "SELECT content, bytes FROM {name} WHERE {} = $1",
@@ -100,8 +103,6 @@ fn placeholders(from: usize, columns: impl Iterator<Item = Of>) -> String {
     each.collect::<Vec<_>>().join(", ")
 }
 
-impl Portable for PostgresPortable {}
-
 #[async_trait]
 impl Rows for PostgresPortable {
     async fn rows(
@@ -120,8 +121,14 @@ impl Rows for PostgresPortable {
         rows.iter().map(|row| row_of(table, row)).collect()
     }
 
-    async fn put(&self, table: &'static Table, rows: Vec<Row>) -> Result<()> {
+    async fn count(&self, table: &'static Table) -> Result<u64> {
+        let rows = self.database.fetch(access("transfer.count"), &of(table)?.count, &[]).await?;
+        rows.first().map_or(Ok(0), |row| Columns::of(row).count())
+    }
+
+    async fn put(&self, table: &'static Table, rows: Vec<Row>, again: bool) -> Result<()> {
         let (statements, rows) = (of(table)?, &rows);
+        let sql = if again { &statements.insert_again } else { &statements.insert };
         self.database
             .write(access("transfer.put"), |transaction| {
                 Box::pin(async move {
@@ -129,7 +136,7 @@ impl Rows for PostgresPortable {
                         let values = bound(table, row)?;
                         let values: Vec<&(dyn ToSql + Sync)> =
                             values.iter().map(|value| &**value as _).collect();
-                        transaction.execute(&statements.insert, &values).await?;
+                        transaction.execute(sql, &values).await?;
                     }
                     Ok(())
                 })
@@ -164,11 +171,8 @@ impl Rows for PostgresPortable {
         Ok(bytes)
     }
 
-    async fn inbox_epoch(&self) -> Result<Epoch> {
-        let epoch = "SELECT inbox_epoch FROM store";
-        let rows = self.database.fetch(access("transfer.epoch"), epoch, &[]).await?;
-        let row = rows.first().ok_or_else(|| Error::not_found("transfer.epoch", "store"))?;
-        Columns::of(row).id(Epoch::from_bytes)
+    async fn inbox_epoch(&self) -> Result<Option<Epoch>> {
+        self.epoch("SELECT inbox_epoch FROM store").await
     }
 
     async fn renew_epochs(&self, clock: &dyn Clock) -> Result<u64> {
@@ -189,14 +193,34 @@ impl Rows for PostgresPortable {
             .await
     }
 
+    async fn has_company(&self) -> Result<bool> {
+        node::others(&self.database, self.node).await
+    }
+
+    async fn half(&self) -> Result<Option<Epoch>> {
+        self.epoch("SELECT copying FROM store").await
+    }
+
+    async fn begin(&self, of: Epoch) -> Result<()> {
+        let of = key(of.as_bytes());
+        self.database
+            .write(access("transfer.begin"), |transaction| {
+                Box::pin(async move {
+                    transaction.execute("UPDATE store SET copying = $1", &[&of]).await.map(drop)
+                })
+            })
+            .await
+    }
+
     /// New rows get numbers after those that came, and inboxes go on where they were.
-    async fn finish(&self, inbox_epoch: Epoch) -> Result<()> {
+    async fn finish(&self, inbox_epoch: Option<Epoch>) -> Result<()> {
+        let epoch = inbox_epoch.map(|epoch| key(epoch.as_bytes()));
         self.database
             .write(access("transfer.finish"), |transaction| {
                 Box::pin(async move {
-                    let epoch = "UPDATE store SET inbox_epoch = $1";
-                    transaction.execute(epoch, &[&key(inbox_epoch.as_bytes())]).await?;
-                    for sql in FINISH {
+                    transaction.execute(FINISH, &[&epoch]).await?;
+                    let rest: &[&str] = if epoch.is_some() { &FINISH_REST } else { &[] };
+                    for sql in rest.iter().chain(&[FINISH_LOGINS]) {
                         transaction.query(sql, &[]).await?;
                     }
                     Ok(())
@@ -206,12 +230,22 @@ impl Rows for PostgresPortable {
     }
 }
 
-const FINISH: [&str; 4] = [
+impl PostgresPortable {
+    async fn epoch(&self, sql: &'static str) -> Result<Option<Epoch>> {
+        let rows = self.database.fetch(access("transfer.epoch"), sql, &[]).await?;
+        let row = rows.first().ok_or_else(|| Error::not_found("transfer.epoch", "store"))?;
+        Columns::of(row).optional_id(Epoch::from_bytes)
+    }
+}
+
+const FINISH: &str =
+    "UPDATE store SET copying = NULL, inbox_epoch = coalesce($1::uuid, inbox_epoch)";
+const FINISH_REST: [&str; 3] = [
     "INSERT INTO inbox_head (owner, head) SELECT owner, max(seq) FROM inbox GROUP BY owner",
     "SELECT setval(pg_get_serial_sequence('run', 'id'), coalesce(max(id), 0) + 1, false) FROM run",
     "SELECT setval(pg_get_serial_sequence('message', 'id'), coalesce(max(id), 0) + 1, false) FROM message",
-    "SELECT setval(pg_get_serial_sequence('revocation', 'id'), coalesce(max(id), 0) + 1, false) FROM revocation",
 ];
+const FINISH_LOGINS: &str = "SELECT setval(pg_get_serial_sequence('revocation', 'id'), coalesce(max(id), 0) + 1, false) FROM revocation";
 
 async fn put_one(
     transaction: &Transaction<'_>,

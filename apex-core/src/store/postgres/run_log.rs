@@ -141,6 +141,16 @@ impl RunLog for PostgresRunLog {
         Ok(started)
     }
 
+    async fn begun(&self, principal: &Principal, run: &NewRun) -> Result<Option<Started>> {
+        principal.require(Scope::Run, "run_log.start")?;
+        let access = Access::user(principal.user(), "run_log.start");
+        let request: [&(dyn ToSql + Sync); 2] =
+            [&key(principal.user().as_bytes()), &key(run.request.as_bytes())];
+        let rows = self.database.fetch(access, BY_REQUEST, &request).await?;
+        let known = rows.first().map(RunRow::of).transpose()?;
+        known.map(|known| known.record.started_before(run)).transpose()
+    }
+
     async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>> {
         let (claim, now, limits) = (&claim, self.clock.now(), &self.limits);
         let claimed = self

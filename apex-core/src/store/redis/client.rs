@@ -6,6 +6,7 @@ use super::error::{Why, garbled};
 use super::link::{Hear, Link, Settings};
 use super::resolve::Resolver;
 use super::route::{Failed, Route};
+use crate::clock::Timestamp;
 use crate::config::RedisTopology;
 use crate::error::{Error, Kind, Phase, Result};
 use crate::resilience::Effect;
@@ -130,6 +131,55 @@ impl Client {
             Ways::Cluster(cluster) => cluster.open(&hear).await,
         };
         link.map_err(|why| why.error(Phase::BeforeCommit, "redis.subscribe"))
+    }
+
+    /// Tells the end of every key of a room, in no order, some of them perhaps twice.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub(super) async fn scan(
+        &self,
+        operation: &'static str,
+        room: &str,
+        mut each: impl FnMut(&str) + Send,
+    ) -> Result<()> {
+        let unread = |failed: Failed| failed.error(operation, Effect::Read);
+        let start = self.key(room, "");
+        let routes = match &self.ways {
+            Ways::One(route) => vec![Arc::clone(route)],
+            Ways::Cluster(cluster) => {
+                cluster.primaries().await.map_err(|why| unread(Failed::Why(why)))?
+            }
+        };
+        for route in routes {
+            let mut cursor = 0_u64;
+            loop {
+                let mut scan = redis::cmd("SCAN");
+                // A prefix has no letter that means something in a pattern.
+                scan.arg(cursor).arg("MATCH").arg(format!("{start}*")).arg("COUNT").arg(1_000);
+                let some = route.attempt(operation, Effect::Read, false, &scan).await;
+                let (next, keys): (u64, Vec<String>) = typed(operation, some.map_err(unread)?)?;
+                for end in keys.iter().filter_map(|key| key.strip_prefix(&start)) {
+                    each(end);
+                }
+                if next == 0 {
+                    break;
+                }
+                cursor = next;
+            }
+        }
+        Ok(())
+    }
+
+    /// The server's time.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub(super) async fn time(&self, operation: &'static str) -> Result<Timestamp> {
+        let time = redis::cmd("TIME");
+        let (seconds, micros): (i64, i64) =
+            self.call(operation, Effect::Read, &self.mark, &time).await?;
+        Ok(Timestamp::from_millis(seconds.saturating_mul(1_000).saturating_add(micros / 1_000)))
     }
 
     /// Asks for something small that only a working server answers.

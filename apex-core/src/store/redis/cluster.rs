@@ -123,6 +123,20 @@ impl Cluster {
         Err(last.unwrap_or_else(nobody))
     }
 
+    /// The ways to all nodes that have slots.
+    pub(super) async fn primaries(&self) -> Result<Vec<Arc<Route>>, Why> {
+        self.ask_for_map().await?;
+        let owners: Vec<DatabaseHost> =
+            self.state.lock().ranges.iter().map(|(_, _, owner)| owner.clone()).collect();
+        let mut hosts: Vec<DatabaseHost> = Vec::new();
+        for owner in owners {
+            if !hosts.contains(&owner) {
+                hosts.push(owner);
+            }
+        }
+        Ok(hosts.iter().map(|host| self.route(host)).collect())
+    }
+
     /// The node that has a slot.
     async fn owner(&self, slot: u16) -> Result<DatabaseHost, Why> {
         if let Some(host) = self.state.lock().owner(slot) {

@@ -13,6 +13,7 @@ mod limit;
 mod link;
 pub(crate) mod log;
 mod mark;
+mod portable;
 mod resolve;
 mod route;
 mod session;
@@ -21,6 +22,7 @@ mod value;
 mod wakeup;
 
 use super::Stores;
+use super::transfer::{Logins, Portable, Rows};
 use crate::auth::{SessionStore, TicketStore};
 use crate::clock::Clock;
 use crate::config::{DatabaseKind, DatabaseUrl, Environment};
@@ -84,6 +86,7 @@ pub struct Redis {
     pub breakers: Arc<dyn BreakerExchange>,
     /// Whether Redis answers, and what is published there comes back. A node cannot serve without it.
     pub probe: Arc<dyn Probe>,
+    rows: Arc<dyn Rows>,
     client: Arc<Client>,
     waker: Arc<RedisWakeup>,
 }
@@ -101,12 +104,13 @@ pub async fn open(options: &RedisOptions, clock: &dyn Clock) -> Result<Redis> {
     let client = Arc::new(Client::open(options).await?);
     let wakeup = Arc::new(RedisWakeup::start(Arc::clone(&client), NodeId::new(clock)));
     let woken: Arc<dyn Wakeup> = Arc::<RedisWakeup>::clone(&wakeup);
+    let sessions =
+        Arc::new(session::RedisSessionStore::new(Arc::clone(&client), Arc::clone(&woken)));
+    let rows = portable::RedisPortable::new(Arc::clone(&client), Arc::clone(&sessions));
     Ok(Redis {
         tickets: Arc::new(ticket::RedisTicketStore::new(Arc::clone(&client))),
-        sessions: Arc::new(session::RedisSessionStore::new(
-            Arc::clone(&client),
-            Arc::clone(&woken),
-        )),
+        sessions,
+        rows: Arc::new(rows),
         limits: Arc::new(limit::RedisLimitStore::new(Arc::clone(&client))),
         wakeup: woken,
         breakers: Arc::new(breaker::RedisBreakerExchange::new(Arc::clone(&client))),
@@ -120,7 +124,9 @@ impl Redis {
     /// Keeps tickets, logins and limits here instead. The stores have to wake by [`Redis::wakeup`] already.
     #[must_use]
     pub fn of(&self, stores: Stores) -> Stores {
+        let logins = Logins(Arc::clone(&self.rows), Arc::clone(&self.sessions));
         Stores {
+            portable: Portable { logins: Some(logins), ..stores.portable },
             tickets: Arc::clone(&self.tickets),
             sessions: Arc::clone(&self.sessions),
             limits: Arc::clone(&self.limits),

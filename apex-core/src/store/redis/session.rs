@@ -62,7 +62,7 @@ impl RedisSessionStore {
     }
 
     /// A record as it is kept, and what it says.
-    async fn read(
+    pub(super) async fn read(
         &self,
         operation: &'static str,
         session: SessionId,
@@ -132,7 +132,48 @@ impl RedisSessionStore {
         self.client.call::<i64>(operation, Effect::Idempotent, &key, &gone).await.map(drop)
     }
 
-    async fn revoke(&self, operation: &'static str, revocation: Revocation) -> Result<()> {
+    /// Keeps a login for as long as it may be asked for from `now` on.
+    pub(super) async fn keep(
+        &self,
+        operation: &'static str,
+        session: &SessionRecord,
+        now: Timestamp,
+    ) -> Result<()> {
+        let life = life(session, now);
+        let name = session.session.to_string();
+        let user = self.user_key(session.user);
+        let arguments = (session.created_at.as_millis(), &*name, life);
+        let listed =
+            self.client.script::<()>(operation, Effect::Idempotent, &self.list, &user, arguments);
+        listed.await?;
+        self.set(operation, &self.token_key(&session.hash), name.as_bytes(), life).await?;
+        if let Some(refresh) = session.refresh {
+            let family = self.family_key(&refresh.family);
+            self.set(operation, &family, name.as_bytes(), life).await?;
+        }
+        let record = json(operation, session)?;
+        self.set(operation, &self.record_key(session.session), &record, life).await
+    }
+
+    /// What was revoked, from the first to the last of these places, oldest first.
+    pub(super) async fn revoked_between(
+        &self,
+        operation: &'static str,
+        first: i64,
+        last: i64,
+    ) -> Result<Vec<Revocation>> {
+        let key = self.client.key("rv", "");
+        let mut range = redis::cmd("ZRANGE");
+        range.arg(&key).arg(first).arg(last);
+        let found: Vec<Vec<u8>> = self.client.call(operation, Effect::Read, &key, &range).await?;
+        found.iter().map(|kept| from_json(operation, kept)).collect()
+    }
+
+    pub(super) async fn revoke(
+        &self,
+        operation: &'static str,
+        revocation: Revocation,
+    ) -> Result<()> {
         let key = self.client.key("rv", "");
         let arguments = (
             revocation.at.as_millis(),
@@ -153,17 +194,7 @@ impl SessionStore for RedisSessionStore {
                 self.forget(CREATE, &known).await?;
             }
         }
-        let life = life(&session, session.created_at);
-        let name = session.session.to_string();
-        let user = self.user_key(session.user);
-        let arguments = (session.created_at.as_millis(), &*name, life);
-        self.client.script::<()>(CREATE, Effect::Idempotent, &self.list, &user, arguments).await?;
-        self.set(CREATE, &self.token_key(&session.hash), name.as_bytes(), life).await?;
-        if let Some(refresh) = session.refresh {
-            self.set(CREATE, &self.family_key(&refresh.family), name.as_bytes(), life).await?;
-        }
-        let record = json(CREATE, &session)?;
-        self.set(CREATE, &self.record_key(session.session), &record, life).await
+        self.keep(CREATE, &session, session.created_at).await
     }
 
     async fn find(&self, hash: &TokenHash) -> Result<Option<SessionRecord>> {

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::run::LocalWakeup;
 use crate::testkit::Random;
 use crate::testkit::loss::{Tally, Writes, killed};
+use rusqlite::Connection;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -34,23 +35,14 @@ fn nothing_is_lost_and_nothing_done_twice_when_the_process_is_killed_or_the_disk
     let path = folder.path().join("w.db");
     let connection = connect(&path).unwrap();
     configure(&connection, Synchronous::Full).unwrap();
-    // No key is unique here: what is done twice is to be seen.
-    let tables = "CREATE TABLE w (k TEXT NOT NULL, filler BLOB); CREATE INDEX w_k ON w (k)";
-    connection.execute_batch(tables).unwrap();
+    table(&connection);
     let mut all = Tally::default();
     let began = std::time::Instant::now();
     for cycle in 0..cycles() {
         let writes = run_and_kill(cycle, &path);
-        let mut statement = connection
-            .prepare_cached(
-                "SELECT k, count(*) FROM w WHERE k >= ?1 || ' ' AND k < ?1 || '!' GROUP BY k",
-            )
-            .unwrap();
-        let rows = statement
-            .query_map([cycle.to_string()], |row| Ok((row.get(0)?, row.get::<_, u32>(1)?.into())));
-        let there: HashMap<String, u64> = rows.unwrap().map(std::result::Result::unwrap).collect();
-        let kept =
-            writes.check(&there).unwrap_or_else(|broken| panic!("cycle {cycle}: {broken:?}"));
+        let kept = writes
+            .check(&there(&connection, cycle))
+            .unwrap_or_else(|broken| panic!("cycle {cycle}: {broken:?}"));
         all = all.and(kept);
         if (cycle + 1).is_multiple_of(1_000) {
             println!("SQLite: {} cycles in {:?}", cycle + 1, began.elapsed());
@@ -65,6 +57,21 @@ fn nothing_is_lost_and_nothing_done_twice_when_the_process_is_killed_or_the_disk
     let intact: String =
         connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(intact, "ok");
+}
+
+/// No key is unique here: what is done twice is to be seen.
+pub(super) fn table(connection: &Connection) {
+    let tables = "CREATE TABLE w (k TEXT NOT NULL, filler BLOB); CREATE INDEX w_k ON w (k)";
+    connection.execute_batch(tables).unwrap();
+}
+
+/// The keys of a cycle that are there, and how often each.
+pub(super) fn there(connection: &Connection, cycle: u64) -> HashMap<String, u64> {
+    let sql = "SELECT k, count(*) FROM w WHERE k >= ?1 || ' ' AND k < ?1 || '!' GROUP BY k";
+    let mut statement = connection.prepare_cached(sql).unwrap();
+    let rows = statement
+        .query_map([cycle.to_string()], |row| Ok((row.get(0)?, row.get::<_, u32>(1)?.into())));
+    rows.unwrap().map(std::result::Result::unwrap).collect()
 }
 
 fn run_and_kill(cycle: u64, path: &Path) -> Writes {
@@ -105,8 +112,9 @@ fn write_until_killed(cycle: &str, path: &Path) {
     std::thread::sleep(Duration::from_secs(60));
 }
 
-async fn write(writer: &Writer, key: String) -> Result<()> {
-    let work = move |connection: &rusqlite::Connection, _: &mut Vec<_>| {
+/// Writes a row of that key.
+pub(super) async fn write(writer: &Writer, key: String) -> Result<()> {
+    let work = move |connection: &Connection, _: &mut Vec<_>| {
         connection
             .prepare_cached("INSERT INTO w (k, filler) VALUES (?1, zeroblob(700))")?
             .execute([&key])?;

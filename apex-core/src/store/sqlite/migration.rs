@@ -16,6 +16,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0005_limit.sql"),
     include_str!("migrations/0006_share.sql"),
     include_str!("migrations/0007_wake.sql"),
+    include_str!("migrations/0008_copying.sql"),
 ];
 
 /// Brings the file to this version's schema.

@@ -17,6 +17,9 @@ mod limit;
 #[cfg(feature = "testkit")]
 mod loss;
 mod mark;
+#[cfg(test)]
+#[cfg(feature = "testkit")]
+mod medium;
 mod migration;
 mod node;
 mod portable;
@@ -33,6 +36,7 @@ mod user;
 mod writer;
 
 use super::Stores;
+use super::transfer::Portable;
 use crate::clock::Clock;
 use crate::config::Environment;
 use crate::error::Result;
@@ -121,7 +125,8 @@ pub fn open_with(
     let blobs = Arc::new(Blobs::new(folder, Arc::clone(&clock)));
     let database = Database::open(options, &blobs, node, &*clock, Arc::clone(&wakeup))?;
     let database = Arc::new(database);
-    Ok(Stores {
+    let rows = portable::SqlitePortable::new(Arc::clone(&database), Arc::clone(&blobs));
+    let stores = Stores {
         node,
         runs: Arc::new(run_log::SqliteRunLog::new(
             Arc::clone(&database),
@@ -143,9 +148,10 @@ pub fn open_with(
         )),
         tickets: Arc::new(ticket::SqliteTicketStore::new(Arc::clone(&database))),
         sessions: Arc::new(session::SqliteSessionStore::new(Arc::clone(&database))),
-        users: Arc::new(user::SqliteUserStore::new(Arc::clone(&database), Arc::clone(&blobs))),
+        users: Arc::new(user::SqliteUserStore::new(Arc::clone(&database), blobs)),
         audit: Arc::new(audit::SqliteAuditStore::new(Arc::clone(&database))),
-        usage: Arc::new(usage::SqliteUsageStore::new(Arc::clone(&database))),
-        portable: Some(Arc::new(portable::SqlitePortable::new(database, blobs))),
-    })
+        usage: Arc::new(usage::SqliteUsageStore::new(database)),
+        portable: Portable::default(),
+    };
+    Ok(stores.kept_in(Arc::new(rows)))
 }

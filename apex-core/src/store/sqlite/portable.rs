@@ -2,10 +2,10 @@ use super::blob::{BlobName, Blobs, missing};
 use super::database::Database;
 use super::run_row::{OPEN_RUNS, RunRow};
 use crate::clock::Clock;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::file::{Body, Content};
 use crate::id::Epoch;
-use crate::store::transfer::{Column, Of, Portable, Row, Rows, Table, Value};
+use crate::store::transfer::{Column, Of, Row, Rows, Table, Value};
 use async_trait::async_trait;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{OptionalExtension as _, ToSql, params_from_iter};
@@ -23,8 +23,6 @@ impl SqlitePortable {
         Self { database, blobs }
     }
 }
-
-impl Portable for SqlitePortable {}
 
 #[async_trait]
 impl Rows for SqlitePortable {
@@ -65,8 +63,17 @@ impl Rows for SqlitePortable {
             .await
     }
 
-    async fn put(&self, table: &'static Table, rows: Vec<Row>) -> Result<()> {
-        let sql = insert(table, "");
+    async fn count(&self, table: &'static Table) -> Result<u64> {
+        let sql = format!("SELECT count(*) FROM {}", table.sqlite);
+        self.database
+            .read("transfer.count", move |connection| {
+                Ok(connection.query_row(&sql, [], |row| row.get::<_, i64>(0))?.unsigned_abs())
+            })
+            .await
+    }
+
+    async fn put(&self, table: &'static Table, rows: Vec<Row>, again: bool) -> Result<()> {
+        let sql = insert(table, "") + if again { " ON CONFLICT DO NOTHING" } else { "" };
         self.database
             .write("transfer.put", move |connection, _| {
                 let mut statement = connection.prepare(&sql)?;
@@ -87,7 +94,7 @@ impl Rows for SqlitePortable {
                 let name = connection
                     .query_row(&sql, [id], |row| row.get(0).map(BlobName::from_bytes))
                     .optional()?
-                    .ok_or_else(|| missing(OPERATION))?;
+                    .ok_or_else(|| Error::not_found(OPERATION, "content"))?;
                 let content = blobs.open(OPERATION, name)?.ok_or_else(|| missing(OPERATION))?;
                 Ok(Box::new(content) as Content)
             })
@@ -114,13 +121,8 @@ impl Rows for SqlitePortable {
         Ok(bytes)
     }
 
-    async fn inbox_epoch(&self) -> Result<Epoch> {
-        self.database
-            .read("transfer.epoch", |connection| {
-                let epoch = "SELECT inbox_epoch FROM store";
-                Ok(connection.query_row(epoch, [], |row| row.get(0).map(Epoch::from_bytes))?)
-            })
-            .await
+    async fn inbox_epoch(&self) -> Result<Option<Epoch>> {
+        self.epoch("SELECT inbox_epoch FROM store").await
     }
 
     async fn renew_epochs(&self, clock: &dyn Clock) -> Result<u64> {
@@ -142,12 +144,44 @@ impl Rows for SqlitePortable {
             .await
     }
 
-    async fn finish(&self, inbox_epoch: Epoch) -> Result<()> {
+    async fn has_company(&self) -> Result<bool> {
+        let nodes = Arc::clone(&self.database.nodes);
+        let looked = tokio::task::spawn_blocking(move || nodes.others().1).await;
+        looked.map_err(|error| {
+            Error::internal("transfer.company", "the look at others failed").with_source(error)
+        })
+    }
+
+    async fn half(&self) -> Result<Option<Epoch>> {
+        self.epoch("SELECT copying FROM store").await
+    }
+
+    async fn begin(&self, of: Epoch) -> Result<()> {
+        self.database
+            .write("transfer.begin", move |connection, _| {
+                connection.execute("UPDATE store SET copying = ?1", [of.as_bytes()])?;
+                Ok(())
+            })
+            .await
+    }
+
+    async fn finish(&self, inbox_epoch: Option<Epoch>) -> Result<()> {
+        let sql = "UPDATE store SET copying = NULL, inbox_epoch = coalesce(?1, inbox_epoch)";
         self.database
             .write("transfer.finish", move |connection, _| {
-                let epoch = "UPDATE store SET inbox_epoch = ?1";
-                connection.execute(epoch, [inbox_epoch.as_bytes()])?;
+                connection.execute(sql, [inbox_epoch.map(|epoch| *epoch.as_bytes())])?;
                 Ok(())
+            })
+            .await
+    }
+}
+
+impl SqlitePortable {
+    async fn epoch(&self, sql: &'static str) -> Result<Option<Epoch>> {
+        self.database
+            .read("transfer.epoch", move |connection| {
+                let epoch: Option<[u8; 16]> = connection.query_row(sql, [], |row| row.get(0))?;
+                Ok(epoch.map(Epoch::from_bytes))
             })
             .await
     }

@@ -71,6 +71,12 @@ impl RunLog for SqliteRunLog {
             .await
     }
 
+    async fn begun(&self, principal: &Principal, run: &NewRun) -> Result<Option<Started>> {
+        principal.require(Scope::Run, "run_log.start")?;
+        let (user, run) = (principal.user(), run.clone());
+        self.database.read("run_log.start", move |connection| begun(connection, user, &run)).await
+    }
+
     async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>> {
         let (now, limits) = (self.clock.now(), self.limits);
         let nodes = Arc::clone(&self.database.nodes);
@@ -240,6 +246,14 @@ const INBOX: &str = "SELECT seq, run, thread, state, at FROM inbox WHERE user = 
 const ENTER: &str = "INSERT INTO inbox (user, seq, run, thread, state, at) \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 
+fn begun(connection: &Connection, user: UserId, new: &NewRun) -> Result<Option<Started>, Fault> {
+    let key = params![user.as_bytes(), new.request.as_bytes()];
+    match RunRow::find(connection, BY_REQUEST, key)? {
+        Some(known) => Ok(Some(known.record.started_before(new)?)),
+        None => Ok(None),
+    }
+}
+
 fn start(
     connection: &Connection,
     principal: &Principal,
@@ -250,9 +264,8 @@ fn start(
 ) -> Result<Started, Fault> {
     let user = principal.user();
     refuse(connection, user, "run_log.start")?;
-    let key = params![user.as_bytes(), new.request.as_bytes()];
-    if let Some(known) = RunRow::find(connection, BY_REQUEST, key)? {
-        return Ok(known.record.started_before(new)?);
+    if let Some(started) = begun(connection, user, new)? {
+        return Ok(started);
     }
     if RunRow::find(connection, BY_RUN, [new.run.as_bytes()])?.is_some() {
         return Err(run_taken(new.run).into());

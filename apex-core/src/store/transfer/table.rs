@@ -1,8 +1,11 @@
-//! What there is to move, said once for every database: SQLite's names and PostgreSQL's.
+//! What there is to move, said once for every place: SQLite's names and PostgreSQL's.
+
+use super::Part;
 
 /// A table that is moved row by row.
 #[derive(Debug)]
 pub(crate) struct Table {
+    pub(crate) part: Part,
     pub(crate) sqlite: &'static str,
     pub(crate) postgres: &'static str,
     /// The columns by which its rows are in order, which are its first ones.
@@ -35,8 +38,9 @@ pub(crate) enum Of {
 }
 
 macro_rules! table {
-    ($sqlite:literal, $postgres:literal, $keys:literal, $page:literal: $($of:ident $name:literal),* $(,)?) => {
+    ($part:ident, $sqlite:literal, $postgres:literal, $keys:literal, $page:literal: $($of:ident $name:literal),* $(,)?) => {
         Table {
+            part: Part::$part,
             sqlite: $sqlite,
             postgres: $postgres,
             keys: $keys,
@@ -46,51 +50,47 @@ macro_rules! table {
     };
 }
 
-/// Every table without contents, those that others refer to first. Limits are not moved: who holds a place brings it
-/// back.
-pub(crate) static TABLES: [Table; 16] = [
-    table!("user", "account", 1, 500: Id "account", Text "scopes", Int "created_at", Text "standing"),
-    table!("subject", "subject", 1, 500: Text "subject", Id "account"),
-    table!("session", "session", 1, 500:
+/// Every table without contents, those that others refer to first.
+pub(crate) static TABLES: [Table; 15] = [
+    table!(Accounts, "user", "account", 1, 500: Id "account", Text "scopes", Int "created_at", Text "standing"),
+    table!(Accounts, "subject", "subject", 1, 500: Text "subject", Id "account"),
+    table!(Logins, "session", "session", 1, 500:
         Id "session", Id "owner", Text "scopes", Text "method", Bytes "hash", Int "expires_at", Bytes "family",
         Bytes "refresh", Int "created_at", Int "renewed_at", Int "lapses_at", Int "ends_at"),
-    table!("revocation", "revocation", 1, 500: Int "id", Int "at", Id "owner", Id "session"),
-    table!("ticket", "ticket", 1, 500:
-        Bytes "hash", Id "owner", Text "scopes", Id "session", Text "audience", Text "origin", Text "address",
-        Int "expires_at", Int "credential_expires_at"),
-    table!("audit", "audit", 1, 500:
+    table!(Logins, "revocation", "revocation", 1, 500: Int "id", Int "at", Id "owner", Id "session"),
+    table!(Accounts, "audit", "audit", 1, 500:
         Id "id", Int "at", Text "action", Text "reason", Text "way", Id "owner", Id "session", Text "address",
         Id "correlation"),
-    table!("usage_attempt", "usage_attempt", 1, 500:
+    table!(Rest, "usage_attempt", "usage_attempt", 1, 500:
         Id "attempt", Id "owner", Id "run", Int "step", Int "number", Int "at", Int "took_ms", Text "provider",
         Text "model", Text "outcome", Text "reason", Text "request", Text "service_tier", Int "cache_write_tokens",
         Int "input_tokens", Int "cached_tokens", Int "output_tokens", Int "reasoning_tokens", Decimal "cost_usd",
         Bool "estimated"),
-    table!("thread", "thread", 1, 500:
+    table!(Rest, "thread", "thread", 1, 500:
         Id "thread", Id "owner", Words "title", Int "created_at", Int "updated_at"),
-    table!("share", "share", 2, 500: Id "thread", Id "reader", Id "owner", Int "at"),
-    table!("message", "message", 1, 200:
+    table!(Rest, "share", "share", 2, 500: Id "thread", Id "reader", Id "owner", Int "at"),
+    table!(Rest, "message", "message", 1, 200:
         Int "id", Id "thread", Id "run", Text "role", Words "text", Text "attachments", Int "at"),
-    table!("run", "run", 1, 200:
+    table!(Rest, "run", "run", 1, 200:
         Int "id", Id "run", Id "owner", Id "thread", Id "parent", Text "scopes", Id "request", Bytes "digest",
         Int "started_at", Int "ended_at", Text "state", Id "epoch", Int "fence", Int "attempt", Id "holder",
         Int "lease_until", Bool "placed", Int "head", Int "oldest", Int "bytes", Id "last_batch", Text "signals",
         Bool "unseen", Int "folded", Bool "dropped", Int "wake_at"),
-    table!("run_input", "run_input", 1, 200: Int "id", Words "text", Text "attachments"),
+    table!(Rest, "run_input", "run_input", 1, 200: Int "id", Words "text", Text "attachments"),
     // One may have 16 MiB.
-    table!("run_checkpoint", "run_checkpoint", 1, 4: Int "id", Int "version", Bytes "state"),
-    table!("run_snapshot", "run_snapshot", 1, 50: Int "id", Words "snapshot"),
-    table!("event", "event", 2, 200: Int "id", Int "seq", Bool "terminal", Bytes "json"),
-    table!("inbox", "inbox", 2, 500:
+    table!(Rest, "run_checkpoint", "run_checkpoint", 1, 4: Int "id", Int "version", Bytes "state"),
+    table!(Rest, "run_snapshot", "run_snapshot", 1, 50: Int "id", Words "snapshot"),
+    table!(Rest, "event", "event", 2, 200: Int "id", Int "seq", Bool "terminal", Bytes "json"),
+    table!(Rest, "inbox", "inbox", 2, 500:
         Id "owner", Int "seq", Id "run", Id "thread", Text "state", Int "at"),
 ];
 
 /// Files, whose content is moved beside their rows.
-pub(crate) static FILES: Table = table!("file", "file", 1, 100:
+pub(crate) static FILES: Table = table!(Rest, "file", "file", 1, 100:
     Id "file", Id "owner", Text "name", Int "bytes", Text "sha256", Int "at");
 
 /// Artifacts, the same.
-pub(crate) static ARTIFACTS: Table = table!("artifact", "artifact", 1, 100:
+pub(crate) static ARTIFACTS: Table = table!(Rest, "artifact", "artifact", 1, 100:
     Id "artifact", Id "owner", Id "run", Text "name", Text "media_type", Int "bytes", Text "sha256");
 
 impl Column {
