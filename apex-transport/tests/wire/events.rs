@@ -165,20 +165,3 @@ async fn a_login_that_ends_and_a_node_that_drains_end_the_answer() {
     assert!(told.is_some_and(|wait| wait != 1_000), "told when to come back: {told:?}");
     server.await.unwrap();
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_listener_that_takes_nothing_is_given_up_and_slows_nobody() {
-    let mut settings = Settings::default();
-    let connection = &mut settings.transport.connection;
-    connection.outbound_wait = Duration::from_secs(1);
-    connection.close_within = Duration::from_millis(100);
-    let wire = Wire::start_with(settings).await;
-    let token = wire.token("ada").await;
-    let run = begin(&wire, &token, "slow 1 big 1000").await;
-    let path = format!("/runs/{run}/events");
-    let stalled = Listener::open(&wire, &path, &[("authorization", &bearer(&token))]).await;
-    // The run ends although its listener does not move.
-    tokio::time::timeout(PATIENCE, ended(&wire, &token, run)).await.unwrap();
-    wire.emptied().await;
-    drop(stalled);
-}

@@ -306,24 +306,3 @@ async fn silence_is_closed_by_the_clock() {
     wire.emptied().await;
     drop(deaf);
 }
-
-#[tokio::test]
-async fn a_client_that_does_not_read_is_let_go_and_the_run_does_not_wait_for_it() {
-    let mut settings = Settings::default();
-    settings.transport.connection.outbound_wait = Duration::from_secs(1);
-    let wire = Wire::start_with(settings).await;
-    let token = wire.token("ada").await;
-    let mut slow = wire.socket(&token).await;
-    let mut quick = wire.socket(&token).await;
-    // Far more than the buffers of two sockets and the bound together.
-    let run = slow.start("big 900").await["run"].clone();
-    quick.say(json!({"frame": "subscribe", "run": run})).await;
-    assert_whole(&quick.events(&run).await);
-    for _ in 0..100 {
-        if wire.statistics().connections == 1 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    assert_eq!(wire.statistics().connections, 1, "the slow one is still there");
-}
