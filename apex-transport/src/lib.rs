@@ -22,6 +22,8 @@ mod driver;
 mod gateway;
 mod handshake;
 mod hub;
+#[cfg(any(feature = "sse", feature = "websocket"))]
+mod nudge;
 pub mod protocol;
 mod server;
 mod service;

@@ -64,7 +64,7 @@ async fn enter(gateway: &Gateway, seat: &Seat, offer: Offer) -> Result<Option<En
     Ok(entry)
 }
 
-/// The connection's one task.
+/// Waits for the upgrade, and begins the connection's one task.
 async fn converse(
     gateway: Arc<Gateway>,
     seat: Seat,
@@ -84,9 +84,13 @@ async fn converse(
         Ok(entry) => {
             let way = entry.as_ref().map(|entry| entry.way);
             tracing::debug!(%connection, ?way, "connected");
-            let driver = Driver::new(gateway, seat, caller, entry);
-            websocket::run(upgraded, driver, pump).await;
-            tracing::debug!(%connection, "disconnected");
+            let driver = Box::new(Driver::new(gateway, seat, caller, entry));
+            // In a task of its own, since that of a future that comes to its end is as large as the largest that it was.
+            let talking = async move {
+                websocket::run(upgraded, driver, pump).await;
+                tracing::debug!(%connection, "disconnected");
+            };
+            tokio::spawn(talking.in_current_span());
         }
         Err(error) => {
             gateway.observer.errors().record(&error, None);
