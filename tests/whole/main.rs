@@ -21,3 +21,7 @@ mod security;
 mod servers;
 mod support;
 mod users;
+
+// What the judge of histories takes from the root of its crate, since the comparison with others is judged by it too.
+#[cfg(feature = "postgres")]
+use netra_apex::core::clock::Timestamp;
