@@ -8,18 +8,18 @@ use crate::connection::{
 use crate::gateway::Gateway;
 use crate::handshake::Caller;
 use crate::hub::{Notice, Seat};
+use crate::nudge::{Nudge, Nudges, Source, Woken};
 use apex_core::auth::{Door, Entry, Way};
 use apex_core::error::{Result, correlation};
 use apex_core::id::CorrelationId;
 use apex_core::principal::Principal;
-use apex_core::run::{InboxSubscription, Position, Subscription};
+use apex_core::run::{Delivery, InboxSubscription, Position, Subscription};
 use futures_util::StreamExt as _;
 use futures_util::future::{AbortHandle, Abortable, Aborted, BoxFuture};
-use futures_util::stream::FuturesUnordered;
-use std::collections::HashMap;
+use futures_util::stream::{BoxStream, FuturesUnordered, unfold};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
@@ -34,16 +34,43 @@ pub(crate) struct Driver {
     caller: Caller,
     seat: Seat,
     opened: Instant,
+    /// When it last looked at the clock: nothing that is done at one wake-up takes long.
+    now: Moment,
     timer: Pin<Box<Sleep>>,
-    calls: FuturesUnordered<BoxFuture<'static, Input<'static>>>,
-    streams: FuturesUnordered<Abortable<BoxFuture<'static, Step>>>,
-    aborts: HashMap<StreamKey, AbortHandle>,
+    /// When the timer is due. It may be too early, since most deadlines are put off again and again.
+    timer_at: Instant,
+    /// None for most of the time, and then without memory of their own.
+    calls: Option<FuturesUnordered<Abortable<BoxFuture<'static, Answer>>>>,
+    /// In the order of their keys.
+    followed: Vec<Followed>,
+    nudges: Nudges,
+    woken: Woken,
+    hub: Arc<Nudge>,
 }
 
-/// What came of one look at a stream.
-enum Step {
+/// What came of a call.
+enum Answer {
+    Call(Input<'static>),
     Opened(StreamKey, Result<(Opened, Reader)>),
-    Brought(StreamKey, Reader, Brought),
+}
+
+/// One stream that is followed, or about to be.
+struct Followed {
+    key: StreamKey,
+    progress: Progress,
+}
+
+enum Progress {
+    Opening(AbortHandle),
+    Reading(BoxStream<'static, Brought>, Arc<Nudge>),
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        if let Progress::Opening(opening) = &self.progress {
+            opening.abort();
+        }
+    }
 }
 
 enum Reader {
@@ -62,26 +89,39 @@ impl Driver {
         let now = Moment { elapsed: Duration::ZERO, at: gateway.now() };
         let connection =
             Connection::new(seat.id(), gateway.config.connection, gateway.limits, entry, now);
+        let nudges = Nudges::default();
+        let hub = nudges.nudge(Source::Hub);
         Self {
             gateway,
             connection,
             caller,
             seat,
             opened,
+            now,
             timer: Box::pin(tokio::time::sleep_until(opened)),
-            calls: FuturesUnordered::new(),
-            streams: FuturesUnordered::new(),
-            aborts: HashMap::new(),
+            timer_at: opened,
+            calls: None,
+            followed: Vec::new(),
+            nudges,
+            woken: Woken { hub: true, ..Woken::default() },
+            hub,
         }
+    }
+
+    /// What wakes this connection's task and says that it was the socket.
+    pub(crate) fn socket_nudge(&self) -> Arc<Nudge> {
+        self.nudges.nudge(Source::Socket)
+    }
+
+    /// Whether the socket has something new since this was last asked.
+    pub(crate) fn take_socket(&mut self) -> bool {
+        std::mem::take(&mut self.woken.socket)
     }
 
     /// Takes in what came from the client.
     pub(crate) fn receive(&mut self, input: Input<'_>) {
-        let now = self.now();
-        self.connection.handle(input, now);
-        while let Some(error) = self.connection.next_failure() {
-            self.gateway.observer.errors().record(&error, self.connection.user());
-        }
+        self.look_at_clock();
+        self.take_in(input);
     }
 
     /// What is to be sent next.
@@ -89,9 +129,19 @@ impl Driver {
         self.connection.next_outgoing()
     }
 
+    /// Whether anything is to be sent.
+    pub(crate) fn has_outgoing(&self) -> bool {
+        self.connection.has_outgoing()
+    }
+
     /// Whether the client may be listened to.
     pub(crate) fn may_read(&self) -> bool {
         self.connection.may_read()
+    }
+
+    /// Whether a followed stream was left alone because the client was behind, which it is no longer.
+    pub(crate) fn may_go_on(&self) -> bool {
+        !self.woken.streams.is_empty() && self.connection.may_deliver()
     }
 
     /// Whether the client did not even take the close.
@@ -99,58 +149,118 @@ impl Driver {
         self.connection.is_over()
     }
 
-    /// Goes on with everything that can go on. Ready when that may have changed what is to be sent or read.
+    /// Goes on with everything that can go on. Ready when that may have changed what is to be sent or read; in either
+    /// case the task is woken when there is more.
     pub(crate) fn poll_progress(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut progress = self.poll_notice(cx);
-        progress |= self.carry_out_all();
-        while let Poll::Ready(Some(answer)) = self.calls.poll_next_unpin(cx) {
-            self.answer(answer);
-            progress = true;
-        }
-        // A client that is behind is not read for: its cursor stays, and the log keeps what it has not seen.
-        while self.connection.may_deliver() {
-            match self.streams.poll_next_unpin(cx) {
-                Poll::Ready(Some(step)) => {
-                    self.step(step);
-                    progress = true;
-                }
-                Poll::Ready(None) | Poll::Pending => break,
+        let other_task = self.nudges.collect(cx.waker(), &mut self.woken);
+        self.look_at_clock();
+        let mut any = self.carry_out_all();
+        loop {
+            let mut progress = self.look_at_hub();
+            progress |= self.poll_calls(cx);
+            progress |= self.poll_streams();
+            progress |= self.poll_timer(cx, other_task);
+            progress |= self.carry_out_all();
+            if !progress {
+                return if any { Poll::Ready(()) } else { Poll::Pending };
             }
+            any = true;
         }
-        progress |= self.poll_timer(cx);
-        progress |= self.carry_out_all();
-        if progress { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    fn now(&self) -> Moment {
-        Moment { elapsed: self.opened.elapsed(), at: self.gateway.now() }
+    fn look_at_clock(&mut self) {
+        self.now = Moment { elapsed: self.opened.elapsed(), at: self.gateway.now() };
     }
 
-    fn poll_notice(&mut self, cx: &mut Context<'_>) -> bool {
-        match self.seat.poll_notice(cx) {
-            Poll::Ready(Notice::Drain(draining)) => self.receive(Input::Drain(draining)),
-            Poll::Ready(Notice::Revoked) => self.receive(Input::Revoked),
+    fn take_in(&mut self, input: Input<'_>) {
+        self.connection.handle(input, self.now);
+        while let Some(error) = self.connection.next_failure() {
+            self.gateway.observer.errors().record(&error, self.connection.user());
+        }
+    }
+
+    fn look_at_hub(&mut self) -> bool {
+        if !std::mem::take(&mut self.woken.hub) {
+            return false;
+        }
+        self.hub.looked_at();
+        let waker = Waker::from(Arc::clone(&self.hub));
+        match self.seat.poll_notice(&mut Context::from_waker(&waker)) {
+            Poll::Ready(Notice::Drain(draining)) => self.take_in(Input::Drain(draining)),
+            Poll::Ready(Notice::Revoked) => self.take_in(Input::Revoked),
             Poll::Pending => return false,
         }
+        // There may be another one.
+        self.woken.hub = true;
         true
     }
 
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
-        let now = self.now();
-        let Some(due) = self.connection.deadline(now) else {
+    fn poll_calls(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut any = false;
+        while let Some(calls) = &mut self.calls {
+            match calls.poll_next_unpin(cx) {
+                Poll::Ready(Some(answer)) => {
+                    any = true;
+                    match answer {
+                        Ok(Answer::Call(input)) => self.answer(input),
+                        Ok(Answer::Opened(key, opened)) => self.opened(key, opened),
+                        Err(Aborted) => {}
+                    }
+                }
+                Poll::Ready(None) => self.calls = None,
+                Poll::Pending => break,
+            }
+        }
+        any
+    }
+
+    /// A client that is behind is not read for: its cursor stays, and the log keeps what it has not seen.
+    fn poll_streams(&mut self) -> bool {
+        let mut any = false;
+        while self.connection.may_deliver()
+            && let Some(key) = self.woken.streams.pop_front()
+        {
+            let Some(place) = self.place(key) else { continue };
+            let Some(Progress::Reading(stream, nudge)) =
+                self.followed.get_mut(place).map(|followed| &mut followed.progress)
+            else {
+                continue;
+            };
+            nudge.looked_at();
+            let waker = Waker::from(Arc::clone(nudge));
+            match stream.poll_next_unpin(&mut Context::from_waker(&waker)) {
+                Poll::Ready(Some(brought)) => {
+                    any = true;
+                    self.woken.streams.push_back(key);
+                    self.take_in(Input::Brought(key, brought));
+                }
+                Poll::Ready(None) => drop(self.followed.remove(place)),
+                Poll::Pending => {}
+            }
+        }
+        any
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>, other_task: bool) -> bool {
+        let Some(due) = self.connection.deadline(self.now) else {
             return false;
         };
         // What is due already needs no timer: one that is set to the past again and again would never be ready.
-        if due > now.elapsed {
-            let due = self.opened + due;
-            if self.timer.deadline() != due {
+        if due > self.now.elapsed {
+            let (due, now) = (self.opened + due, self.opened + self.now.elapsed);
+            // One that is set and comes in time is left alone: it costs more than everything else here.
+            if self.timer_at > now && self.timer_at <= due && !other_task {
+                return false;
+            }
+            if self.timer_at > due || self.timer_at <= now {
+                self.timer_at = due;
                 self.timer.as_mut().reset(due);
             }
             if self.timer.as_mut().poll(cx).is_pending() {
                 return false;
             }
         }
-        self.receive(Input::Tick);
+        self.take_in(Input::Tick);
         true
     }
 
@@ -163,33 +273,30 @@ impl Driver {
             }
             other => other,
         };
-        self.receive(answer);
+        self.take_in(answer);
     }
 
-    fn step(&mut self, step: Result<Step, Aborted>) {
-        match step {
-            Ok(Step::Opened(key, Ok((opened, reader)))) => {
-                self.receive(Input::Opened(key, Ok(opened)));
-                self.read_on(key, reader);
-            }
-            Ok(Step::Opened(key, Err(error))) => {
-                self.aborts.remove(&key);
-                self.receive(Input::Opened(key, Err(error)));
-            }
-            Ok(Step::Brought(key, reader, brought)) => {
-                let ends = matches!(
-                    brought,
-                    Brought::Broken(_) | Brought::Run(apex_core::run::Delivery::End(_))
-                );
-                self.receive(Input::Brought(key, brought));
-                if ends {
-                    self.aborts.remove(&key);
-                } else {
-                    self.read_on(key, reader);
+    fn opened(&mut self, key: StreamKey, opened: Result<(Opened, Reader)>) {
+        // What was left in the meantime is over.
+        let Some(place) = self.place(key) else { return };
+        match opened {
+            Ok((opened, reader)) => {
+                self.take_in(Input::Opened(key, Ok(opened)));
+                if let Some(followed) = self.followed.get_mut(place) {
+                    let nudge = self.nudges.nudge(Source::Stream(key));
+                    followed.progress = Progress::Reading(read(reader), nudge);
+                    self.woken.streams.push_back(key);
                 }
             }
-            Err(Aborted) => {}
+            Err(error) => {
+                self.followed.remove(place);
+                self.take_in(Input::Opened(key, Err(error)));
+            }
         }
+    }
+
+    fn place(&self, key: StreamKey) -> Option<usize> {
+        self.followed.binary_search_by_key(&key, |followed| followed.key).ok()
     }
 
     fn carry_out_all(&mut self) -> bool {
@@ -198,9 +305,8 @@ impl Driver {
             self.carry_out(action);
             any = true;
         }
-        if self.connection.is_closing() && !self.aborts.is_empty() {
-            self.aborts.clear();
-            self.streams.clear();
+        if self.connection.is_closing() && !self.followed.is_empty() {
+            self.followed.clear();
         }
         any
     }
@@ -247,45 +353,42 @@ impl Driver {
                 Input::Done(id, to_the_end(longest, decide).await)
             }),
             Action::Follow(key, who, stream, position) => {
-                let opening = open(gateway, key, who, stream, position);
-                return self.spawn(key, correlation::within(id, opening));
+                let opening =
+                    async move { Answer::Opened(key, open(gateway, who, stream, position).await) };
+                let opening = self.call(Box::pin(correlation::within(id, opening)));
+                // Keys only grow.
+                self.followed.push(Followed { key, progress: Progress::Opening(opening) });
+                return;
             }
             Action::Leave(key) => {
-                if let Some(abort) = self.aborts.remove(&key) {
-                    abort.abort();
+                if let Some(place) = self.place(key) {
+                    self.followed.remove(place);
                 }
                 return;
             }
         };
-        self.calls.push(Box::pin(correlation::within(id, call)));
+        let call = async move { Answer::Call(call.await) };
+        self.call(Box::pin(correlation::within(id, call)));
     }
 
-    fn read_on(&mut self, key: StreamKey, reader: Reader) {
-        // A stream that was left, or a connection that closes, is read no further.
-        if self.aborts.contains_key(&key) && !self.connection.is_closing() {
-            self.spawn(key, read(key, reader));
-        }
-    }
-
-    fn spawn(&mut self, key: StreamKey, step: impl Future<Output = Step> + Send + 'static) {
+    fn call(&mut self, call: BoxFuture<'static, Answer>) -> AbortHandle {
         let (abort, registration) = AbortHandle::new_pair();
-        self.aborts.insert(key, abort);
-        let step: BoxFuture<'static, Step> = Box::pin(step);
-        self.streams.push(Abortable::new(step, registration));
+        let calls = self.calls.get_or_insert_with(FuturesUnordered::new);
+        calls.push(Abortable::new(call, registration));
+        abort
     }
 }
 
 async fn open(
     gateway: Arc<Gateway>,
-    key: StreamKey,
     who: Principal,
     stream: Stream,
     position: Position,
-) -> Step {
+) -> Result<(Opened, Reader)> {
     let longest = gateway.config.connection.call_within;
     let log = Arc::clone(&gateway.stores.runs);
     let wakeup = &*gateway.stores.wakeup;
-    let opened = match stream {
+    match stream {
         Stream::Run(run) => {
             let opening = Subscription::open(log, wakeup, &gateway.live, who, run, position);
             in_time(longest, opening).await.map(|(view, subscription)| {
@@ -312,27 +415,37 @@ async fn open(
                 (opened, Reader::Inbox(Box::new(inbox)))
             })
         }
-    };
-    Step::Opened(key, opened)
+    }
+}
+
+/// What a stream brings, until it ends.
+fn read(reader: Reader) -> BoxStream<'static, Brought> {
+    let deliveries = unfold(Some(reader), |reader| async {
+        let mut reader = reader?;
+        let brought = next(&mut reader).await;
+        let ends = matches!(brought, Brought::Broken(_) | Brought::Run(Delivery::End(_)));
+        Some((brought, (!ends).then_some(reader)))
+    });
+    Box::pin(deliveries)
 }
 
 /// Reads on; a store that is away for a moment is asked again.
-async fn read(key: StreamKey, mut reader: Reader) -> Step {
+async fn next(reader: &mut Reader) -> Brought {
     let mut pause = FIRST_PAUSE;
     let mut tries = 1;
     loop {
-        let brought = match &mut reader {
+        let brought = match reader {
             Reader::Run(subscription) => subscription.next().await.map(Brought::Run),
             Reader::Inbox(inbox) => inbox.next().await.map(Brought::Inbox),
         };
         match brought {
-            Ok(brought) => return Step::Brought(key, reader, brought),
+            Ok(brought) => return brought,
             Err(error) if error.is_retryable() && tries < TRIES => {
                 tracing::debug!(%error, "a stream is read again");
                 tokio::time::sleep(pause).await;
                 (pause, tries) = (pause * 2, tries + 1);
             }
-            Err(error) => return Step::Brought(key, reader, Brought::Broken(error)),
+            Err(error) => return Brought::Broken(error),
         }
     }
 }

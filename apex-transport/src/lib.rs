@@ -22,6 +22,8 @@ mod driver;
 mod gateway;
 mod handshake;
 mod hub;
+#[cfg(any(feature = "sse", feature = "websocket"))]
+mod nudge;
 mod patience;
 #[cfg(any(feature = "sse", feature = "websocket"))]
 pub mod pipe;

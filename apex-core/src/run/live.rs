@@ -2,10 +2,14 @@ use super::tail::{Tail, Tails};
 use crate::event::Recorded;
 use crate::id::RunId;
 use crate::principal::Principal;
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 
 /// How many volatile events a slow reader may be behind before it misses the oldest.
 const BEHIND: usize = 256;
@@ -61,5 +65,44 @@ impl Live {
             watched.sweep_at = 2 * watched.runs.len() + 16;
         }
         watched.runs.entry(run).or_insert_with(|| broadcast::channel(BEHIND).0).subscribe()
+    }
+}
+
+/// What one reader sees of a run's volatile events. It waits for the next one all the time, and not anew each time that
+/// something else has come first: to begin to wait takes longer than everything else that a reader does.
+pub(super) struct Watch(Option<Next>);
+
+type Next = BoxFuture<'static, (Result<Recorded, RecvError>, broadcast::Receiver<Recorded>)>;
+
+impl Watch {
+    pub(super) fn new(receiver: broadcast::Receiver<Recorded>) -> Self {
+        Self(Some(next(receiver)))
+    }
+
+    /// The next event that was shown; never, when none will be.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Recorded> {
+        while let Some(waiting) = &mut self.0 {
+            let Poll::Ready((shown, receiver)) = waiting.as_mut().poll(cx) else {
+                return Poll::Pending;
+            };
+            self.0 = match shown {
+                Err(RecvError::Closed) => None,
+                Ok(_) | Err(RecvError::Lagged(_)) => Some(next(receiver)),
+            };
+            if let Ok(event) = shown {
+                return Poll::Ready(event);
+            }
+        }
+        Poll::Pending
+    }
+}
+
+fn next(mut receiver: broadcast::Receiver<Recorded>) -> Next {
+    Box::pin(async move { (receiver.recv().await, receiver) })
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Watch").field(&self.0.is_some()).finish()
     }
 }

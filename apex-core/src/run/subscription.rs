@@ -1,4 +1,4 @@
-use super::live::Live;
+use super::live::{Live, Watch};
 use super::log::{RunLog, RunView};
 use super::snapshot::Snapshot;
 use super::state::RunState;
@@ -9,9 +9,12 @@ use crate::event::Recorded;
 use crate::id::{Epoch, RunId};
 use crate::principal::Principal;
 use serde::{Deserialize, Serialize};
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
-use tokio::sync::broadcast;
+use tokio::time::{Instant, Sleep};
 
 /// The most events that one delivery holds.
 pub(super) const PAGE: usize = 256;
@@ -76,7 +79,9 @@ pub struct Subscription {
     waited_at: u64,
     /// The wake-up after which it reads; `None` where nobody woke it.
     woken_by: Option<u64>,
-    live: Option<broadcast::Receiver<Recorded>>,
+    live: Watch,
+    /// When it looks by itself. It may be too early, since every wait puts it off.
+    look: Pin<Box<Sleep>>,
     held: Option<Recorded>,
     behind: bool,
     opening_reset: Option<Delivery>,
@@ -121,7 +126,8 @@ impl Subscription {
             woken,
             waited_at,
             woken_by: None,
-            live: Some(watch),
+            live: Watch::new(watch),
+            look: Box::pin(tokio::time::sleep(LOOK)),
             held: None,
             behind: true,
             opening_reset,
@@ -151,7 +157,9 @@ impl Subscription {
         }
         loop {
             // What was shown before comes before what is recorded now; what was recorded since makes it old news.
-            self.take_shown();
+            if self.behind {
+                self.take_shown().await;
+            }
             if self.held.as_ref().is_some_and(|held| held.seq <= self.cursor)
                 && let Some(held) = self.held.take()
             {
@@ -170,10 +178,9 @@ impl Subscription {
     }
 
     /// Takes the next volatile event that is there already.
-    fn take_shown(&mut self) {
+    async fn take_shown(&mut self) {
         if self.held.is_none()
-            && let Some(live) = &mut self.live
-            && let Ok(event) = live.try_recv()
+            && let Poll::Ready(event) = poll_fn(|cx| Poll::Ready(self.live.poll_next(cx))).await
         {
             self.hold(event);
         }
@@ -220,25 +227,30 @@ impl Subscription {
     }
 
     async fn wait(&mut self) {
-        let watch = async {
-            match &mut self.live {
-                Some(live) if self.held.is_none() => live.recv().await,
-                _ => std::future::pending().await,
+        let due = Instant::now() + LOOK;
+        loop {
+            let (live, full) = (&mut self.live, self.held.is_some());
+            let shown = poll_fn(|cx| if full { Poll::Pending } else { live.poll_next(cx) });
+            tokio::select! {
+                biased;
+                () = self.woken.changed() => return self.look_again(),
+                () = &mut self.look => {
+                    // One timer for all waits, and not set anew by each: almost none of them takes so long.
+                    let early = Instant::now() < due;
+                    self.look.as_mut().reset(if early { due } else { due + LOOK });
+                    if !early {
+                        return self.look_again();
+                    }
+                }
+                event = shown => return self.hold(event),
             }
-        };
-        tokio::select! {
-            biased;
-            () = self.woken.wait(LOOK) => {
-                let last = self.woken.last();
-                self.woken_by = (self.waited_at != last).then_some(last);
-                (self.behind, self.waited_at) = (true, last);
-            }
-            shown = watch => match shown {
-                Ok(event) => self.hold(event),
-                Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Err(broadcast::error::RecvError::Closed) => self.live = None,
-            },
         }
+    }
+
+    fn look_again(&mut self) {
+        let last = self.woken.last();
+        self.woken_by = (self.waited_at != last).then_some(last);
+        (self.behind, self.waited_at) = (true, last);
     }
 }
 

@@ -41,7 +41,12 @@ pub struct Woken {
 impl Woken {
     /// Waits for a wake-up since the last call, at most `longest`.
     pub async fn wait(&mut self, longest: Duration) {
-        let _ = tokio::time::timeout(longest, self.receiver.changed()).await;
+        let _ = tokio::time::timeout(longest, self.changed()).await;
+    }
+
+    /// Waits for a wake-up since the last call.
+    pub(super) async fn changed(&mut self) {
+        let _ = self.receiver.changed().await;
     }
 
     /// The number of the last wake-up of this topic in this process, so that its listeners can tell which of them

@@ -223,7 +223,12 @@ impl Connection {
 
     /// What is to be done next.
     pub fn next_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        let action = self.actions.pop_front();
+        if action.is_none() {
+            // Most connections ask for something once, and are many: half a kilobyte each.
+            self.actions = VecDeque::new();
+        }
+        action
     }
 
     /// What is to be sent next.

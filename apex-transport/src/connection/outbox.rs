@@ -101,6 +101,10 @@ impl Outbox {
     pub(super) fn pop(&mut self) -> Option<Outgoing> {
         let item = self.queue.pop_front()?.item;
         self.bytes -= item.bytes();
+        if self.queue.is_empty() {
+            // Most have nothing to send for most of the time.
+            self.queue = VecDeque::new();
+        }
         Some(match item {
             Item::Frame(json) => Outgoing::Text(json),
             Item::Recorded(_, event) => Outgoing::Recorded(event),

@@ -1,6 +1,5 @@
 use crate::protocol::FrameId;
 use apex_core::id::{Epoch, RunId};
-use std::collections::HashMap;
 
 /// What can be followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -15,11 +14,12 @@ pub enum Stream {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamKey(pub(super) u64);
 
-/// The streams of one connection; each is followed at most once.
+/// The streams of one connection; each is followed at most once. Few connections follow more than a handful, and all of
+/// them are in memory: a list that is searched takes a fraction of what maps would.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
-    followed: HashMap<StreamKey, Followed>,
-    by_stream: HashMap<Stream, StreamKey>,
+    /// In the order of their keys, which only grow.
+    followed: Vec<(StreamKey, Followed)>,
     last: u64,
 }
 
@@ -47,29 +47,32 @@ impl Streams {
     ) -> (StreamKey, Option<(StreamKey, Followed)>) {
         self.last += 1;
         let key = StreamKey(self.last);
-        let before = self.by_stream.insert(stream, key);
-        let replaced = before.and_then(|key| Some((key, self.followed.remove(&key)?)));
-        self.followed.insert(key, Followed { stream, id, unanswered, epoch: None, last });
+        let replaced = self.leave(stream);
+        if self.followed.is_empty() {
+            // The first growth would be by four.
+            self.followed.reserve_exact(1);
+        }
+        self.followed.push((key, Followed { stream, id, unanswered, epoch: None, last }));
         (key, replaced)
     }
 
     pub(super) fn get_mut(&mut self, key: StreamKey) -> Option<&mut Followed> {
-        self.followed.get_mut(&key)
+        let place = self.place(key)?;
+        self.followed.get_mut(place).map(|(_, followed)| followed)
     }
 
     pub(super) fn leave(&mut self, stream: Stream) -> Option<(StreamKey, Followed)> {
-        let key = self.by_stream.remove(&stream)?;
-        Some((key, self.followed.remove(&key)?))
+        let place = self.followed.iter().position(|(_, followed)| followed.stream == stream)?;
+        Some(self.followed.remove(place))
     }
 
     pub(super) fn end(&mut self, key: StreamKey) -> Option<Followed> {
-        let followed = self.followed.remove(&key)?;
-        self.by_stream.remove(&followed.stream);
-        Some(followed)
+        let place = self.place(key)?;
+        Some(self.followed.remove(place).1)
     }
 
     pub(super) fn contains(&self, stream: Stream) -> bool {
-        self.by_stream.contains_key(&stream)
+        self.followed.iter().any(|(_, followed)| followed.stream == stream)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -78,6 +81,9 @@ impl Streams {
 
     pub(super) fn clear(&mut self) {
         self.followed.clear();
-        self.by_stream.clear();
+    }
+
+    fn place(&self, key: StreamKey) -> Option<usize> {
+        self.followed.binary_search_by_key(&key, |(key, _)| *key).ok()
     }
 }

@@ -89,7 +89,7 @@ pub(super) async fn enter(
     Ok(entry)
 }
 
-/// The connection's one task.
+/// Waits for the upgrade, and begins the connection's one task.
 async fn converse(
     gateway: Arc<Gateway>,
     seat: Seat,
@@ -109,16 +109,21 @@ async fn converse(
         Ok(entry) => {
             let way = entry.as_ref().map(|entry| entry.way);
             tracing::debug!(%connection, ?way, "connected");
-            match (speaks, entry) {
-                (Speaks::Host(speak), Some(entry)) => {
-                    speak(GuardedSocket::new(upgraded, gateway, seat, entry).await).await;
+            // In a task of its own, since that of a future that comes to its end is as large as the largest that it was.
+            let talking = async move {
+                match (speaks, entry) {
+                    (Speaks::Host(speak), Some(entry)) => {
+                        let socket = GuardedSocket::new(upgraded, gateway, seat, entry).await;
+                        speak(socket).await;
+                    }
+                    (_, entry) => {
+                        let driver = Box::new(Driver::new(gateway, seat, caller, entry));
+                        websocket::run(upgraded, driver, config.into()).await;
+                    }
                 }
-                (_, entry) => {
-                    let driver = Driver::new(gateway, seat, caller, entry);
-                    websocket::run(upgraded, driver, config.into()).await;
-                }
-            }
-            tracing::debug!(%connection, "disconnected");
+                tracing::debug!(%connection, "disconnected");
+            };
+            tokio::spawn(talking.in_current_span());
         }
         Err(error) => {
             gateway.observer.errors().record(&error, None);

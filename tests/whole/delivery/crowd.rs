@@ -112,15 +112,19 @@ impl Group {
         let found = history.judge();
         assert!(found.is_empty(), "{found:#?}\nsee {:?}", self.folder.keep());
         assert_eq!(history.logs.len(), size.users * size.runs, "a run was never made, or twice");
-        let resets = history.readers.iter().flat_map(|reader| &reader.applied);
-        let resets = resets.filter(|applied| matches!(applied, Applied::Reset { .. })).count();
+        let tally = history.tally();
         let taken_over = history.logs.values().flat_map(|log| &log.events);
         let taken_over = taken_over.filter(|e| e.envelope.contains("\"run_resumed\"")).count();
         println!(
-            "{} runs, {} acknowledged events, {} readers, {resets} resets, {taken_over} taken over: no violation",
+            "{} runs, {} events acknowledged to their writers, {} readers: {} lost, {} doubled, {} misordered, {} resets, \
+             {taken_over} taken over: no violation",
             history.logs.len(),
-            history.acknowledged.len(),
+            tally.written,
             history.readers.len(),
+            tally.lost,
+            tally.doubled,
+            tally.misordered,
+            tally.resets,
         );
     }
 

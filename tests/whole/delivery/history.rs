@@ -49,8 +49,7 @@ impl Written {
 
     fn at(&self) -> Duration {
         let envelope: Value = serde_json::from_str(&self.envelope).unwrap();
-        let at =
-            serde_json::from_value::<netra_apex::core::clock::Timestamp>(envelope["at"].clone());
+        let at = serde_json::from_value::<crate::Timestamp>(envelope["at"].clone());
         Duration::from_millis(u64::try_from(at.unwrap().as_millis()).unwrap())
     }
 }
@@ -118,7 +117,42 @@ pub(crate) enum Violation {
     TooMany { what: String, count: u64 },
 }
 
+/// What readers got of what they were owed, event by event.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Events that were written.
+    pub(crate) written: usize,
+    /// Events that a reader never got and that no reset covered, and acknowledged ones that are not in the log.
+    pub(crate) lost: usize,
+    /// Of the former, those in a place where nothing told the reader that it had missed something.
+    pub(crate) silently: usize,
+    /// Events that a reader applied again.
+    pub(crate) doubled: usize,
+    /// Events that a reader applied after a later one.
+    pub(crate) misordered: usize,
+    /// How often a reader was told to start afresh.
+    pub(crate) resets: usize,
+    /// Runs without an end.
+    pub(crate) endless: usize,
+}
+
 impl History {
+    /// Counts what readers got.
+    pub(crate) fn tally(&self) -> Tally {
+        let endless = self.logs.values().filter(|log| !log.events.iter().any(Written::is_terminal));
+        let mut tally = Tally {
+            written: self.acknowledged.len(),
+            lost: self.lost().len(),
+            endless: endless.count(),
+            ..Tally::default()
+        };
+        for reader in &self.readers {
+            let head = self.logs.get(&reader.run).and_then(|log| log.events.last());
+            tally.count(&reader.applied, head.map_or(0, |last| last.seq));
+        }
+        tally
+    }
+
     /// Every broken promise.
     pub(crate) fn judge(&self) -> Vec<Violation> {
         let logs = self.logs.iter().flat_map(|(run, log)| self.judge_log(run, log));
@@ -203,6 +237,37 @@ impl History {
             found.push(Violation::Unfinished { run: run(), after: last });
         }
         found
+    }
+}
+
+impl Tally {
+    /// Adds what one reader applied of a log with this head.
+    fn count(&mut self, applied: &[Applied], head: u64) {
+        let mut seen = BTreeSet::new();
+        // What is missing, and whether the reader was told in that place.
+        let mut missing = BTreeMap::new();
+        let (mut last, mut told) = (0, false);
+        for applied in applied {
+            match applied {
+                Applied::Reset { head, .. } => {
+                    self.resets += 1;
+                    (last, told) = (last.max(*head), true);
+                    missing.retain(|seq, _| seq > head);
+                }
+                Applied::Event(event) if !seen.insert(event.seq) => self.doubled += 1,
+                Applied::Event(event) if event.seq <= last => {
+                    self.misordered += 1;
+                    missing.remove(&event.seq);
+                }
+                Applied::Event(event) => {
+                    missing.extend((last + 1..event.seq).map(|seq| (seq, told)));
+                    (last, told) = (event.seq, false);
+                }
+            }
+        }
+        missing.extend((last + 1..=head).map(|seq| (seq, told)));
+        self.lost += missing.len();
+        self.silently += missing.values().filter(|told| !**told).count();
     }
 }
 
@@ -324,6 +389,26 @@ mod tests {
             let found = history.judge();
             assert!(found.contains(&expected), "{number}: {expected:?} is not in {found:?}");
         }
+    }
+
+    #[test]
+    fn what_readers_missed_is_counted() {
+        let mut history = sound();
+        let counted = history.tally();
+        assert_eq!(counted, Tally { written: 6, resets: 1, ..Tally::default() });
+        // 2 comes after 3, 4 twice, and 5 and 6 not at all; the other one is told that it misses 1, and also misses 3
+        // and 6; and the 6 that was acknowledged is not in the log.
+        let got = |seqs: &[u64]| -> Vec<_> {
+            seqs.iter().map(|seq| Applied::Event(event(*seq, "agent_thinking"))).collect()
+        };
+        history.readers[0].applied = got(&[1, 3, 2, 4, 4]);
+        let told = Applied::Reset { epoch: "e".into(), head: 0, ended: false };
+        history.readers[1].applied = [vec![told], got(&[2, 4, 5])].concat();
+        log(&mut history).events[5] = event(6, "agent_thinking");
+        let counted = history.tally();
+        assert_eq!((counted.lost, counted.silently), (2 + 3 + 1, 2 + 2));
+        assert_eq!((counted.misordered, counted.doubled), (1, 1));
+        assert_eq!((counted.resets, counted.endless), (1, 1));
     }
 
     #[test]

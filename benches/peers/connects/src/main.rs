@@ -3,7 +3,7 @@
 //! share the process and its cores; the rounds are interleaved, and the median is printed. Then what the verification
 //! of a signed token takes.
 //!
-//! `cargo run --release [-- CONNECTS ROUNDS]`
+//! `benches/peers/connects/run [CONNECTS ROUNDS]`
 
 use apex_core::auth::jwt::{Algorithm, KeyRing, SigningKey, TokenPolicy, TokenUse};
 use apex_core::auth::{Auth, AuthConfig, AuthParts, Presented, TokenAuthority, Way};
