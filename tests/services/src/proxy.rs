@@ -333,14 +333,15 @@ impl Pump<'_> {
         let mut passed = (0, 0);
         loop {
             self.wait().await;
+            // An order that came before this point has been seen, and does not count as a change any more.
+            if self.half_closed() {
+                let _ = to.shutdown().await;
+                return self.discard(from).await;
+            }
             let read = tokio::select! {
                 read = from.read(&mut buffer) => read,
                 changed = self.control.changed() => {
                     changed.map_err(|_| Cut)?;
-                    if self.half_closed() {
-                        let _ = to.shutdown().await;
-                        return self.discard(from).await;
-                    }
                     continue;
                 }
             };
