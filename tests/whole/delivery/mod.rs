@@ -2,7 +2,6 @@
 //! runs of 100 users with `APEX_FULL=1`.
 
 mod crowd;
-mod history;
 mod node;
 mod servers;
 

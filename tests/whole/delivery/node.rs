@@ -1,6 +1,5 @@
 //! A node of a group: a process of its own, so that it can be killed and stopped. It is this test program, run again.
 
-use super::history::Written;
 use apex_test_services::{Signal, signal};
 use async_trait::async_trait;
 use netra_apex::core::config::Environment;
@@ -10,6 +9,7 @@ use netra_apex::core::run::{
     Started,
 };
 use netra_apex::core::store::Stores;
+use netra_apex::core::testkit::history::Written;
 use netra_apex::prelude::*;
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Write as _};
