@@ -2,10 +2,12 @@ use apex_core::clock::Clock;
 use apex_core::config::DatabaseUrl;
 use apex_core::database::DatabaseConfig;
 use apex_core::error::Result;
+use apex_core::run::LocalWakeup;
 use apex_core::store::postgres::{PostgresOptions, Time};
 use apex_core::store::redis::RedisOptions;
 use apex_core::store::sqlite::{SqliteOptions, Synchronous};
 use apex_core::store::{Stores, memory, postgres, redis, sqlite};
+use apex_core::testkit::line::{Line, Sound, over};
 use apex_core::testkit::{Backend, Limits};
 use apex_test_services::{Kind, Options, Server};
 use async_trait::async_trait;
@@ -31,6 +33,24 @@ impl Backend for Memory {
     async fn open(&self, limits: Limits, clock: Arc<dyn Clock>) -> Result<Stores> {
         let options = memory::MemoryOptions { runs: limits.runs, files: limits.files };
         Ok(memory::open(options, clock))
+    }
+}
+
+/// The stores of the simulation: memory with a replica, at the other end of a line on which nothing is lost.
+#[derive(Debug)]
+pub(crate) struct Replicated;
+
+#[async_trait]
+impl Backend for Replicated {
+    fn name(&self) -> &'static str {
+        "replicated"
+    }
+
+    async fn open(&self, limits: Limits, clock: Arc<dyn Clock>) -> Result<Stores> {
+        let options = memory::MemoryOptions { runs: limits.runs, files: limits.files };
+        let (stores, _) = memory::replicated(options, clock, Arc::new(LocalWakeup::default()));
+        let line: Arc<dyn Line> = Arc::new(Sound);
+        Ok(over(stores, &line))
     }
 }
 

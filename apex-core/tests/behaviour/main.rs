@@ -25,8 +25,11 @@ fn main() {
     if let Ok(place) = std::env::var(crash::CHILD) {
         crash::child(&place);
     }
-    let mut backends: Vec<Arc<dyn Backend>> =
-        vec![Arc::new(backend::Memory), Arc::new(backend::Sqlite::default())];
+    let mut backends: Vec<Arc<dyn Backend>> = vec![
+        Arc::new(backend::Memory),
+        Arc::new(backend::Replicated),
+        Arc::new(backend::Sqlite::default()),
+    ];
     let mut trials = Vec::new();
     for name in ["postgres", "postgres18"] {
         if let Some(server) = backend::Postgres::shared(name).map(Arc::new) {

@@ -1,7 +1,6 @@
 //! Users who ask while something goes wrong, and write down what they see.
 
 use super::connections::{self, LIFE};
-use super::history::{Applied, Counted, History, Log, Reader, Written};
 use super::node::{LEASE, Node, Place, value};
 use apex_test_services::Proxy;
 use async_trait::async_trait;
@@ -10,6 +9,7 @@ use netra_apex::core::clock::{Clock as _, SystemClock};
 use netra_apex::core::config::Secret;
 use netra_apex::core::id::UserId;
 use netra_apex::core::run::Position;
+use netra_apex::core::testkit::history::{Applied, Counted, History, Log, Reader, Written};
 use netra_apex::prelude::*;
 use netra_apex::transport::HubConfig;
 use netra_apex::transport::client::{Api, Client, ClientOptions, Tickets, Update, Updates};

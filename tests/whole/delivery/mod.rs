@@ -4,7 +4,6 @@
 mod connections;
 mod crowd;
 mod event_log;
-mod history;
 mod node;
 mod servers;
 

@@ -1,13 +1,13 @@
 //! A node of a group: a process of its own, so that it can be killed and stopped. It is this test program, run again.
 
 use super::connections::{self, Watched, Watching};
-use super::history::{Counted, Written};
 use apex_test_services::{Signal, signal};
 use async_trait::async_trait;
 use netra_apex::core::config::Environment;
 use netra_apex::core::run::{Append, Appended, Lease, RunLimits, RunLog};
 use netra_apex::core::store::Stores;
 use netra_apex::core::testkit::{Between, Over};
+use netra_apex::core::testkit::history::{Counted, Written};
 use netra_apex::prelude::*;
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Write as _};

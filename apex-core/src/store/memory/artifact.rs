@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// Artifacts in memory.
 #[derive(Debug)]
 pub(super) struct MemoryArtifactStore {
-    artifacts: Mutex<HashMap<ArtifactId, Entry>>,
+    pub(super) artifacts: Mutex<HashMap<ArtifactId, Entry>>,
     erased: Arc<Erased>,
     runs: Arc<MemoryRunLog>,
 }
@@ -37,8 +37,8 @@ impl Erase for MemoryArtifactStore {
     }
 }
 
-#[derive(Debug)]
-struct Entry {
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
     user: UserId,
     info: ArtifactInfo,
     content: Bytes,

@@ -13,7 +13,7 @@ const KEPT: usize = 100_000;
 /// The record of the door, in memory.
 #[derive(Debug, Default)]
 pub(super) struct MemoryAuditStore {
-    events: Mutex<BTreeMap<AuditId, AuditEvent>>,
+    pub(super) events: Mutex<BTreeMap<AuditId, AuditEvent>>,
 }
 
 #[async_trait]

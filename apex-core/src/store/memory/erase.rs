@@ -12,7 +12,7 @@ pub(super) trait Erase: fmt::Debug + Send + Sync {
 
 /// Who was erased: what is still under way in their name is not taken in any more.
 #[derive(Debug, Default)]
-pub(super) struct Erased(Mutex<HashSet<UserId>>);
+pub(super) struct Erased(pub(super) Mutex<HashSet<UserId>>);
 
 impl Erased {
     pub(super) fn add(&self, user: UserId) {

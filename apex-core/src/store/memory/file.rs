@@ -20,11 +20,11 @@ pub(super) struct MemoryFileStore {
     limits: FileLimits,
     clock: Arc<dyn Clock>,
     erased: Arc<Erased>,
-    files: Mutex<HashMap<FileId, Entry>>,
+    pub(super) files: Mutex<HashMap<FileId, Entry>>,
 }
 
-#[derive(Debug)]
-struct Entry {
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
     user: UserId,
     info: FileInfo,
     content: Bytes,

@@ -11,12 +11,12 @@ use std::time::Duration;
 /// Limits in memory.
 #[derive(Debug)]
 pub(super) struct MemoryLimitStore {
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
     clock: Arc<dyn Clock>,
 }
 
-#[derive(Debug, Default)]
-struct State {
+#[derive(Debug, Clone, Default)]
+pub(super) struct State {
     places: HashMap<LimitKey, HashMap<HolderId, Timestamp>>,
     /// When each bucket is full again, in microseconds.
     rates: HashMap<LimitKey, i64>,

@@ -6,6 +6,8 @@ mod audit;
 mod erase;
 mod file;
 mod limit;
+#[cfg(feature = "testkit")]
+mod replica;
 mod run_log;
 mod session;
 mod share;
@@ -13,6 +15,9 @@ mod thread;
 mod ticket;
 mod usage;
 mod user;
+
+#[cfg(feature = "testkit")]
+pub use replica::Replica;
 
 use super::Stores;
 use super::transfer::Portable;
@@ -40,43 +45,103 @@ pub fn open(options: MemoryOptions, clock: Arc<dyn Clock>) -> Stores {
 /// Empty stores that wake by `wakeup`.
 #[must_use]
 pub fn open_with(options: MemoryOptions, clock: Arc<dyn Clock>, wakeup: Arc<dyn Wakeup>) -> Stores {
-    let (shares, erased) = (share::Shares::default(), Arc::new(erase::Erased::default()));
-    let runs = Arc::new(run_log::MemoryRunLog::new(
-        options.runs,
-        Arc::clone(&clock),
-        Arc::clone(&wakeup),
-        shares.clone(),
-        Arc::clone(&erased),
-    ));
-    let threads =
-        Arc::new(thread::MemoryThreadStore::new(shares, Arc::clone(&erased), Arc::clone(&runs)));
-    let files = file::MemoryFileStore::new(options.files, Arc::clone(&clock), Arc::clone(&erased));
-    let files = Arc::new(files);
-    let artifacts =
-        Arc::new(artifact::MemoryArtifactStore::new(Arc::clone(&erased), Arc::clone(&runs)));
-    let tickets = Arc::new(ticket::MemoryTicketStore::default());
-    let usage = Arc::new(usage::MemoryUsageStore::default());
-    let kept: Vec<Arc<dyn erase::Erase>> = vec![
-        runs.clone(),
-        threads.clone(),
-        files.clone(),
-        artifacts.clone(),
-        tickets.clone(),
-        usage.clone(),
-    ];
-    Stores {
-        node: NodeId::new(&*clock),
-        runs,
-        sessions: Arc::new(session::MemorySessionStore::new(Arc::clone(&wakeup))),
-        wakeup,
-        threads,
-        files,
-        artifacts,
-        tickets,
-        users: Arc::new(user::MemoryUserStore::new(erased, kept)),
-        audit: Arc::new(audit::MemoryAuditStore::default()),
-        limits: Arc::new(limit::MemoryLimitStore::new(Arc::clone(&clock))),
-        usage,
-        portable: Portable::default(),
+    Parts::new(options, &clock, &wakeup).into_stores(clock, wakeup)
+}
+
+/// Empty stores with a replica that can take their place.
+#[cfg(feature = "testkit")]
+#[must_use]
+pub fn replicated(
+    options: MemoryOptions,
+    clock: Arc<dyn Clock>,
+    wakeup: Arc<dyn Wakeup>,
+) -> (Stores, Replica) {
+    let parts = Parts::new(options, &clock, &wakeup);
+    let replica = Replica::of(&parts, Arc::clone(&clock));
+    (parts.into_stores(clock, wakeup), replica)
+}
+
+/// The stores by their own types.
+struct Parts {
+    #[cfg(feature = "testkit")]
+    shares: share::Shares,
+    #[cfg(feature = "testkit")]
+    erased: Arc<erase::Erased>,
+    runs: Arc<run_log::MemoryRunLog>,
+    threads: Arc<thread::MemoryThreadStore>,
+    files: Arc<file::MemoryFileStore>,
+    artifacts: Arc<artifact::MemoryArtifactStore>,
+    tickets: Arc<ticket::MemoryTicketStore>,
+    sessions: Arc<session::MemorySessionStore>,
+    users: Arc<user::MemoryUserStore>,
+    audit: Arc<audit::MemoryAuditStore>,
+    limits: Arc<limit::MemoryLimitStore>,
+    usage: Arc<usage::MemoryUsageStore>,
+}
+
+impl Parts {
+    fn new(options: MemoryOptions, clock: &Arc<dyn Clock>, wakeup: &Arc<dyn Wakeup>) -> Self {
+        let (shares, erased) = (share::Shares::default(), Arc::new(erase::Erased::default()));
+        let runs = Arc::new(run_log::MemoryRunLog::new(
+            options.runs,
+            Arc::clone(clock),
+            Arc::clone(wakeup),
+            shares.clone(),
+            Arc::clone(&erased),
+        ));
+        let threads = Arc::new(thread::MemoryThreadStore::new(
+            shares.clone(),
+            Arc::clone(&erased),
+            Arc::clone(&runs),
+        ));
+        let files =
+            file::MemoryFileStore::new(options.files, Arc::clone(clock), Arc::clone(&erased));
+        let files = Arc::new(files);
+        let artifacts =
+            Arc::new(artifact::MemoryArtifactStore::new(Arc::clone(&erased), Arc::clone(&runs)));
+        let tickets = Arc::new(ticket::MemoryTicketStore::default());
+        let usage = Arc::new(usage::MemoryUsageStore::default());
+        let kept: Vec<Arc<dyn erase::Erase>> = vec![
+            runs.clone(),
+            threads.clone(),
+            files.clone(),
+            artifacts.clone(),
+            tickets.clone(),
+            usage.clone(),
+        ];
+        Self {
+            users: Arc::new(user::MemoryUserStore::new(Arc::clone(&erased), kept)),
+            sessions: Arc::new(session::MemorySessionStore::new(Arc::clone(wakeup))),
+            audit: Arc::new(audit::MemoryAuditStore::default()),
+            limits: Arc::new(limit::MemoryLimitStore::new(Arc::clone(clock))),
+            #[cfg(feature = "testkit")]
+            shares,
+            #[cfg(feature = "testkit")]
+            erased,
+            runs,
+            threads,
+            files,
+            artifacts,
+            tickets,
+            usage,
+        }
+    }
+
+    fn into_stores(self, clock: Arc<dyn Clock>, wakeup: Arc<dyn Wakeup>) -> Stores {
+        Stores {
+            node: NodeId::new(&*clock),
+            runs: self.runs,
+            wakeup,
+            threads: self.threads,
+            files: self.files,
+            artifacts: self.artifacts,
+            tickets: self.tickets,
+            sessions: self.sessions,
+            users: self.users,
+            audit: self.audit,
+            limits: self.limits,
+            usage: self.usage,
+            portable: Portable::default(),
+        }
     }
 }

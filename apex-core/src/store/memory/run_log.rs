@@ -25,11 +25,11 @@ pub(super) struct MemoryRunLog {
     wakeup: Arc<dyn Wakeup>,
     shares: Shares,
     erased: Arc<Erased>,
-    runs: Mutex<Runs>,
+    pub(super) runs: Mutex<Runs>,
 }
 
-#[derive(Debug)]
-struct Runs {
+#[derive(Debug, Clone)]
+pub(super) struct Runs {
     by_id: HashMap<RunId, Entry>,
     requests: HashMap<(UserId, RequestId), RunId>,
     /// The runs that have not ended, in the order in which they were put on record.
@@ -42,7 +42,7 @@ struct Runs {
     started: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Entry {
     place: u64,
     record: RunRecord,
@@ -406,6 +406,24 @@ impl Runs {
                 entry.drop_history();
             }
         }
+    }
+
+    /// Begins a new life of every log that is still open, and of the inboxes; their events go, their outcome stays.
+    #[cfg(feature = "testkit")]
+    pub(super) fn renew_epochs(&mut self, clock: &dyn Clock) {
+        self.inbox_epoch = Epoch::new(clock);
+        for run in self.open.values() {
+            if let Some(entry) = self.by_id.get_mut(run) {
+                entry.drop_history();
+                entry.record.epoch = Epoch::new(clock);
+            }
+        }
+    }
+
+    /// Those that are on record.
+    #[cfg(feature = "testkit")]
+    pub(super) fn known(&self) -> BTreeSet<RunId> {
+        self.by_id.keys().copied().collect()
     }
 
     /// Enters a run's new state into its user's inbox.

@@ -15,12 +15,12 @@ use std::sync::Arc;
 /// Logins in memory.
 #[derive(Debug)]
 pub(super) struct MemorySessionStore {
-    logins: Mutex<Logins>,
+    pub(super) logins: Mutex<Logins>,
     wakeup: Arc<dyn Wakeup>,
 }
 
-#[derive(Debug, Default)]
-struct Logins {
+#[derive(Debug, Clone, Default)]
+pub(super) struct Logins {
     sessions: HashMap<SessionId, SessionRecord>,
     tokens: HashMap<TokenHash, SessionId>,
     families: HashMap<TokenHash, SessionId>,

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 /// With whom conversations are shared: the conversations, the run log and the artifacts ask.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Shares(Arc<Mutex<HashMap<ThreadId, Sharing>>>);
+pub(super) struct Shares(pub(super) Arc<Mutex<HashMap<ThreadId, Sharing>>>);
 
-#[derive(Debug)]
-struct Sharing {
+#[derive(Debug, Clone)]
+pub(super) struct Sharing {
     owner: UserId,
     with: BTreeMap<UserId, Share>,
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// Conversations in memory.
 #[derive(Debug)]
 pub(super) struct MemoryThreadStore {
-    threads: Mutex<HashMap<ThreadId, Entry>>,
+    pub(super) threads: Mutex<HashMap<ThreadId, Entry>>,
     shares: Shares,
     erased: Arc<Erased>,
     runs: Arc<MemoryRunLog>,
@@ -52,8 +52,8 @@ impl Erase for MemoryThreadStore {
     }
 }
 
-#[derive(Debug)]
-struct Entry {
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
     user: UserId,
     thread: Thread,
     messages: Vec<ThreadMessage>,

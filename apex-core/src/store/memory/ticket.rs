@@ -10,7 +10,7 @@ use std::collections::HashMap;
 /// Tickets in memory.
 #[derive(Debug, Default)]
 pub(super) struct MemoryTicketStore {
-    tickets: Mutex<HashMap<TokenHash, TicketRecord>>,
+    pub(super) tickets: Mutex<HashMap<TokenHash, TicketRecord>>,
 }
 
 impl Erase for MemoryTicketStore {

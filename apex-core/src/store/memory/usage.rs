@@ -14,7 +14,7 @@ use std::collections::HashMap;
 /// Attempts in memory.
 #[derive(Debug, Default)]
 pub(super) struct MemoryUsageStore {
-    attempts: Mutex<HashMap<AttemptId, (UserId, Attempt)>>,
+    pub(super) attempts: Mutex<HashMap<AttemptId, (UserId, Attempt)>>,
 }
 
 impl Erase for MemoryUsageStore {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// Accounts in memory.
 #[derive(Debug)]
 pub(super) struct MemoryUserStore {
-    users: Mutex<Users>,
+    pub(super) users: Mutex<Users>,
     erased: Arc<Erased>,
     /// What else is kept of users.
     kept: Vec<Arc<dyn Erase>>,
@@ -23,8 +23,8 @@ impl MemoryUserStore {
     }
 }
 
-#[derive(Debug, Default)]
-struct Users {
+#[derive(Debug, Clone, Default)]
+pub(super) struct Users {
     by_id: HashMap<UserId, User>,
     subjects: BTreeMap<String, UserId>,
 }

@@ -1,38 +1,51 @@
 //! The judge of a history: from what the writers were told, what the store holds at the end and what each reader
-//! applied, it names every broken promise.
+//! applied, it names every broken promise of delivery. It judges what happened to real servers as well as what happened
+//! in a simulation.
 
+use crate::clock::Timestamp;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What happened while something went wrong.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct History {
+pub struct History {
     /// The events whose append a store acknowledged to a writer.
-    pub(crate) acknowledged: Vec<Written>,
+    pub acknowledged: Vec<Written>,
     /// What the store holds of each run.
-    pub(crate) logs: BTreeMap<String, Log>,
+    pub logs: BTreeMap<String, Log>,
     /// What each reader applied.
-    pub(crate) readers: Vec<Reader>,
+    pub readers: Vec<Reader>,
     /// What was counted: at most so much of it is right.
-    pub(crate) counted: Vec<Counted>,
+    pub counted: Vec<Counted>,
+    /// The runs that a failover took with it, by its own account: their readers have to be told so.
+    pub gone: BTreeSet<String>,
     /// The longest that a log may stand still before its run has ended.
-    pub(crate) patience: Duration,
+    pub patience: Duration,
+    /// From when on a log may be expected to move, since 1970: what stood still before has stood still since then.
+    pub calm_from: Duration,
 }
 
 /// An event's name and what it says.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Written {
-    pub(crate) run: String,
-    pub(crate) epoch: String,
-    pub(crate) seq: u64,
+pub struct Written {
+    /// The run.
+    pub run: String,
+    /// The life of its log.
+    pub epoch: String,
+    /// Its number.
+    pub seq: u64,
     /// The whole envelope, with its keys in order.
-    pub(crate) envelope: String,
+    pub envelope: String,
 }
 
 impl Written {
     /// A recorded event; `None` for a volatile one, which has no place in the log.
-    pub(crate) fn read(envelope: &Value) -> Option<Self> {
+    ///
+    /// # Panics
+    /// For what is no envelope.
+    #[must_use]
+    pub fn read(envelope: &Value) -> Option<Self> {
         let text = |key: &str| envelope[key].as_str().unwrap().to_owned();
         Some(Self {
             run: text("run"),
@@ -49,50 +62,73 @@ impl Written {
 
     fn at(&self) -> Duration {
         let envelope: Value = serde_json::from_str(&self.envelope).unwrap();
-        let at = serde_json::from_value::<crate::Timestamp>(envelope["at"].clone());
+        let at = serde_json::from_value::<Timestamp>(envelope["at"].clone());
         Duration::from_millis(u64::try_from(at.unwrap().as_millis()).unwrap())
     }
 }
 
+/// What a store holds of one run.
 #[derive(Debug, Clone)]
-pub(crate) struct Log {
-    pub(crate) owner: String,
-    pub(crate) epoch: String,
+pub struct Log {
+    /// Whose run it is.
+    pub owner: String,
+    /// The life of the log.
+    pub epoch: String,
     /// The oldest number that is kept.
-    pub(crate) oldest: u64,
-    pub(crate) events: Vec<Written>,
+    pub oldest: u64,
+    /// What is kept.
+    pub events: Vec<Written>,
     /// Whether the run is known to have ended, and no event is left of it.
-    pub(crate) outcome_alone: bool,
+    pub outcome_alone: bool,
 }
 
+/// What one reader of one run applied, over all of its connections.
 #[derive(Debug, Clone)]
-pub(crate) struct Reader {
-    pub(crate) user: String,
-    pub(crate) run: String,
-    pub(crate) applied: Vec<Applied>,
+pub struct Reader {
+    /// Who reads.
+    pub user: String,
+    /// What is read.
+    pub run: String,
+    /// What was applied, in that order.
+    pub applied: Vec<Applied>,
 }
 
+/// What a reader applied.
 #[derive(Debug, Clone)]
-pub(crate) enum Applied {
+pub enum Applied {
+    /// The next event.
     Event(Written),
-    /// What lay between could not be given; `ended` says that nothing follows.
+    /// What lay between could not be given.
     Reset {
+        /// The life of the log from there on.
         epoch: String,
+        /// The number that the next event follows.
         head: u64,
+        /// Whether nothing follows.
         ended: bool,
     },
+    /// It was told that there is no such run.
+    Gone,
 }
 
+/// What was counted.
 #[derive(Debug, Clone)]
-pub(crate) struct Counted {
-    pub(crate) what: String,
-    pub(crate) count: u64,
-    pub(crate) most: u64,
+pub struct Counted {
+    /// What it is.
+    pub what: String,
+    /// How much of it there was.
+    pub count: u64,
+    /// How much of it there may be.
+    pub most: u64,
 }
 
 /// A promise that was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Violation {
+#[allow(
+    missing_docs,
+    reason = "the fields say where: whose, in which run, at which number, how many"
+)]
+pub enum Violation {
     /// A reader applied what is not in the log.
     Invented { run: String, seq: u64 },
     /// A reader applied an event that does not follow the one before it, without a reset.
@@ -119,26 +155,27 @@ pub(crate) enum Violation {
 
 /// What readers got of what they were owed, event by event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
+pub struct Tally {
     /// Events that were written.
-    pub(crate) written: usize,
+    pub written: usize,
     /// Events that a reader never got and that no reset covered, and acknowledged ones that are not in the log.
-    pub(crate) lost: usize,
+    pub lost: usize,
     /// Of the former, those in a place where nothing told the reader that it had missed something.
-    pub(crate) silently: usize,
+    pub silently: usize,
     /// Events that a reader applied again.
-    pub(crate) doubled: usize,
+    pub doubled: usize,
     /// Events that a reader applied after a later one.
-    pub(crate) misordered: usize,
+    pub misordered: usize,
     /// How often a reader was told to start afresh.
-    pub(crate) resets: usize,
+    pub resets: usize,
     /// Runs without an end.
-    pub(crate) endless: usize,
+    pub endless: usize,
 }
 
 impl History {
     /// Counts what readers got.
-    pub(crate) fn tally(&self) -> Tally {
+    #[must_use]
+    pub fn tally(&self) -> Tally {
         let endless = self.logs.values().filter(|log| !log.events.iter().any(Written::is_terminal));
         let mut tally = Tally {
             written: self.acknowledged.len(),
@@ -154,7 +191,11 @@ impl History {
     }
 
     /// Every broken promise.
-    pub(crate) fn judge(&self) -> Vec<Violation> {
+    ///
+    /// # Panics
+    /// For a record of what is no envelope.
+    #[must_use]
+    pub fn judge(&self) -> Vec<Violation> {
         let logs = self.logs.iter().flat_map(|(run, log)| self.judge_log(run, log));
         let readers = self.readers.iter().flat_map(|reader| self.judge_reader(reader));
         let counted = self.counted.iter().filter(|counted| counted.count > counted.most);
@@ -172,7 +213,8 @@ impl History {
             }
         }
         for pair in log.events.windows(2) {
-            if pair[1].at().saturating_sub(pair[0].at()) > self.patience {
+            let since = pair[0].at().max(self.calm_from);
+            if pair[1].at().saturating_sub(since) > self.patience {
                 found.push(Violation::Stalled { run: run(), after: pair[0].seq });
             }
         }
@@ -191,7 +233,7 @@ impl History {
                 let trimmed = written.seq < log.oldest;
                 log.epoch != written.epoch || trimmed || held.contains(written)
             }
-            None => false,
+            None => self.gone.contains(&written.run),
         };
         let lost = self.acknowledged.iter().filter(|written| !kept(written));
         lost.map(|w| Violation::Lost { run: w.run.clone(), seq: w.seq }).collect()
@@ -200,6 +242,16 @@ impl History {
     fn judge_reader(&self, reader: &Reader) -> Vec<Violation> {
         let run = || reader.run.clone();
         let Some(log) = self.logs.get(&reader.run) else {
+            let told = matches!(reader.applied.last(), Some(Applied::Gone));
+            // Who had read to the end before has nothing more to be told.
+            let ended = match reader.applied.last() {
+                Some(Applied::Event(last)) => last.is_terminal(),
+                Some(Applied::Reset { ended, .. }) => *ended,
+                Some(Applied::Gone) | None => false,
+            };
+            if self.gone.contains(&reader.run) && (told || ended) {
+                return Vec::new();
+            }
             return vec![Violation::Invented { run: run(), seq: 0 }];
         };
         if log.owner != reader.user {
@@ -216,6 +268,8 @@ impl History {
                 Applied::Reset { epoch, head, ended: with_end } => {
                     (life, last, ended) = (Some(epoch), *head, *with_end);
                 }
+                // What is in the log cannot be gone.
+                Applied::Gone => break,
                 Applied::Event(event) => {
                     let seq = event.seq;
                     if life.is_some_and(|life| *life != event.epoch) {
@@ -305,6 +359,7 @@ mod tests {
             readers: vec![reader(whole), reader(late)],
             counted: vec![Counted { what: "connections left".into(), count: 0, most: 0 }],
             patience: Duration::from_secs(2),
+            ..History::default()
         }
     }
 
@@ -324,7 +379,7 @@ mod tests {
     #[test]
     fn every_kind_of_violation_that_is_planted_is_found() {
         type Plant = fn(&mut History);
-        let planted: [(Plant, Violation); 15] = [
+        let planted: [(Plant, Violation); 17] = [
             (
                 |h| h.readers[0].applied[2] = Applied::Event(event(3, "agent_started")),
                 Violation::Invented { run: run(), seq: 3 },
@@ -350,6 +405,21 @@ mod tests {
             ),
             (|h| drop(h.readers[0].applied.pop()), Violation::Unfinished { run: run(), after: 5 }),
             (|h| h.readers[1].applied.clear(), Violation::Unfinished { run: run(), after: 0 }),
+            (
+                |h| {
+                    h.readers[0].applied.truncate(3);
+                    h.readers[0].applied.push(Applied::Gone);
+                },
+                Violation::Unfinished { run: run(), after: 3 },
+            ),
+            (
+                |h| {
+                    h.logs.clear();
+                    h.gone.insert(run());
+                    h.readers[0].applied.truncate(3);
+                },
+                Violation::Invented { run: run(), seq: 0 },
+            ),
             (
                 |h| h.readers[0].applied.push(Applied::Event(event(7, "agent_thinking"))),
                 Violation::AfterTheEnd { run: run() },
@@ -427,5 +497,28 @@ mod tests {
         assert_eq!(gone.judge(), [Violation::Ends { run: run(), count: 0 }]);
         log(&mut gone).outcome_alone = true;
         assert_eq!(gone.judge(), []);
+    }
+
+    #[test]
+    fn what_a_failover_took_with_it_is_no_violation_once_its_readers_are_told() {
+        let mut history = sound();
+        history.logs.clear();
+        history.gone.insert(run());
+        history.readers[1].applied = vec![Applied::Gone];
+        assert_eq!(history.judge(), []);
+        history.gone.clear();
+        assert!(history.judge().contains(&Violation::Lost { run: run(), seq: 1 }));
+    }
+
+    #[test]
+    fn silence_counts_from_when_the_log_can_move_again() {
+        let mut history = sound();
+        log(&mut history).events[5] = event(9, "run_completed");
+        let moment = event(8, "").at();
+        history.calm_from = moment;
+        let stalled = Violation::Stalled { run: run(), after: 5 };
+        assert!(!history.judge().contains(&stalled));
+        history.calm_from = Duration::ZERO;
+        assert!(history.judge().contains(&stalled));
     }
 }
