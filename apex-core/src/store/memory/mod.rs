@@ -68,6 +68,7 @@ pub fn open_with(options: MemoryOptions, clock: Arc<dyn Clock>, wakeup: Arc<dyn 
         runs,
         sessions: Arc::new(session::MemorySessionStore::new(Arc::clone(&wakeup))),
         wakeup,
+        search: threads.clone(),
         threads,
         files,
         artifacts,

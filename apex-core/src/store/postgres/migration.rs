@@ -16,6 +16,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002_limit.sql"),
     OPERATION_TABLE,
     include_str!("migrations/0004_share.sql"),
+    include_str!("migrations/0005_search.sql"),
 ];
 
 // This one says, too, when the schema is one that this login may not use.

@@ -15,6 +15,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0004_auth.sql"),
     include_str!("migrations/0005_limit.sql"),
     include_str!("migrations/0006_share.sql"),
+    include_str!("migrations/0007_search.sql"),
 ];
 
 /// Brings the file to this version's schema.
