@@ -46,3 +46,8 @@ pub mod prelude {
 #[cfg(all(doctest, feature = "anthropic", feature = "gemini", feature = "openai"))]
 #[doc = include_str!("../docs/guide/models.md")]
 mod guide {}
+
+/// The code of the agents' page compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/agents/README.md")]
+mod agents_page {}
