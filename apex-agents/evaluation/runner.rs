@@ -1,5 +1,5 @@
-//! Runs the evaluation sets: each case is a run of the whole team without a model, on stores of its own in memory,
-//! in virtual time.
+//! Runs the evaluation sets: each case is a run of the whole team without a model, of a user of its own,
+//! on stores in memory and in virtual time.
 
 use apex_agents::cost::{AnalysisOptions, Catalogue, sample};
 use apex_agents::{Engine, EngineOptions, agents};
@@ -9,7 +9,7 @@ use apex_core::health::Observer;
 use apex_core::id::{FileId, RequestId, ThreadId, UserId};
 use apex_core::principal::{Principal, Scopes};
 use apex_core::run::{Delivery, Live, Message, Position, Runner, Subscription};
-use apex_core::store::memory;
+use apex_core::store::{Stores, memory};
 use futures_util::{StreamExt, stream};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -98,13 +98,16 @@ pub(crate) fn run(set: &Set) -> Score {
         .start_paused(true)
         .build()
         .unwrap();
-    let catalogue = Arc::new(Catalogue::embedded().unwrap());
-    let mut failed = Vec::new();
-    for case in &set.cases {
-        if let Err(why) = runtime.block_on(judge(set, case, &catalogue)) {
-            failed.push((case.ask.clone(), why));
+    let failed = runtime.block_on(async {
+        let node = Node::new();
+        let mut failed = Vec::new();
+        for case in &set.cases {
+            if let Err(why) = judge(&node, set, case).await {
+                failed.push((case.ask.clone(), why));
+            }
         }
-    }
+        failed
+    });
     let cases = set.cases.len();
     Score {
         agent: set.agent.clone(),
@@ -126,22 +129,35 @@ impl Clock for Noon {
     }
 }
 
-async fn judge(set: &Set, case: &Case, catalogue: &Arc<Catalogue>) -> Result<(), String> {
-    let clock: Arc<dyn Clock> = Arc::new(Noon(Instant::now()));
-    let stores = memory::open(memory::MemoryOptions::default(), Arc::clone(&clock));
-    let team = agents::team(Arc::clone(catalogue), AnalysisOptions::default());
-    let observer = Observer::quiet(Arc::clone(&clock));
-    let engine = Engine::new(
-        stores.clone(),
-        Live::default(),
-        Arc::clone(&clock),
-        team,
-        observer,
-        EngineOptions::default(),
-    )
-    .unwrap();
-    engine.launch();
-    let user = Principal::vouched(UserId::new(&*clock), Scopes::USER);
+/// The team at work, for all cases of a set: each asks as a user of its own.
+struct Node {
+    clock: Arc<dyn Clock>,
+    stores: Stores,
+    engine: Arc<Engine>,
+}
+
+impl Node {
+    fn new() -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(Noon(Instant::now()));
+        let stores = memory::open(memory::MemoryOptions::default(), Arc::clone(&clock));
+        let catalogue = Arc::new(Catalogue::embedded().unwrap());
+        let engine = Engine::new(
+            stores.clone(),
+            Live::default(),
+            Arc::clone(&clock),
+            agents::team(catalogue, AnalysisOptions::default()),
+            Observer::quiet(Arc::clone(&clock)),
+            EngineOptions::default(),
+        )
+        .unwrap();
+        engine.launch();
+        Self { clock, stores, engine }
+    }
+}
+
+async fn judge(node: &Node, set: &Set, case: &Case) -> Result<(), String> {
+    let Node { clock, stores, engine } = node;
+    let user = Principal::vouched(UserId::new(&**clock), Scopes::USER);
     let mut attachments = Vec::new();
     for name in case.files.as_ref().unwrap_or(&set.files) {
         let content = match (case.texts.get(name), name.as_str()) {
@@ -149,7 +165,7 @@ async fn judge(set: &Set, case: &Case, catalogue: &Arc<Catalogue>) -> Result<(),
             (None, sample::NAME) => sample::csv(),
             (None, name) => std::fs::read(folder().join(name)).unwrap(),
         };
-        let file = FileId::new(&*clock);
+        let file = FileId::new(&**clock);
         let body = stream::iter([Ok(content.into())]).boxed();
         stores.files.put(&user, file, name, body).await.unwrap();
         attachments.push(file);
@@ -158,7 +174,7 @@ async fn judge(set: &Set, case: &Case, catalogue: &Arc<Catalogue>) -> Result<(),
     let mut events = Vec::new();
     for text in case.before.iter().chain([&case.ask]) {
         let message = Message {
-            request_id: RequestId::new(&*clock),
+            request_id: RequestId::new(&**clock),
             thread,
             text: text.clone(),
             attachments: std::mem::take(&mut attachments),

@@ -159,7 +159,7 @@ fn named(
         **name == *word
             || (word.len() == 3 && word != "mar" && name.starts_with(word) && word != "may")
     };
-    if let Some(place) = MONTHS.iter().position(|name| is_it(name)) {
+    if let Some(place) = MONTHS.iter().position(is_it) {
         let number = i64::try_from(place).ok()? + 1;
         let year = following.unwrap_or(if number > month { year - 1 } else { year });
         return Some((months(year, number, 1), length));
