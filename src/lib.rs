@@ -47,3 +47,8 @@ pub mod prelude {
 #[doc = include_str!("../docs/guide/models.md")]
 #[doc = include_str!("../docs/guide/tools.md")]
 mod guide {}
+
+/// The code of the agents' page compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/agents/README.md")]
+mod agents_page {}

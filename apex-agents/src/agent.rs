@@ -102,6 +102,12 @@ pub trait Agent: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// The JSON Schema of its input, whose fields say whose results it takes; that of its type, unless it is only
+    /// known at run time.
+    fn input_schema(&self) -> Value {
+        schemars::schema_for!(Self::Input).to_value()
+    }
+
     /// The JSON Schema that its output is held against; that of its type, unless it is only known at run time.
     fn output_schema(&self) -> Value {
         schemars::schema_for!(Self::Output).to_value()
@@ -201,6 +207,7 @@ pub(crate) trait AnyAgent: fmt::Debug + Send + Sync {
     fn name(&self) -> &str;
     fn purpose(&self) -> &str;
     fn deadline(&self) -> Option<Duration>;
+    fn input_schema(&self) -> Value;
     fn output_schema(&self) -> Value;
     async fn run(&self, input: Value, context: Context) -> std::result::Result<Made, Failure>;
 }
@@ -221,6 +228,10 @@ impl<A: Agent> AnyAgent for Erased<A> {
 
     fn deadline(&self) -> Option<Duration> {
         self.0.deadline()
+    }
+
+    fn input_schema(&self) -> Value {
+        self.0.input_schema()
     }
 
     fn output_schema(&self) -> Value {

@@ -18,6 +18,7 @@ mod prompt;
 mod registry;
 mod stored;
 mod supervisor;
+mod team;
 mod text;
 mod tool;
 
@@ -26,4 +27,5 @@ pub use context::{Context, Model};
 pub use engine::{Engine, EngineOptions};
 pub use plan::{Plan, PlanStep};
 pub use registry::Registry;
+pub use team::{Member, Team};
 pub use tool::{Effect, LookUp, Redact, SecretNames, Tool, ToolContext, ToolFn, tool_fn};

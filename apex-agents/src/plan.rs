@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The most steps that a plan may have.
-const MOST_STEPS: usize = 32;
+pub(crate) const MOST_STEPS: usize = 32;
 
 /// The steps of a run. Steps whose needs are met run side by side.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

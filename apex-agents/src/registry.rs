@@ -1,6 +1,7 @@
 //! What agents and tools exist.
 
 use crate::agent::{self, Agent, AnyAgent};
+use crate::team::Team;
 use crate::tool::{self, AnyTool, Shape, Tool};
 use apex_core::error::{Error, Kind, Result};
 use rustc_hash::FxHashMap;
@@ -101,7 +102,20 @@ impl Registry {
         if faults.is_empty() {
             let purpose = |agent: &ReadyAgent| agent.agent.purpose().to_owned();
             let purposes = agents.iter().map(|(name, agent)| (name.clone(), purpose(agent)));
-            return Ok(Ready { purposes: Arc::new(purposes.collect()), agents, tools, entry });
+            let purposes = Arc::new(purposes.collect());
+            let told: Vec<_> = agents
+                .iter()
+                .map(|(name, ready)| {
+                    let agent = &ready.agent;
+                    (name, agent.purpose(), agent.input_schema(), agent.output_schema())
+                })
+                .collect();
+            let team = Team::new(told.iter().map(|(name, purpose, input, output)| {
+                (name.as_str(), *purpose, input.clone(), output.clone())
+            }));
+            let team = Arc::new(team);
+            drop(told);
+            return Ok(Ready { purposes, team, agents, tools, entry });
         }
         Err(Error::new(Kind::Config, "registry.check", faults.join("; ")))
     }
@@ -113,6 +127,8 @@ pub(crate) struct Ready {
     pub(crate) agents: BTreeMap<String, ReadyAgent>,
     /// What each of them is for.
     pub(crate) purposes: Arc<BTreeMap<String, String>>,
+    /// Who takes whose result.
+    pub(crate) team: Arc<Team>,
     pub(crate) tools: FxHashMap<String, tool::Ready>,
     pub(crate) entry: String,
 }

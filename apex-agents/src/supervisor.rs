@@ -1,20 +1,26 @@
 //! The supervisor: plans which agents work on a request, and says why.
+//!
+//! Which agent is to answer is said by a model where there is one, else by rules; who works before it follows from
+//! the types of the agents' inputs, so that agents of a host's own are planned like those of Apex.
 
 use crate::agent::{Agent, Request, agent_fn};
 use crate::agents::asking::{self, Asked};
+use crate::agents::lane::{self, Lane};
 use crate::context::Context;
-use crate::plan::{Plan, PlanStep};
+use crate::plan::Plan;
 use crate::prompt;
-use apex_core::error::Result;
+use crate::team::Team;
+use apex_core::clock::Timestamp;
+use apex_core::error::{Error, Kind, Result};
 use serde_json::json;
+use std::collections::BTreeMap;
 
-/// The agents that every plan has, in the order of their needs, and those that a plan may go without.
-const NEEDED: [&str; 5] = ["triage", "data_helper", "optimizer", "validation", "reporter"];
-const OPTIONAL: [&str; 1] = ["actions"];
+/// Its name.
+const NAME: &str = "supervisor";
 
 /// The agent that runs begin with.
 pub(crate) fn agent() -> impl Agent {
-    agent_fn("supervisor", "Plans which agents work on the request.", plan)
+    agent_fn(NAME, "Plans which agents work on the request.", plan)
 }
 
 async fn plan(request: Request, run: Context) -> Result<Plan> {
@@ -23,110 +29,142 @@ async fn plan(request: Request, run: Context) -> Result<Plan> {
         1 => "one file is attached".to_owned(),
         n => format!("{n} files are attached"),
     };
-    let with_actions = route(&request, &run).await?;
-    let actions = if with_actions {
-        "actions put what follows in order; the reporter answers and writes the report."
-    } else {
-        "the reporter answers and writes the report. The question asks for figures, so no plan of actions is made."
+    let plan = match route(&request, &run).await? {
+        Some(plan) => plan,
+        None => by_rules(&request, run.now().await?, run.team())?,
     };
-    run.think(format!(
-        "A question came in, and {files}. Triage reads it and looks at the data; the data helper says what is \
-         missing, and ends the run helpfully if that is too much; the optimizer computes costs, findings and \
-         savings; validation computes every figure a second time; {actions}"
-    ))
-    .await?;
-    Ok(planned(with_actions))
+    run.think(format!("A question came in, and {files}. {}", explained(&plan, run.team()))).await?;
+    Ok(plan)
 }
 
-fn planned(with_actions: bool) -> Plan {
-    let mut steps = vec![
-        PlanStep::new("triage"),
-        PlanStep::new("data_helper").needs(["triage"]),
-        PlanStep::new("optimizer").needs(["triage", "data_helper"]),
-        PlanStep::new("validation").needs(["data_helper", "optimizer"]),
-    ];
-    let reporter =
-        PlanStep::new("reporter").needs(["triage", "data_helper", "optimizer", "validation"]);
-    if with_actions {
-        steps.push(PlanStep::new("actions").needs(["triage", "optimizer", "validation"]));
-        let mut needs = reporter.needs.clone();
-        needs.push("actions".to_owned());
-        steps.push(PlanStep { needs, ..reporter });
-    } else {
-        steps.push(reporter);
+/// Who works, what each of them does, and what runs side by side.
+fn explained(plan: &Plan, team: &Team) -> String {
+    let mut sentences: Vec<String> = Vec::new();
+    for step in &plan.steps {
+        let purpose = team.members().get(&step.agent).map_or("", |member| member.purpose.as_str());
+        let after = match step.needs.as_slice() {
+            [] => "at once".to_owned(),
+            needs => format!("after {}", needs.join(", ")),
+        };
+        sentences.push(format!("{} ({after}): {purpose}", step.agent));
     }
-    Plan { steps }
+    if plan.steps.iter().any(|step| step.agent == "reporter")
+        && !plan.steps.iter().any(|step| step.agent == "actions")
+    {
+        sentences.push("The question asks for figures, so no plan of actions is made.".to_owned());
+    }
+    format!("The plan:\n- {}", sentences.join("\n- "))
 }
 
-/// Whether the question needs a plan of actions: said by a model, or by rules, which plan with everybody.
-async fn route(request: &Request, run: &Context) -> Result<bool> {
-    let data = json!({
-        "question": request.text,
-        "files": request.files.len(),
-        "agents": {
-            "triage": "reads the question and looks whether the data suffices",
-            "data_helper": "says what is missing in the data",
-            "optimizer": "computes costs, findings and savings",
-            "validation": "computes every figure a second time",
-            "actions": "puts what to do in order, where something is to be done",
-            "reporter": "answers and writes the report",
-        },
-    });
+/// The plan that the rules make.
+fn by_rules(request: &Request, now: Timestamp, team: &Team) -> Result<Plan> {
+    let goal = lane::of(&request.text, now);
+    let known = |goal: &Lane| team.members().contains_key(goal.agent());
+    let goal = Some(goal).filter(known).unwrap_or(Lane::Report);
+    team.plan(goal.agent(), &[]).ok_or_else(|| {
+        let told = format!(
+            "no plan leads to agent {}: it is not there, or agents need each other",
+            goal.agent()
+        );
+        Error::new(Kind::Config, "supervisor.plan", told)
+    })
+}
+
+/// A model's plan, where there is a model and its plan can work.
+async fn route(request: &Request, run: &Context) -> Result<Option<Plan>> {
+    let others = run.team().members().iter().filter(|(name, _)| *name != NAME);
+    let agents: BTreeMap<&String, serde_json::Value> = others
+        .map(|(name, member)| {
+            let told = json!({
+                "does": member.purpose,
+                "needs": member.needs,
+                "may_take": member.takes,
+                "answers_the_user": member.answers,
+            });
+            (name, told)
+        })
+        .collect();
+    let data = json!({ "question": request.text, "files": request.files.len(), "agents": agents });
     let question = asking::request(prompt::SUPERVISOR, &data);
     let why = match asking::ask(run, question).await? {
         Asked::NoModel => {
-            run.degraded(
-                "No model took part: the question was read and the answer worded by rules. Every figure is computed \
-                 either way.",
-            )
-            .await?;
-            return Ok(true);
+            "No model took part: the question was read and the answer worded by rules. Every figure is computed \
+             either way."
+                .to_owned()
         }
-        Asked::Answer(answer) => match routed(&answer.text()) {
-            Ok(with_actions) => return Ok(with_actions),
+        Asked::Answer(answer) => match routed(&answer.text(), run.team()) {
+            Ok(plan) => return Ok(Some(plan)),
             Err(why) => format!("The plan was made by rules: a model's plan {why}."),
         },
         Asked::Failed(why) => asking::unanswered(&why),
     };
     run.degraded(why).await?;
-    Ok(true)
+    Ok(None)
 }
 
-/// Reads a list of agents: those that every plan has must be there, in the order of their needs.
-fn routed(answer: &str) -> Result<bool, String> {
+/// Reads a list of agents: the last answers the user, and before it work all whose results are needed, each before
+/// who needs it, and nobody else.
+fn routed(answer: &str, team: &Team) -> std::result::Result<Plan, String> {
     let names: Vec<&str> = answer
         .split([',', '\n', '>'])
         .map(|name| name.trim().trim_matches(|c: char| !c.is_ascii_alphabetic()))
         .filter(|name| !name.is_empty())
         .collect();
-    let is_known = |name: &&str| NEEDED.contains(name) || OPTIONAL.contains(name);
-    if !names.iter().all(is_known) {
+    let known = |name: &&str| team.members().contains_key(*name) && *name != NAME;
+    if !names.iter().all(known) {
         return Err("has somebody who does not exist".to_owned());
     }
-    let needed = names.iter().filter(|name| NEEDED.contains(name));
-    if !needed.eq(NEEDED.iter()) {
+    let goal = names.last().and_then(|name| Some((*name, team.members().get(*name)?)));
+    let Some((goal, _)) = goal.filter(|(_, member)| member.answers) else {
+        return Err("does not end with somebody who answers".to_owned());
+    };
+    let all = team.plan(goal, &[]).ok_or("leads in a circle")?;
+    let unnamed = all.steps.iter().map(|step| step.agent.as_str());
+    let without: Vec<&str> = unnamed.filter(|agent| !names.contains(agent)).collect();
+    let plan = team.plan(goal, &without).ok_or("leads in a circle")?;
+    let mut places = BTreeMap::new();
+    for (place, name) in names.iter().enumerate() {
+        if places.insert(*name, place).is_some() {
+            return Err("has somebody twice".to_owned());
+        }
+    }
+    let fits = plan.steps.len() == names.len()
+        && plan.steps.iter().all(|step| {
+            let place = places.get(step.agent.as_str());
+            place.is_some() && step.needs.iter().all(|need| places.get(need.as_str()) < place)
+        });
+    if !fits {
         return Err("leaves somebody out who is needed, or has them in the wrong order".to_owned());
     }
-    let place = |name| names.iter().position(|known| *known == name);
-    match names.iter().filter(|name| OPTIONAL.contains(name)).count() {
-        0 => Ok(false),
-        1 if place("validation") < place("actions") && place("actions") < place("reporter") => {
-            Ok(true)
-        }
-        _ => Err("has actions at the wrong time".to_owned()),
-    }
+    Ok(plan)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agents;
+    use crate::cost::{AnalysisOptions, Catalogue};
+    use crate::plan::PlanStep;
+    use std::sync::Arc;
+
+    fn team() -> Arc<Team> {
+        let catalogue = Arc::new(Catalogue::embedded().unwrap());
+        agents::team(catalogue, AnalysisOptions::default()).ready().unwrap().team
+    }
+
+    fn named(answer: &str) -> std::result::Result<Vec<String>, String> {
+        let plan = routed(answer, &team())?;
+        Ok(plan.steps.into_iter().map(|step| step.agent).collect())
+    }
 
     #[test]
     fn a_plan_of_a_models_is_taken_only_where_it_can_work() {
         let all = "triage, data_helper, optimizer, validation, actions, reporter";
-        assert_eq!(routed(all), Ok(true));
-        assert_eq!(routed(&all.replace("actions, ", "")), Ok(false));
-        assert_eq!(routed(&all.replace(", ", " -> ")), Ok(true));
+        assert_eq!(named(all).unwrap().join(", "), all);
+        let fewer = all.replace("actions, ", "");
+        assert_eq!(named(&fewer).unwrap().join(", "), fewer);
+        assert_eq!(named(&all.replace(", ", " -> ")).unwrap().join(", "), all);
+        assert_eq!(named("pricing").unwrap(), ["pricing"]);
         for wrong in [
             "",
             "triage, reporter",
@@ -134,18 +172,38 @@ mod tests {
             "triage, data_helper, optimizer, validation, reporter, actions",
             "triage, data_helper, optimizer, validation, actions, actions, reporter",
             "triage, data_helper, optimizer, validation, reporter, sql_agent",
+            "supervisor, pricing",
+            "triage, pricing",
+            "triage",
             "Sure! Here is the plan: triage, data_helper, optimizer, validation, reporter",
         ] {
-            assert!(routed(wrong).is_err(), "{wrong}");
+            assert!(named(wrong).is_err(), "{wrong}");
         }
     }
 
     #[test]
-    fn both_plans_are_valid() {
-        let known = NEEDED.iter().chain(&OPTIONAL).map(|name| ((*name).to_owned(), String::new()));
-        let known = known.collect();
-        for with_actions in [true, false] {
-            assert_eq!(planned(with_actions).fault(&known, &["supervisor"].into()), None);
-        }
+    fn the_plan_of_the_rules_follows_from_the_agents_types() {
+        let request = |text: &str| Request { text: text.to_owned(), files: Vec::new() };
+        let now = "2026-11-23T12:00:00Z".parse().unwrap();
+        let plan = by_rules(&request("Where can we save?"), now, &team()).unwrap();
+        let expected = [
+            PlanStep::new("triage"),
+            PlanStep::new("data_helper").needs(["triage"]),
+            PlanStep::new("optimizer").needs(["data_helper", "triage"]),
+            PlanStep::new("validation").needs(["data_helper", "optimizer"]),
+            PlanStep::new("actions").needs(["optimizer", "triage", "validation"]),
+            PlanStep::new("reporter").needs([
+                "data_helper",
+                "optimizer",
+                "triage",
+                "validation",
+                "actions",
+            ]),
+        ];
+        assert_eq!(plan.steps, expected);
+        let known = team().members().keys().map(|name| (name.clone(), String::new())).collect();
+        assert_eq!(plan.fault(&known, &[NAME].into()), None);
+        let told = explained(&plan, &team());
+        assert!(told.contains("optimizer (after data_helper, triage)"), "{told}");
     }
 }

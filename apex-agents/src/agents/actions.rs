@@ -1,7 +1,7 @@
 //! Actions: what to do, in which order.
 
 use super::triage::Triage;
-use super::usage::Analysed;
+use super::usage::{Analysed, Recomputed};
 use crate::agent::{Agent, AgentOutput, agent_fn};
 use crate::context::Context;
 use crate::cost::report::Action;
@@ -31,10 +31,13 @@ pub(super) fn agent() -> impl Agent {
 struct Input {
     triage: Triage,
     optimizer: Analysed,
+    /// Nothing follows from figures that did not come out the same twice.
+    validation: Recomputed,
 }
 
 async fn run(input: Input, run: Context) -> Result<Actions> {
-    let arguments = json!({ "report": input.optimizer.report.artifact });
+    let report = input.validation.report.unwrap_or(input.optimizer.report);
+    let arguments = json!({ "report": report.artifact });
     let planned: Actions = run.call("plan_actions", arguments).await?;
     let asked = input.triage.asked.named();
     run.think(match planned.actions.first() {

@@ -1,6 +1,7 @@
 use crate::context::Context;
 use crate::model::{Message, ModelRequest, ModelResponse};
 use apex_core::error::{Kind, Result};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// The most tokens of an answer, reasoning included.
@@ -43,5 +44,72 @@ pub(crate) async fn ask(run: &Context, request: ModelRequest) -> Result<Asked> {
         // The step itself has ended.
         Err(error) if error.kind() == Kind::Cancelled => Err(error),
         Err(error) => Ok(Asked::Failed(error.report().message)),
+    }
+}
+
+/// How often a model may fill in a value.
+const ATTEMPTS: usize = 2;
+
+/// What came of asking a model to fill in a value.
+pub(crate) enum Filled<T> {
+    /// A value that passed its check.
+    Value(T),
+    /// None: rules are to do it. The run's result says why, where there is a model.
+    Rules,
+}
+
+/// Asks a model for a value as JSON, which is checked; it has one chance to put right what was wrong.
+pub(crate) async fn fill<T: DeserializeOwned>(
+    run: &Context,
+    instructions: &str,
+    data: &Value,
+    fault: impl Fn(&T) -> Option<String> + Send,
+) -> Result<Filled<T>> {
+    let mut question = request(instructions, data);
+    let mut wrong = String::new();
+    for _ in 0..ATTEMPTS {
+        let answer = match ask(run, question.clone()).await? {
+            Asked::NoModel => return Ok(Filled::Rules),
+            Asked::Failed(why) => {
+                run.degraded(unanswered(&why)).await?;
+                return Ok(Filled::Rules);
+            }
+            Asked::Answer(answer) => answer,
+        };
+        match filled(&answer.text(), &fault) {
+            Ok(value) => return Ok(Filled::Value(value)),
+            Err(why) => {
+                let again =
+                    format!("This cannot be used: {why}. Answer again with the JSON object alone.");
+                question.messages.extend([answer.into_message(), Message::user(again)]);
+                wrong = why;
+            }
+        }
+    }
+    run.degraded(format!(
+        "The question was read by rules: what a model made of it was refused {ATTEMPTS} times, because {wrong}."
+    ))
+    .await?;
+    Ok(Filled::Rules)
+}
+
+fn filled<T: DeserializeOwned>(
+    text: &str,
+    fault: impl Fn(&T) -> Option<String>,
+) -> std::result::Result<T, String> {
+    let text = text.trim();
+    let inside = text.strip_prefix("```json").or_else(|| text.strip_prefix("```"));
+    let text = inside.map_or(text, |inside| inside.trim_end().trim_end_matches("```"));
+    // What serde says of a value may hold it, which nobody has checked yet.
+    let value: T = serde_json::from_str(text).map_err(|error| {
+        format!(
+            "it is no JSON object of the schema (line {}, column {})",
+            error.line(),
+            error.column()
+        )
+    })?;
+    match fault(&value) {
+        None => Ok(value),
+        Some(fault) => Err(fault),
     }
 }

@@ -1,15 +1,23 @@
 //! The agents of Apex, each in a file of its own, and the tools that they call.
 //!
 //! Figures come from [`crate::cost`] alone: an agent decides what is computed, in which order it is told and in
-//! which words. Triage, the supervisor and the reporter ask a model where there is one; without, or where its answer
+//! which words. Where there is a model, the supervisor plans by it, triage, analysis and pricing have it read the question,
+//! and the reporter has it word the answer; without, or where its answer
 //! is of no use, they go by rules and say so.
 
 mod actions;
+mod analysis;
 pub(crate) mod asking;
+mod citing;
 mod data_helper;
+pub(crate) mod lane;
 mod optimizer;
+mod pricing;
 mod question;
+mod recall;
 mod reporter;
+mod research;
+mod search;
 mod sources;
 mod triage;
 mod usage;
@@ -37,11 +45,19 @@ pub fn team(catalogue: Arc<Catalogue>, options: AnalysisOptions) -> Registry {
         .agent(validation::agent())
         .agent(actions::agent())
         .agent(reporter::agent())
+        .agent(analysis::agent())
+        .agent(pricing::agent())
+        .agent(search::agent())
+        .agent(research::agent())
         .tool(usage::earlier_files())
         .tool(usage::inspect_usage())
         .tool(usage::export_guide())
         .tool(usage::analyse_usage(Arc::clone(&catalogue), options))
-        .tool(usage::recompute_figures(catalogue, options))
+        .tool(usage::recompute_figures(Arc::clone(&catalogue), options))
+        .tool(usage::query_usage(Arc::clone(&catalogue)))
+        .tool(usage::price_models(catalogue))
+        .tool(usage::search_threads())
+        .tool(usage::find_passages())
         .tool(usage::plan_actions())
         .tool(usage::write_report())
 }

@@ -56,8 +56,9 @@ async fn run(input: Input, run: Context) -> Result<RunResult> {
         .map(|action| action.what)
         .take(NEXT)
         .collect();
+    let report = input.validation.report.unwrap_or(input.optimizer.report);
     let arguments = json!({
-        "report": input.optimizer.report.artifact,
+        "report": report.artifact,
         "asked": asked,
         "limits": input.data_helper.limits,
         "figures_checked": input.validation.figures,

@@ -6,7 +6,8 @@ use super::usage::{Analysed, Recomputed};
 use crate::agent::{Agent, AgentOutput, agent_fn};
 use crate::context::Context;
 use crate::cost::report::words::count;
-use apex_core::error::Result;
+use apex_core::error::{Kind, Result};
+use apex_core::event::Payload;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
@@ -29,13 +30,32 @@ struct Input {
 }
 
 async fn run(input: Input, run: Context) -> Result<Recomputed> {
-    run.think("I read the records again and compare every figure; one that differs ends the run.")
-        .await?;
-    let arguments = json!({
-        "report": input.optimizer.report.artifact,
-        "files": input.data_helper.files,
-    });
-    let recomputed: Recomputed = run.call("recompute_figures", arguments).await?;
+    run.think(
+        "I read the records again and compare every figure. Where one differs the report is computed once more; a \
+         second difference ends the run.",
+    )
+    .await?;
+    let files = &input.data_helper.files;
+    let check = |report: Payload| {
+        run.call::<Recomputed>(
+            "recompute_figures",
+            json!({ "report": report.artifact, "files": files }),
+        )
+    };
+    let recomputed = match check(input.optimizer.report).await {
+        Err(refused) if refused.kind() == Kind::BadFigures => {
+            run.think(format!(
+                "I refuse this report, and have it computed once more: {}",
+                refused.report().message
+            ))
+            .await?;
+            let again: Analysed = run.call("analyse_usage", json!({ "files": files })).await?;
+            let recomputed = check(again.report.clone()).await?;
+            run.degraded("The first report did not add up and was computed once more.").await?;
+            Recomputed { report: Some(again.report), ..recomputed }
+        }
+        checked => checked?,
+    };
     run.think(format!(
         "{} figures over {} rows come out the same.",
         count(recomputed.figures),

@@ -5,6 +5,7 @@ pub use model::Model;
 use crate::failure::Failure;
 use crate::model::Chain;
 use crate::stored::Stored;
+use crate::team::Team;
 use crate::tool::{Progress, Shown};
 use apex_core::clock::{Clock, Timestamp};
 use apex_core::error::{Error, Kind, Result};
@@ -42,6 +43,8 @@ pub(crate) struct Inner {
     pub(crate) progress: Progress,
     /// The models, where there are any.
     pub(crate) chain: Option<Chain>,
+    /// Who is there.
+    pub(crate) team: Arc<Team>,
     pub(crate) shown: mpsc::Sender<Shown>,
     /// How many bytes of the step's text were shown.
     pub(crate) text: AtomicU64,
@@ -227,6 +230,12 @@ impl Context {
             Reply::Number(number) => Ok(number),
             _ => Err(mismatch()),
         }
+    }
+
+    /// The agents that there are, and what each of them takes.
+    #[must_use]
+    pub fn team(&self) -> &Team {
+        &self.inner.team
     }
 
     /// The models that a step may ask.

@@ -36,6 +36,8 @@ pub mod analyse;
 pub mod import;
 mod lever;
 pub mod price;
+pub mod pricing;
+pub mod query;
 pub mod report;
 pub mod sample;
 mod verify;

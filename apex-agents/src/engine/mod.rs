@@ -69,6 +69,8 @@ impl Engine {
             files: Arc::clone(&stores.files),
             artifacts: Arc::clone(&stores.artifacts),
             threads: Arc::clone(&stores.threads),
+            usage: Arc::clone(&stores.usage),
+            search: Arc::clone(&stores.search),
             blocking: Arc::new(Semaphore::new(options.parallel_work)),
         };
         let dispatcher = Dispatcher::new(

@@ -113,6 +113,7 @@ impl AgentTask {
             asks: self.asks,
             progress: self.progress,
             chain: self.shared.options.models.clone(),
+            team: Arc::clone(&self.shared.registry.team),
             shown: self.shown,
             text: AtomicU64::new(0),
             cancelled: self.cancelled,

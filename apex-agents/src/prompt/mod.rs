@@ -6,3 +6,11 @@ pub(crate) const TRIAGE: &str = include_str!("triage.md");
 pub(crate) const SUPERVISOR: &str = include_str!("supervisor.md");
 /// For the reporter: how an answer is worded.
 pub(crate) const REPORTER: &str = include_str!("reporter.md");
+/// For analysis: the query that a question comes to.
+pub(crate) const ANALYSIS: &str = include_str!("analysis.md");
+/// For search: what is looked for in earlier conversations.
+pub(crate) const SEARCH: &str = include_str!("search.md");
+/// For research: how passages are answered from.
+pub(crate) const RESEARCH: &str = include_str!("research.md");
+/// For pricing: the typed question about prices that a question comes to.
+pub(crate) const PRICING: &str = include_str!("pricing.md");

@@ -6,7 +6,8 @@ use apex_core::event::Payload;
 use apex_core::file::{ArtifactStore, Content, FileInfo, FileStore};
 use apex_core::id::{ArtifactId, CallId, FileId, RunId, ThreadId};
 use apex_core::principal::Principal;
-use apex_core::thread::{ThreadMessage, ThreadStore};
+use apex_core::thread::{Found, Paged, SearchIndex, SearchQuery, ThreadMessage, ThreadStore};
+use apex_core::usage::{Attempt, UsageStore};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -32,6 +33,8 @@ pub(crate) struct ToolServices {
     pub(crate) files: Arc<dyn FileStore>,
     pub(crate) artifacts: Arc<dyn ArtifactStore>,
     pub(crate) threads: Arc<dyn ThreadStore>,
+    pub(crate) usage: Arc<dyn UsageStore>,
+    pub(crate) search: Arc<dyn SearchIndex>,
     /// How many pieces of blocking work run at the same time.
     pub(crate) blocking: Arc<Semaphore>,
 }
@@ -173,6 +176,24 @@ impl ToolContext {
             }
         }
         Ok(last)
+    }
+
+    /// What the user's runs asked of models, the latest first.
+    ///
+    /// # Errors
+    /// `bad_request` for a cursor that was not given out.
+    pub async fn attempts(&self, cursor: Option<&str>, max: usize) -> Result<Paged<Attempt>> {
+        self.services.usage.attempts(self.principal(), None, cursor, max).await
+    }
+
+    /// What was said in the user's own conversations, by its words; nothing of this run.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn search(&self, query: &SearchQuery) -> Result<Vec<Found>> {
+        let mut found = self.services.search.search(self.principal(), query).await?;
+        found.retain(|found| found.run != self.run());
+        Ok(found)
     }
 
     /// Keeps a result of the run's; one of the same name is replaced.

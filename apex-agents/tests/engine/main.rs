@@ -23,6 +23,7 @@ mod order;
 mod pipeline;
 mod scripted;
 mod support;
+mod team;
 mod tools;
 mod users;
 mod worded;

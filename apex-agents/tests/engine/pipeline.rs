@@ -243,7 +243,7 @@ async fn a_report_that_does_not_add_up_is_refused() {
 }
 
 /// A real file of known answers, if it is on this machine.
-fn known(name: &str) -> Option<Vec<u8>> {
+pub(crate) fn known(name: &str) -> Option<Vec<u8>> {
     let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data");
     let folder =
         std::env::var_os("APEX_TEST_DATA").map_or_else(|| PathBuf::from(beside), PathBuf::from);

@@ -6,7 +6,7 @@ use crate::file::{ArtifactStore, FileStore};
 use crate::id::{NodeId, RunId};
 use crate::limit::LimitStore;
 use crate::run::{RunLog, Wakeup};
-use crate::thread::ThreadStore;
+use crate::thread::{SearchIndex, ThreadStore};
 use crate::usage::UsageStore;
 use std::sync::Arc;
 use transfer::Portable;
@@ -31,6 +31,8 @@ pub struct Stores {
     pub wakeup: Arc<dyn Wakeup>,
     /// Conversations.
     pub threads: Arc<dyn ThreadStore>,
+    /// What was said in them, by its words.
+    pub search: Arc<dyn SearchIndex>,
     /// What users bring.
     pub files: Arc<dyn FileStore>,
     /// What runs make.

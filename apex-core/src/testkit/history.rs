@@ -308,6 +308,7 @@ impl Tally {
                     (last, told) = (last.max(*head), true);
                     missing.retain(|seq, _| seq > head);
                 }
+                Applied::Gone => told = true,
                 Applied::Event(event) if !seen.insert(event.seq) => self.doubled += 1,
                 Applied::Event(event) if event.seq <= last => {
                     self.misordered += 1;

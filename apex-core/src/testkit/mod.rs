@@ -28,6 +28,7 @@ pub mod loss;
 mod model;
 mod random;
 mod run_log;
+mod search;
 mod session;
 #[cfg(feature = "postgres")]
 pub mod sessions;
@@ -102,6 +103,7 @@ pub fn suite() -> Vec<Case> {
         inbox::cases(),
         isolation::cases(),
         thread::cases(),
+        search::cases(),
         share::cases(),
         erase::cases(),
         file::cases(),

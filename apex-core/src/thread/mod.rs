@@ -1,5 +1,13 @@
 //! Conversations: what users said and what runs answered.
 
+mod search;
+
+pub use search::{Found, MOST_FOUND, MOST_TERMS, SearchIndex, SearchQuery, Snippet};
+
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) use search::CANDIDATES;
+pub(crate) use search::{Candidate, ranked, terms, words};
+
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Result};
 use crate::id::{FileId, RunId, ThreadId, UserId};

@@ -4,6 +4,7 @@ use crate::agents::PASS;
 use crate::cost::report::words::count;
 use crate::cost::{AnalysisOptions, Catalogue, Verification};
 use crate::tool::{Effect, Tool, ToolContext, tool_fn};
+use apex_core::event::Payload;
 use apex_core::id::{ArtifactId, FileId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,9 @@ use std::sync::Arc;
 pub(in crate::agents) struct Recomputed {
     pub(in crate::agents) figures: u64,
     pub(in crate::agents) rows: u64,
+    /// The report that came out the same, where it is another than the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::agents) report: Option<Payload>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -53,7 +57,7 @@ pub(in crate::agents) fn recompute_figures(
                     count(figures),
                     count(rows)
                 ));
-                Ok(Recomputed { figures, rows })
+                Ok(Recomputed { figures, rows, report: None })
             }
         },
     )

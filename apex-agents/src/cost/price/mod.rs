@@ -7,10 +7,14 @@
 mod catalogue;
 mod clause;
 mod contract;
+mod offers;
 mod rates;
+mod retirements;
 mod schedule;
 
+pub use offers::{Listed, PerMillion};
 pub use rates::{Rates, Tokens};
+pub use retirements::{Retirement, Retirements};
 pub use schedule::{Quote, Schedule};
 
 use crate::cost::report::CatalogueStamp;

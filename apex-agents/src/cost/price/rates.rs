@@ -25,7 +25,7 @@ pub struct Tokens {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Rate {
     base: Usd,
-    steps: Vec<(u64, Usd)>,
+    pub(super) steps: Vec<(u64, Usd)>,
 }
 
 /// What a request is billed at.
@@ -45,7 +45,7 @@ pub struct Rates {
 }
 
 impl Rate {
-    fn at(&self, input: u64) -> Usd {
+    pub(super) fn at(&self, input: u64) -> Usd {
         // A request is in the last step that its whole input exceeds.
         self.steps
             .iter()
@@ -74,6 +74,18 @@ impl Rates {
     /// # Errors
     /// A kind of token was used that has no rate.
     pub fn cost(&self, tokens: &Tokens) -> Result<Usd, Unpriced> {
+        self.cost_in_requests_of(tokens.input, tokens)
+    }
+
+    /// What these tokens cost in requests that each send `input` tokens, without a price by the request.
+    ///
+    /// # Errors
+    /// As [`Rates::cost`].
+    pub fn cost_in_parts(&self, input: u64, tokens: &Tokens) -> Result<Usd, Unpriced> {
+        Self { request: None, ..self.clone() }.cost_in_requests_of(input, tokens)
+    }
+
+    fn cost_in_requests_of(&self, input: u64, tokens: &Tokens) -> Result<Usd, Unpriced> {
         let cached = if self.read.is_some() { tokens.cached } else { 0 };
         let written = if self.write.is_some() { tokens.cache_write } else { 0 };
         let reasoning = if self.reasoning.is_some() { tokens.reasoning } else { 0 };
@@ -88,7 +100,7 @@ impl Rates {
             (&self.reasoning, reasoning),
         ] {
             if count > 0 {
-                let price = rate.as_ref().ok_or(Unpriced::NoRate)?.at(tokens.input);
+                let price = rate.as_ref().ok_or(Unpriced::NoRate)?.at(input);
                 cost = price
                     .checked_mul(count)
                     .and_then(|part| cost.checked_add(part))

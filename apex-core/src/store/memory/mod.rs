@@ -132,6 +132,7 @@ impl Parts {
             node: NodeId::new(&*clock),
             runs: self.runs,
             wakeup,
+            search: self.threads.clone(),
             threads: self.threads,
             files: self.files,
             artifacts: self.artifacts,

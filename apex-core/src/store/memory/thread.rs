@@ -6,7 +6,8 @@ use crate::id::{ThreadId, UserId};
 use crate::principal::{Principal, Scope};
 use crate::store::PAGE_ITEMS;
 use crate::thread::{
-    Cursor, Paged, Share, Thread, ThreadMessage, ThreadStore, Whose, page, title_of,
+    Candidate, Cursor, Found, Paged, SearchIndex, SearchQuery, Share, Thread, ThreadMessage,
+    ThreadStore, Whose, page, ranked, terms, title_of, words,
 };
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -179,6 +180,47 @@ impl ThreadStore for MemoryThreadStore {
         principal.require(Scope::Read, "thread.shares")?;
         own(&self.threads.lock(), principal, thread, "thread.shares")?;
         Ok(self.shares.of(thread))
+    }
+}
+
+#[async_trait]
+impl SearchIndex for MemoryThreadStore {
+    async fn search(&self, principal: &Principal, query: &SearchQuery) -> Result<Vec<Found>> {
+        principal.require(Scope::Read, "thread.search")?;
+        let terms = terms(query);
+        if terms.is_empty() {
+            return Ok(Vec::new());
+        }
+        let inside = |message: &ThreadMessage| {
+            query.from.is_none_or(|from| message.at >= from)
+                && query.before.is_none_or(|before| message.at < before)
+        };
+        let holds = |message: &ThreadMessage| {
+            let mut found = vec![false; terms.len()];
+            for (_, word) in words(&message.text) {
+                let lower = word.to_lowercase();
+                if let Some(place) = terms.iter().position(|term| *term == lower)
+                    && let Some(flag) = found.get_mut(place)
+                {
+                    *flag = true;
+                }
+            }
+            if query.any { found.contains(&true) } else { !found.contains(&false) }
+        };
+        let threads = self.threads.lock();
+        let own = threads.values().filter(|entry| entry.user == principal.user());
+        let candidates = own.flat_map(|entry| {
+            let fits = entry.messages.iter().filter(|message| inside(message) && holds(message));
+            fits.map(|message| Candidate {
+                thread: entry.thread.thread,
+                title: entry.thread.title.clone(),
+                run: message.run,
+                role: message.role,
+                at: message.at,
+                text: message.text.clone(),
+            })
+        });
+        Ok(ranked(candidates, &terms, query))
     }
 }
 

@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0004_share.sql"),
     include_str!("migrations/0005_wake.sql"),
     include_str!("migrations/0006_copying.sql"),
+    include_str!("migrations/0007_search.sql"),
 ];
 
 // This one says, too, when the schema is one that this login may not use.

@@ -18,6 +18,7 @@ mod portable;
 mod row;
 mod run_log;
 mod run_row;
+mod search;
 mod session;
 mod share;
 mod statement;
@@ -149,6 +150,7 @@ pub async fn open_with(
             liveness,
         )),
         threads: Arc::new(thread::PostgresThreadStore::new(database.clone(), Arc::clone(&wakeup))),
+        search: Arc::new(search::PostgresSearchIndex::new(database.clone())),
         files: Arc::new(file::PostgresFileStore::new(
             database.clone(),
             node,

@@ -27,6 +27,7 @@ mod reader;
 mod row;
 mod run_log;
 mod run_row;
+mod search;
 mod session;
 mod share;
 mod thread;
@@ -136,6 +137,7 @@ pub fn open_with(
         wakeup,
         limits: Arc::new(limit::SqliteLimitStore::new(Arc::clone(&database), Arc::clone(&clock))),
         threads: Arc::new(thread::SqliteThreadStore::new(Arc::clone(&database))),
+        search: Arc::new(search::SqliteSearchIndex::new(Arc::clone(&database))),
         files: Arc::new(file::SqliteFileStore::new(
             Arc::clone(&database),
             Arc::clone(&blobs),

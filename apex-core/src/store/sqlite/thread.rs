@@ -251,6 +251,6 @@ fn role_name(role: Role) -> &'static str {
     }
 }
 
-fn role_from_name(name: &str) -> Option<Role> {
+pub(super) fn role_from_name(name: &str) -> Option<Role> {
     [Role::User, Role::Assistant].into_iter().find(|role| role_name(*role) == name)
 }

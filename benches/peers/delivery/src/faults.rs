@@ -2,7 +2,7 @@
 //! runs, events and judge.
 
 use crate::Outcome;
-use crate::history::{Applied, History, Log, Reader, Written};
+use apex_core::testkit::history::{Applied, History, Log, Reader, Written};
 use apex_test_services::{Proxy, Replies, Signal, signal};
 use serde_json::Value;
 use std::collections::BTreeMap;

@@ -8,12 +8,6 @@ mod load;
 mod raw;
 mod steps;
 
-#[path = "../../../../tests/whole/delivery/history.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the judge belongs to the tests of the whole")]
-mod history;
-
-#[allow(unused_imports, reason = "the judge takes it from the root of its crate")]
-use apex_core::clock::Timestamp;
 use std::error::Error;
 
 /// What anything here may end with: the message is read by people.
