@@ -276,8 +276,8 @@ impl House {
             futures_util::future::try_join_all(begun).await?;
         }
         let mut emitters = self.claimed(count).await?;
-        // In the order in which they were begun, which is that of their users.
-        emitters.sort_by_key(|emitter| emitter.lease().run);
+        let of = |user| self.users.iter().position(|known| known.user() == user);
+        emitters.sort_by_key(|emitter| of(emitter.lease().user));
         Ok(emitters)
     }
 }
