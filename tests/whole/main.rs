@@ -23,7 +23,3 @@ mod support;
 mod transfer;
 mod types;
 mod users;
-
-// What the judge of histories takes from the root of its crate, since the comparison with others is judged by it too.
-#[cfg(feature = "postgres")]
-use netra_apex::core::clock::Timestamp;

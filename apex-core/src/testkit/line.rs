@@ -48,7 +48,7 @@ pub trait Line: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// As the store said, where this line tells the truth.
-    fn told(&self, _batch: &Append, answer: Result<Appended>) -> Result<Appended> {
+    fn told(&self, _lease: &Lease, _batch: &Append, answer: Result<Appended>) -> Result<Appended> {
         answer
     }
 }
@@ -99,6 +99,7 @@ macro_rules! seam {
 
 seam!(Runs: RunLog {
     start(principal: &Principal, run: NewRun) -> Started;
+    begun(principal: &Principal, run: &NewRun) -> Option<Started>;
     claim(claim: Claim) -> Vec<Claimed>;
     queued() -> Option<u64>;
     signal(principal: &Principal, run: RunId, signal: Signal) -> RunState;
@@ -110,10 +111,10 @@ seam!(Runs: RunLog {
     async fn append(&self, lease: &Lease, batch: Append) -> Result<Appended> {
         let (tell, told) = oneshot::channel();
         let (store, line) = (Arc::clone(&self.store), Arc::clone(&self.line));
-        let (lease, sent) = (lease.clone(), batch.clone());
+        let (held, sent) = (lease.clone(), batch.clone());
         self.line.carry(Box::pin(async move {
             let answer = match line.to().await {
-                Ok(()) => store.append(&lease, sent).await,
+                Ok(()) => store.append(&held, sent).await,
                 Err(lost) => Err(lost),
             };
             // Whoever waited may have given up.
@@ -124,7 +125,7 @@ seam!(Runs: RunLog {
         if answer.is_ok() {
             self.line.back().await?;
         }
-        self.line.told(&batch, answer)
+        self.line.told(lease, &batch, answer)
     }
 );
 

@@ -208,7 +208,7 @@ async fn log_in(stores: &Stores) -> (Vec<SessionRecord>, BTreeSet<Revocation>) {
 async fn compare(stores: &Stores, records: &[SessionRecord], revoked: &BTreeSet<Revocation>) {
     let sessions = &stores.sessions;
     let lists: BTreeSet<UserId> = records.iter().map(|known| known.user).collect();
-    let looks = stream::iter(records).for_each_concurrent(32, |known| async {
+    let looks = stream::iter(records).for_each_concurrent(32, |known| async move {
         let found = sessions.session(known.session).await.unwrap();
         assert_eq!(found.as_ref(), Some(known));
         assert_eq!(sessions.find(&known.hash).await.unwrap(), found);

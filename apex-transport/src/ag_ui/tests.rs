@@ -165,6 +165,7 @@ fn reset(state: RunState) -> Vec<Value> {
         state,
         steps: vec![view],
         open_calls: vec![OpenCall { step: STEP, call: CallId(1), tool: "sum".into() }],
+        approvals: Vec::new(),
         result: (state == RunState::Completed).then(result),
     };
     let frame = ResetFrame {

@@ -3,7 +3,7 @@
 use crate::world::{Defect, World};
 use apex_core::clock::{Clock, Timestamp};
 use apex_core::error::{Error, Kind, Outcome, Result};
-use apex_core::run::{Append, Appended, LocalWakeup, Signals, Topic, Wakeup, Woken};
+use apex_core::run::{Append, Appended, Lease, LocalWakeup, Signals, Topic, Wakeup, Woken};
 use apex_core::testkit::history::Written;
 use apex_core::testkit::line::Line;
 use async_trait::async_trait;
@@ -83,12 +83,12 @@ impl Line for NodeLine {
         self.world.store.get().unwrap().spawn(append);
     }
 
-    fn told(&self, batch: &Append, answer: Result<Appended>) -> Result<Appended> {
+    fn told(&self, lease: &Lease, batch: &Append, answer: Result<Appended>) -> Result<Appended> {
         let refused = |kind| matches!(kind, Kind::Fenced | Kind::Conflict);
         let answer = match answer {
             Err(error) if self.world.defect == Defect::IgnoresFences && refused(error.kind()) => {
                 let head = batch.after + batch.events.len() as u64;
-                Ok(Appended { head, signals: Signals::default() })
+                Ok(Appended { head, epoch: lease.epoch, signals: Signals::default() })
             }
             answer => answer,
         };

@@ -214,6 +214,7 @@ impl World {
                     epoch: page.epoch.to_string(),
                     oldest: page.oldest,
                     events: events.collect(),
+                    outcome_alone: false,
                 };
                 logs.insert(entry.run.to_string(), log);
             }

@@ -155,6 +155,8 @@ mod tests {
             events: Vec::new(),
             checkpoint: None,
             transition: None,
+            wake_at: None,
+            lapsed: Vec::new(),
         };
         bench.stores.runs.append(&again, empty).await.unwrap();
     }

@@ -131,6 +131,10 @@ impl RunLog for RedisRunLog {
         self.runs.start(principal, run).await
     }
 
+    async fn begun(&self, principal: &Principal, run: &NewRun) -> Result<Option<Started>> {
+        self.runs.begun(principal, run).await
+    }
+
     async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>> {
         // Nothing is taken that could not be begun.
         self.streams.ping().await?;
