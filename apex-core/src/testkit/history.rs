@@ -220,7 +220,7 @@ impl History {
         }
         let count = log.events.iter().filter(|event| event.is_terminal()).count();
         let ends = count == 1 && log.events.last().is_some_and(Written::is_terminal);
-        if !ends && !(log.outcome_alone && log.events.is_empty()) {
+        if !(ends || log.outcome_alone && log.events.is_empty()) {
             found.push(Violation::Ends { run: run(), count });
         }
         found

@@ -42,7 +42,7 @@ pub(crate) fn trials(redis: &[Arc<Redis>]) -> Vec<Trial> {
     let newer = newer.map_or_else(|| server.options(), |server| server.options());
     let servers = Arc::new(Servers {
         postgres: server.options(),
-        newer: newer,
+        newer,
         single: Arc::clone(single),
         cluster: Arc::clone(cluster),
     });

@@ -139,7 +139,7 @@ impl Node {
         };
         input.write_all(GONE).unwrap();
         drop(input);
-        let left = self.said.recv_timeout(Duration::from_secs(120)).expect("it does not end");
+        let left = self.said.recv_timeout(Duration::from_secs(120)).unwrap();
         self.process.wait().unwrap();
         let left: Value = serde_json::from_str(&left).unwrap();
         let counts = left.as_object().unwrap().iter().map(|(what, counted)| Counted {
