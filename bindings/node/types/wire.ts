@@ -544,6 +544,24 @@ export interface OfStep {
   step: StepId;
 }
 
+/** A call in a snapshot that waits for a decision. */
+export interface OpenApproval {
+  /** The decision. */
+  approval: ApprovalId;
+  /** The exact arguments, secrets redacted. */
+  arguments: unknown;
+  /** The call that it is about. */
+  call: CallId;
+  /** The digest of the exact call, to be sent back with the decision. */
+  digest: string;
+  /** When the request lapses. */
+  expires_at: Timestamp;
+  /** The step. */
+  step: StepId;
+  /** The tool's name. */
+  tool: string;
+}
+
 /** An open tool call in a snapshot. */
 export interface OpenCall {
   /** The call. */
@@ -864,6 +882,8 @@ export interface Since {
 
 /** Where a run stands: what is left of its events when their detail is trimmed, and what a `reset` brings a client. */
 export interface Snapshot {
+  /** The calls that wait for a decision, oldest first. */
+  approvals?: (OpenApproval)[];
   /** Tool calls that have begun and not ended. */
   open_calls: (OpenCall)[];
   /** The result, when it has one. */

@@ -716,6 +716,25 @@ class ModelUse(TypedDict):
     """What that used and cost, answers that broke off included."""
 
 
+class OpenApproval(TypedDict):
+    """A call in a snapshot that waits for a decision."""
+
+    approval: ApprovalId
+    """The decision."""
+    arguments: object
+    """The exact arguments, secrets redacted."""
+    call: CallId
+    """The call that it is about."""
+    digest: str
+    """The digest of the exact call, to be sent back with the decision."""
+    expires_at: Timestamp
+    """When the request lapses."""
+    step: StepId
+    """The step."""
+    tool: str
+    """The tool's name."""
+
+
 class OpenCall(TypedDict):
     """An open tool call in a snapshot."""
 
@@ -1071,6 +1090,8 @@ class Snapshot(TypedDict):
     """Where a run stands: what is left of its events when their detail is trimmed, and what a `reset` brings a
     client."""
 
+    approvals: NotRequired[list[OpenApproval]]
+    """The calls that wait for a decision, oldest first."""
     open_calls: list[OpenCall]
     """Tool calls that have begun and not ended."""
     result: NotRequired[RunResult | None]
