@@ -222,6 +222,16 @@ impl World {
         logs
     }
 
+    /// Whether every run has ended.
+    fn is_over(&self) -> bool {
+        (0..self.plan.users.len()).all(|number| {
+            let owner = self.account(number);
+            let entries = at_once(self.stores.runs.inbox(&owner, 0, 1_000)).entries;
+            let mut runs = entries.iter().map(|entry| entry.run);
+            runs.all(|run| at_once(self.stores.runs.view(&owner, run)).state.is_terminal())
+        })
+    }
+
     /// What is left when everybody has gone.
     fn left(&self) -> Vec<Counted> {
         let mut counted = Vec::new();
@@ -323,7 +333,8 @@ pub fn simulate(seed: u64, defect: Defect) -> Outcome {
     }
 }
 
-/// Lets the simulation go on until all users have left, while faults come and go; whether some never leave.
+/// Lets the simulation go on until all users have left, while faults come and go; whether some never leave. Then a
+/// failover may have taken ends that they had read, and the runs have some time to end again.
 fn run(sim: &mut Sim<'_>, world: &World) -> (Duration, bool) {
     let mut turns: Vec<(Duration, bool, Fault)> = world
         .plan
@@ -333,13 +344,20 @@ fn run(sim: &mut Sim<'_>, world: &World) -> (Duration, bool) {
         .collect();
     turns.sort_by_key(|(at, begins, _)| (*at, *begins));
     let mut turns = turns.into_iter().peekable();
+    let mut left = None;
     loop {
         while let Some((_, begins, fault)) = turns.next_if(|(at, ..)| *at <= sim.elapsed()) {
             world.turn(sim, fault, begins);
         }
         match sim.step() {
             Ok(false) if sim.elapsed() < LONGEST => {}
-            Ok(done) => return (sim.elapsed(), !done),
+            Ok(false) => return (sim.elapsed(), true),
+            Ok(true) => {
+                let until = *left.get_or_insert(sim.elapsed()) + PATIENCE;
+                if world.is_over() || sim.elapsed() >= until {
+                    return (sim.elapsed(), false);
+                }
+            }
             Err(error) => panic!("the simulation broke off: {error}"),
         }
     }

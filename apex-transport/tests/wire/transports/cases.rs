@@ -295,6 +295,8 @@ async fn one_does_not_read(transport: Transport) {
     // Long enough for the other one, who reads, on a busy machine.
     settings.transport.connection.outbound_wait = Duration::from_secs(5);
     settings.transport.connection.close_within = Duration::from_millis(100);
+    // All of it is kept, also when the run has ended before anybody else reads.
+    settings.memory.runs.history_bytes *= 2;
     let wire = Wire::start_with(settings).await;
     let token = wire.token("ada").await;
     let mut deaf = enter(&wire, transport, &token).await;
