@@ -8,6 +8,7 @@ use crate::error::{Error, Failure, Kind, Result};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -45,6 +46,8 @@ pub(super) struct Target {
     tls: Option<Tls>,
     connect: Duration,
     setup: String,
+    /// What every connection that may write says first, once that is known.
+    greeting: OnceLock<&'static str>,
 }
 
 impl Target {
@@ -86,7 +89,14 @@ impl Target {
             return Err(refused("the address of the database names no host"));
         }
         let (url, setup) = (url.clone(), setup(config, schema));
-        Ok(Self { url, hosts, tls, connect: config.connect, setup })
+        let greeting = OnceLock::new();
+        Ok(Self { url, hosts, tls, connect: config.connect, setup, greeting })
+    }
+
+    /// Has every connection to come that may write say this before anything else.
+    pub(super) fn greet_with(&self, sql: &'static str) {
+        // The first one stays: there is one.
+        let _ = self.greeting.set(sql);
     }
 
     /// How many hosts there are.
@@ -165,6 +175,9 @@ impl Target {
         if let Some(refused) = told.refuse(self.tls.is_some(), writes) {
             let (failure, message) = refused;
             return Err(NoConnection::refused(failure, message, name.to_owned(), ""));
+        }
+        if let Some(greeting) = self.greeting.get().filter(|_| writes) {
+            connection.client.simple_query(greeting).await.map_err(failed)?;
         }
         connection.server = Server { host, pid: told.pid, started: told.started };
         Ok((connection, messages))

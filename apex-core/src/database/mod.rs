@@ -104,6 +104,15 @@ impl Database {
         self.0.records.store(true, Ordering::Release);
     }
 
+    /// Says something, and has every connection to come say it before anything else.
+    ///
+    /// # Errors
+    /// What came of it now; then later connections do not say it.
+    pub(crate) async fn greet_with(&self, access: Access, sql: &'static str) -> Result<()> {
+        let said = self.write(access, |transaction| Box::pin(transaction.batch(sql))).await;
+        said.inspect(|()| self.0.pool.target().greet_with(sql))
+    }
+
     /// What the sessions are doing.
     #[must_use]
     pub fn statistics(&self) -> DatabaseStatistics {

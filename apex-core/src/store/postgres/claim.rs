@@ -1,12 +1,13 @@
 //! Giving runs to a node that asks for work. Nobody waits for anybody here: what another transaction holds at the
 //! moment is left to it, or to the next claim.
 
+use super::era::OTHERS;
 use super::row::{Columns, int, key};
 use super::run_row::{AT_ONCE, CHOSEN, DUE, EXPIRED, OLD_HISTORIES, RunRow, inputs};
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Timestamp};
 use crate::database::Transaction;
 use crate::error::{Error, Result};
-use crate::id::{RunId, ThreadId, UserId};
+use crate::id::{Epoch, RunId, ThreadId, UserId};
 use crate::run::place::{OpenRun, with_place};
 use crate::run::{Claim, Claimed, RunLimits, RunState};
 use crate::store::{PAGE_ITEMS, SWEEP};
@@ -30,9 +31,10 @@ const OPEN: &str = "SELECT owner, run, thread, state, placed, parent IS NOT NULL
 pub(super) async fn claim_runs(
     transaction: &Transaction<'_>,
     claim: &Claim,
-    now: Timestamp,
+    clock: &dyn Clock,
     limits: &RunLimits,
 ) -> Result<Vec<(RunRow, Claimed)>> {
+    let now = clock.now();
     let due: [&(dyn ToSql + Sync); 2] = [&now.as_millis(), &int(SWEEP as u64)];
     for mut row in RunRow::all(transaction, DUE, &due).await? {
         row.record.wake(now);
@@ -47,6 +49,7 @@ pub(super) async fn claim_runs(
         return Ok(Vec::new());
     }
     let ids: Vec<i64> = chosen.iter().map(|row| row.id).collect();
+    renew_of_other_eras(transaction, &ids, &mut chosen, clock).await?;
     let mut inputs = inputs(transaction, &ids).await?;
     let mut claimed = Vec::with_capacity(chosen.len());
     for mut row in chosen {
@@ -59,6 +62,22 @@ pub(super) async fn claim_runs(
         claimed.push((row, answer));
     }
     Ok(claimed)
+}
+
+/// Begins new lives of the logs that another server may have known more of: somebody may have seen what is gone.
+async fn renew_of_other_eras(
+    transaction: &Transaction<'_>,
+    ids: &[i64],
+    chosen: &mut [RunRow],
+    clock: &dyn Clock,
+) -> Result<()> {
+    for other in transaction.query(OTHERS, &[&ids]).await? {
+        let id: i64 = Columns::of(&other).value()?;
+        if let Some(row) = chosen.iter_mut().find(|row| row.id == id) {
+            row.renew_epoch(transaction, Epoch::new(clock)).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Drops the events of runs that ended long ago.

@@ -8,6 +8,7 @@ mod audit;
 mod claim;
 mod clock;
 mod content;
+mod era;
 mod erase;
 mod file;
 mod inbox;
@@ -131,6 +132,7 @@ pub async fn open_with(
     let database = Database::open_in(&options.url, config, Some(schema), &sessions).await?;
     migration::migrate(&database, options, Epoch::new(&*clock)).await?;
     database.keep_records();
+    era::watch(&database).await;
     let told = Arc::new(Liveness::enter(&database, node).await?);
     let wakeup = wakeup.unwrap_or_else(|| {
         Arc::new(wakeup::PostgresWakeup::start(&database, &options.schema, node))

@@ -152,13 +152,13 @@ impl RunLog for PostgresRunLog {
     }
 
     async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>> {
-        let (claim, now, limits) = (&claim, self.clock.now(), &self.limits);
+        let (claim, clock, limits) = (&claim, &*self.clock, &self.limits);
         let claimed = self
             .database
             .transact(Access::of_a_run("run_log.claim"), |transaction| {
                 Box::pin(async move {
-                    drop_old_histories(transaction, now, limits).await?;
-                    claim_runs(transaction, claim, now, limits).await
+                    drop_old_histories(transaction, clock.now(), limits).await?;
+                    claim_runs(transaction, claim, clock, limits).await
                 })
             })
             .await?;

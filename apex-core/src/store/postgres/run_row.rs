@@ -70,8 +70,9 @@ pub(super) const OLD_HISTORIES: &str = select!(
 
 const INSERT: &str = "WITH made AS (\
      INSERT INTO run (run, owner, thread, parent, scopes, request, digest, started_at, state, epoch, fence, attempt, \
-     lease_until, placed, head, oldest, bytes, unseen, folded) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 0) RETURNING id), \
+     lease_until, placed, head, oldest, bytes, unseen, folded, era) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 0, \
+     (SELECT era FROM store)) RETURNING id), \
      asked AS (INSERT INTO run_input (id, text, attachments) SELECT id, $19, $20 FROM made) \
      INSERT INTO event (id, seq, terminal, json) SELECT id, $15, $21, $22 FROM made";
 
@@ -297,7 +298,7 @@ impl RunRow {
         self.fold(transaction).await?;
         self.delete_trimmed(transaction).await?;
         self.save(transaction, None).await?;
-        let renewed = "UPDATE run SET epoch = $2 WHERE id = $1";
+        let renewed = "UPDATE run SET epoch = $2, era = (SELECT era FROM store) WHERE id = $1";
         transaction.execute(renewed, &[&self.id, &key(epoch.as_bytes())]).await?;
         Ok(())
     }
