@@ -128,10 +128,14 @@ async fn what_a_careless_operator_types_is_refused_in_words() {
     let change = |name: &str, sql: &str| {
         rusqlite::Connection::open(folder.join(name)).unwrap().execute_batch(sql).unwrap();
     };
+    let connection = rusqlite::Connection::open(folder.join("other.db")).unwrap();
+    let version: u32 =
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    drop(connection);
     change("other.db", "PRAGMA user_version = 99");
     refused(&["copy", &other, "to", &new], "newer version");
     refused(&["copy", &full, "to", &other], "newer version");
-    change("other.db", "PRAGMA user_version = 7; DROP TABLE audit");
+    change("other.db", &format!("PRAGMA user_version = {version}; DROP TABLE audit"));
     refused(&["copy", &other, "to", &file("third.db")], "audit");
     // Half a copy is there: no node starts on it, and another move is refused; nothing is lost by moving elsewhere.
     let half = host(folder, &file("third.db"), None).await.map(drop).unwrap_err();

@@ -177,7 +177,9 @@ impl Target {
             return Err(NoConnection::refused(failure, message, name.to_owned(), ""));
         }
         if let Some(greeting) = self.greeting.get().filter(|_| writes) {
-            connection.client.simple_query(greeting).await.map_err(failed)?;
+            // Sessions only read by themselves.
+            let greeting = format!("BEGIN READ WRITE; {greeting}; COMMIT");
+            connection.client.batch_execute(&greeting).await.map_err(failed)?;
         }
         connection.server = Server { host, pid: told.pid, started: told.started };
         Ok((connection, messages))

@@ -34,7 +34,7 @@ mod tests {
     use crate::testkit::{Bench, VirtualClock, thought};
     use apex_test_services::{Kind as Service, Options, Server};
     use std::sync::Arc;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     /// Says something to one node by itself.
     async fn tell(server: &Server, node: &str, statements: &[&str]) {
@@ -82,7 +82,9 @@ mod tests {
         tell(&server, "standby1", &["SELECT pg_promote(true, 30)"]).await;
 
         // Who knows more than the server cannot go on, and who does not can.
+        let promoted = Instant::now();
         let refused = loop {
+            assert!(promoted.elapsed() < Duration::from_secs(20), "nobody takes writes");
             match bench.append(&lost, 5, vec![thought(5)], None).await {
                 Err(error) if error.is_retryable() => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
