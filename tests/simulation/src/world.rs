@@ -32,6 +32,8 @@ const TICK: Duration = Duration::from_millis(20);
 
 /// How long users may take before something is stuck.
 const LONGEST: Duration = Duration::from_secs(240);
+/// How long nodes have to put away what a run took that has ended.
+const AFTERWARDS: Duration = Duration::from_secs(1);
 
 /// How long a log may stand still once nothing goes wrong any more: a lease that was just renewed, the look that finds
 /// it has run out, and the next round of the run's.
@@ -344,7 +346,7 @@ fn run(sim: &mut Sim<'_>, world: &World) -> (Duration, bool) {
         .collect();
     turns.sort_by_key(|(at, begins, _)| (*at, *begins));
     let mut turns = turns.into_iter().peekable();
-    let mut left = None;
+    let (mut left, mut over) = (None, None);
     loop {
         while let Some((_, begins, fault)) = turns.next_if(|(at, ..)| *at <= sim.elapsed()) {
             world.turn(sim, fault, begins);
@@ -353,9 +355,14 @@ fn run(sim: &mut Sim<'_>, world: &World) -> (Duration, bool) {
             Ok(false) if sim.elapsed() < LONGEST => {}
             Ok(false) => return (sim.elapsed(), true),
             Ok(true) => {
-                let until = *left.get_or_insert(sim.elapsed()) + PATIENCE;
-                if world.is_over() || sim.elapsed() >= until {
-                    return (sim.elapsed(), false);
+                let now = sim.elapsed();
+                let until = *left.get_or_insert(now) + PATIENCE;
+                if world.is_over() {
+                    over.get_or_insert(now);
+                }
+                // Whoever had a run lets go of it right after its end.
+                if over.is_some_and(|over| now >= over + AFTERWARDS) || now >= until {
+                    return (now, false);
                 }
             }
             Err(error) => panic!("the simulation broke off: {error}"),
