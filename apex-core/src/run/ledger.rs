@@ -63,3 +63,33 @@ pub struct Stand {
     /// The last batch that was taken in here.
     pub last_batch: Option<BatchId>,
 }
+
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+impl super::record::RunRecord {
+    /// Goes past events that were recorded elsewhere; whether there are any that are not known here.
+    pub(crate) fn pass(&mut self, past: &Past) -> bool {
+        let further = past.head > self.head;
+        if further {
+            self.head = past.head;
+            self.drop_history();
+        }
+        further
+    }
+
+    /// Whether nobody has had the run since `of`, and its log has been written by then at all.
+    pub(crate) fn may_renew(&self, of: (Epoch, u64)) -> bool {
+        (self.epoch, self.fence) == of && self.fence > 0
+    }
+
+    /// Where it stands.
+    pub(crate) fn stand(&self) -> Stand {
+        Stand {
+            epoch: self.epoch,
+            fence: self.fence,
+            head: self.head,
+            held: self.holder.is_some(),
+            signals: self.signals.clone(),
+            last_batch: self.last_batch,
+        }
+    }
+}

@@ -1,4 +1,3 @@
-use super::ledger::{Past, Stand};
 use super::log::{
     Append, Appended, Checkpoint, Claimed, Lease, NewRun, Page, RunLimits, RunView, Signal,
     Signals, Started, recorded_scopes,
@@ -278,33 +277,6 @@ impl RunRecord {
     /// The answer to an append.
     pub(crate) fn appended(&self) -> Appended {
         Appended { head: self.head, epoch: self.epoch, signals: self.signals.clone() }
-    }
-
-    /// Goes past events that were recorded elsewhere; whether there are any that are not known here.
-    pub(crate) fn pass(&mut self, past: &Past) -> bool {
-        let further = past.head > self.head;
-        if further {
-            self.head = past.head;
-            self.drop_history();
-        }
-        further
-    }
-
-    /// Whether nobody has had the run since `of`, and its log has been written by then at all.
-    pub(crate) fn may_renew(&self, of: (Epoch, u64)) -> bool {
-        (self.epoch, self.fence) == of && self.fence > 0
-    }
-
-    /// Where it stands.
-    pub(crate) fn stand(&self) -> Stand {
-        Stand {
-            epoch: self.epoch,
-            fence: self.fence,
-            head: self.head,
-            held: self.holder.is_some(),
-            signals: self.signals.clone(),
-            last_batch: self.last_batch,
-        }
     }
 
     /// Notes a user's wish.
