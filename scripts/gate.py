@@ -18,8 +18,14 @@ TOLERANCE = 0.10
 
 
 def binaries() -> dict[str, str]:
-    """Builds the benchmarks; their executables by name."""
-    build = ["cargo", "bench", "--workspace", "--all-features", "--locked", "--no-run", "--message-format=json"]
+    """Builds the benchmarks, and nothing else of their packages; their executables by name."""
+    look = ["cargo", "metadata", "--format-version=1", "--no-deps", "--locked"]
+    known = subprocess.run(look, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    build = ["cargo", "bench", "--all-features", "--locked", "--no-run", "--message-format=json"]
+    for package in json.loads(known)["packages"]:
+        benches = [target["name"] for target in package["targets"] if "bench" in target["kind"]]
+        if benches:
+            build += ["-p", package["name"], *(f"--bench={name}" for name in benches)]
     out = subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
     found: dict[str, str] = {}
     for line in out.splitlines():
