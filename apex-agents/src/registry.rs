@@ -1,6 +1,7 @@
 //! What agents and tools exist.
 
 use crate::agent::{self, Agent, AnyAgent};
+use crate::model::ToolSpec;
 use crate::team::Team;
 use crate::tool::{self, AnyTool, Shape, Tool};
 use apex_core::error::{Error, Kind, Result};
@@ -92,6 +93,13 @@ impl Registry {
                 Err(fault) => faults.push(format!("tool {name:?}: its arguments schema: {fault}")),
             }
         }
+        for (name, ready) in &agents {
+            for tool in ready.agent.tools().iter().filter(|tool| !tools.contains_key(*tool)) {
+                faults.push(format!(
+                    "agent {name:?} calls tool {tool:?}, which is not there; add it"
+                ));
+            }
+        }
         let first = self.agents.first().map(|agent| agent.name().to_owned());
         let entry = self.entry.or(first).unwrap_or_default();
         if agents.is_empty() {
@@ -115,7 +123,16 @@ impl Registry {
             }));
             let team = Arc::new(team);
             drop(told);
-            return Ok(Ready { purposes, team, agents, tools, entry });
+            let specs = tools.iter().map(|(name, ready)| {
+                let spec = ToolSpec {
+                    name: name.clone(),
+                    description: ready.tool.description().to_owned(),
+                    arguments: ready.tool.arguments_schema(),
+                };
+                (name.clone(), spec)
+            });
+            let specs = Arc::new(specs.collect());
+            return Ok(Ready { purposes, team, specs, agents, tools, entry });
         }
         Err(Error::new(Kind::Config, "registry.check", faults.join("; ")))
     }
@@ -129,6 +146,8 @@ pub(crate) struct Ready {
     pub(crate) purposes: Arc<BTreeMap<String, String>>,
     /// Who takes whose result.
     pub(crate) team: Arc<Team>,
+    /// The tools as models see them.
+    pub(crate) specs: Arc<BTreeMap<String, ToolSpec>>,
     pub(crate) tools: FxHashMap<String, tool::Ready>,
     pub(crate) entry: String,
 }
@@ -170,6 +189,7 @@ mod tests {
             .agent(agent("text"))
             .tool(tool())
             .tool(tool())
+            .agent(crate::agent("c").tools(["t", "u"]))
             .entry("b")
             .ready()
             .unwrap_err();
@@ -180,6 +200,7 @@ mod tests {
             "agent \"a\" is there twice",
             "agent \"text\": a request has a field",
             "tool \"t\" is there twice",
+            "agent \"c\" calls tool \"u\", which is not there",
             "begin with agent \"b\"",
         ] {
             assert!(told.contains(part), "{part}: {told}");

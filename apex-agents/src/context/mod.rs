@@ -3,7 +3,7 @@ mod model;
 pub use model::Model;
 
 use crate::failure::Failure;
-use crate::model::Chain;
+use crate::model::{Chain, ToolSpec};
 use crate::stored::Stored;
 use crate::team::Team;
 use crate::tool::{Progress, Shown};
@@ -16,6 +16,7 @@ use apex_core::principal::Principal;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -45,6 +46,8 @@ pub(crate) struct Inner {
     pub(crate) chain: Option<Chain>,
     /// Who is there.
     pub(crate) team: Arc<Team>,
+    /// The tools that there are, as models see them.
+    pub(crate) tools: Arc<BTreeMap<String, ToolSpec>>,
     pub(crate) shown: mpsc::Sender<Shown>,
     /// How many bytes of the step's text were shown.
     pub(crate) text: AtomicU64,
@@ -236,6 +239,11 @@ impl Context {
     #[must_use]
     pub fn team(&self) -> &Team {
         &self.inner.team
+    }
+
+    /// Those of these tools that there are, as models see them.
+    pub(crate) fn tools(&self, names: &[String]) -> Vec<ToolSpec> {
+        names.iter().filter_map(|name| self.inner.tools.get(name).cloned()).collect()
     }
 
     /// The models that a step may ask.

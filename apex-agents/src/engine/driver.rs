@@ -2,18 +2,19 @@
 //! and hands back to the machine what came of them.
 
 use super::lease::Writer;
-use super::machine::{Decided, Effect, Ending, Facts, Input, Lost, Machine, State, load, save};
+use super::machine::{Decided, Effect, Ending, Facts, Input, Lost, Machine, Saver, State, load};
 use super::outcome;
 use super::shared::Shared;
 use super::work::{self, Ended};
 use crate::agent::Request;
 use crate::context::{Ask, Asked, Reply};
 use crate::failure::Failure;
+use crate::replay::{self, Recording};
 use crate::stored::Stored;
 use crate::tool::{CallScope, Progress, Shown};
 use apex_core::clock::Timestamp;
 use apex_core::error::correlation::{of_message, within};
-use apex_core::error::{Kind, Result};
+use apex_core::error::{Error, Kind, Result};
 use apex_core::event::{Decision, Event};
 use apex_core::id::{ApprovalId, CallId, StepId};
 use apex_core::run::{Claimed, Topic, Woken};
@@ -104,8 +105,8 @@ impl Driver {
         claimed_at: Instant,
         leaving: CancellationToken,
     ) -> Result<Self> {
-        let state = match &claimed.checkpoint {
-            None => State::new(&shared.registry.entry),
+        let (state, saver) = match &claimed.checkpoint {
+            None => (State::new(&shared.registry.entry), Saver::default()),
             Some(checkpoint) => load(checkpoint)?,
         };
         let spent = state.worked(shared.clock.now());
@@ -116,10 +117,11 @@ impl Driver {
             agents: Arc::clone(&shared.registry.purposes),
             approval_timeout: shared.options.approval_timeout,
             budget: shared.options.budget(),
+            record: shared.options.record,
         };
         let work = CancellationToken::new();
         Ok(Self {
-            machine: Machine::new(facts, claimed.attempt, state),
+            machine: Machine::new(facts, claimed.attempt, state, saver),
             writer: Writer::new(&shared, &claimed, claimed_at),
             woken: shared.stores.wakeup.listen(Topic::Signals(claimed.lease.run)),
             leaving,
@@ -295,7 +297,7 @@ impl Driver {
             match effect {
                 Effect::Record { events, transition } => {
                     let ends = transition.is_some_and(|state| state.is_terminal());
-                    let checkpoint = (!ends).then(|| save(self.machine.state())).transpose()?;
+                    let checkpoint = (!ends).then(|| self.machine.save()).transpose()?;
                     let ended = self.ended(&events);
                     self.writer.append(events, checkpoint, transition).await?;
                     if let Some(ended) = ended {
@@ -334,9 +336,10 @@ impl Driver {
                     let _ = self.held.remove(&call).map(|asking| asking.send(answer));
                 }
                 Effect::RecordLost(lost) => self.record_lost(lost),
+                Effect::Keep => self.keep().await,
                 Effect::Tell(text) => self.say(Role::Assistant, text).await?,
                 Effect::Wait { until } => {
-                    let checkpoint = save(self.machine.state())?;
+                    let checkpoint = self.machine.save()?;
                     self.writer.wait(checkpoint, until).await?;
                     self.left = true;
                 }
@@ -432,6 +435,25 @@ impl Driver {
         let run = self.claimed.lease.run;
         for lost in lost {
             chain.meter().sink().record(&self.claimed.principal, lost.attempt(run, self.now()));
+        }
+    }
+
+    /// Keeps what the run asked for and got. A run ends also where that cannot be kept.
+    async fn keep(&self) {
+        let (run, principal) = (self.claimed.lease.run, &self.claimed.principal);
+        let recording = Recording::of(run, self.machine.request(), self.machine.state());
+        let kept = match serde_json::to_vec(&recording) {
+            Ok(json) => {
+                let artifacts = &self.shared.stores.artifacts;
+                let kept =
+                    artifacts.put(principal, run, replay::NAME, "application/json", json.into());
+                kept.await.map(drop)
+            }
+            Err(error) => Err(Error::internal("replay.keep", "a recording could not be encoded")
+                .with_source(error)),
+        };
+        if let Err(error) = kept {
+            tracing::warn!(%run, %error, "what a run did could not be kept");
         }
     }
 

@@ -43,6 +43,9 @@ pub struct EngineOptions {
     /// The steps that one run may take, over all attempts.
     #[schemars(range(min = 1, max = 100_000))]
     pub run_steps: u32,
+    /// Whether what each run asked for and got is kept among its artifacts when it ends, for it to be replayed.
+    // It holds what people wrote and what models answered, once more.
+    pub record: bool,
     /// How long a run waits for a person to approve a call; after that the call counts as denied.
     #[serde(with = "duration")]
     #[schemars(with = "HumanDuration", extend("x-minimum" = "1s", "x-maximum" = "30d"))]
@@ -96,6 +99,7 @@ impl Default for EngineOptions {
             run_tokens: None,
             run_usd: None,
             run_steps: 256,
+            record: false,
             approval_timeout: Duration::from_secs(24 * 60 * 60),
             runs: RunLimits::default(),
             redact: Arc::new(SecretNames),

@@ -235,6 +235,7 @@ where
 #[async_trait]
 pub(crate) trait AnyTool: fmt::Debug + Send + Sync {
     fn name(&self) -> &str;
+    fn description(&self) -> &str;
     fn timeout(&self) -> Option<Duration>;
     fn effect(&self) -> Effect;
     fn arguments_schema(&self) -> Value;
@@ -252,6 +253,10 @@ pub(crate) struct Erased<T>(pub(crate) T);
 impl<T: Tool> AnyTool for Erased<T> {
     fn name(&self) -> &str {
         self.0.name()
+    }
+
+    fn description(&self) -> &str {
+        self.0.description()
     }
 
     fn timeout(&self) -> Option<Duration> {

@@ -1,6 +1,6 @@
 //! What the dispatcher and the contexts promise to tools and agents.
 
-use crate::support::Node;
+use apex_agents::testkit::Node;
 use apex_agents::{Context, Registry, Request, ToolContext, agent_fn, tool_fn};
 use apex_core::error::Kind;
 use apex_core::event::Event;
@@ -85,7 +85,7 @@ async fn progress_is_shown_to_those_who_watch_and_never_recorded() {
         run.call::<()>("work", ()).await?;
         Ok(String::new())
     });
-    let clock = crate::support::RuntimeClock::shared();
+    let clock = apex_agents::testkit::clock();
     let stores = memory::open(memory::MemoryOptions::default(), Arc::clone(&clock));
     let live = Live::default();
     let registry = Registry::default().agent(agent).tool(work);
