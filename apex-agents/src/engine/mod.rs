@@ -17,7 +17,7 @@ mod work;
 pub use options::EngineOptions;
 
 use crate::registry::Registry;
-use crate::tool::{Dispatcher, ToolServices};
+use crate::tool::{Dispatcher, Quota, ToolServices};
 use apex_core::clock::Clock;
 use apex_core::error::{Error, Kind, Result, correlation};
 use apex_core::event::Decision;
@@ -78,6 +78,9 @@ impl Engine {
             Arc::new(services),
             Arc::clone(&options.redact),
             options.tool_timeout,
+            options
+                .user_calls_per_minute
+                .map(|calls| Quota::new(Arc::clone(&stores.limits), calls)),
         );
         let shared = Shared { stores, live, clock, registry, dispatcher, observer, options };
         Ok(Arc::new(Self {
@@ -123,7 +126,7 @@ impl Engine {
             worker.abort();
         }
         if let Some(models) = &self.shared.options.models {
-            models.meter().sink().settle(LET_GO).await;
+            models.meter().settle(LET_GO).await;
         }
         saved
     }

@@ -25,5 +25,6 @@ mod scripted;
 mod support;
 mod team;
 mod tools;
+mod user_budgets;
 mod users;
 mod worded;
