@@ -8,6 +8,7 @@ use crate::Builder;
 use crate::stores::openable;
 use apex_agents::EngineOptions;
 use apex_core::auth::AuthConfig;
+use apex_core::budget::BudgetLimits;
 use apex_core::config::{Checks, Environment, FaultCode, Section, reference};
 use apex_core::error::Result;
 use apex_core::file::FileLimits;
@@ -48,6 +49,8 @@ pub struct ApexConfig {
     pub files: FileLimits,
     /// The work of agents.
     pub agents: EngineOptions,
+    /// What each user may use of models.
+    pub budget: BudgetLimits,
     /// The models that agents may ask.
     pub models: ModelsSection,
     /// Plain HTTP.
@@ -66,6 +69,7 @@ impl Section for ApexConfig {
         checks.section("redis", &self.redis);
         checks.section("files", &self.files);
         checks.section("agents", &self.agents);
+        checks.section("budget", &self.budget);
         checks.section("models", &self.models);
         checks.section("server", &self.server);
         checks.section("connections", &self.connections);
@@ -99,6 +103,7 @@ impl ApexConfig {
             .auth(AuthConfig { environment: self.environment, ..self.auth.clone() })
             .runs(self.runs)
             .files(self.files)
+            .budget(self.budget)
             .engine(self.agents.clone())
             .chain(self.models.options())
             .transport(self.transport())
@@ -142,6 +147,7 @@ impl ApexConfig {
             http: self.server.http,
             runs: self.runs,
             files: self.files,
+            budget: self.budget,
             unused_tickets: self.auth.unused_tickets,
         }
     }

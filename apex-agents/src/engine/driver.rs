@@ -434,7 +434,11 @@ impl Driver {
         };
         let run = self.claimed.lease.run;
         for lost in lost {
-            chain.meter().sink().record(&self.claimed.principal, lost.attempt(run, self.now()));
+            let principal = &self.claimed.principal;
+            for (reservation, most) in &lost.reserved {
+                chain.meter().charge(principal, *reservation, *most);
+            }
+            chain.meter().sink().record(principal, lost.attempt(run, self.now()));
         }
     }
 

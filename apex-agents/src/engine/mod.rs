@@ -18,7 +18,7 @@ pub use options::EngineOptions;
 
 use crate::registry::Registry;
 use crate::replay::{self, Recording};
-use crate::tool::{Dispatcher, ToolServices};
+use crate::tool::{Dispatcher, Quota, ToolServices};
 use apex_core::clock::Clock;
 use apex_core::error::{Error, Kind, Result, correlation};
 use apex_core::event::Decision;
@@ -79,6 +79,9 @@ impl Engine {
             Arc::new(services),
             Arc::clone(&options.redact),
             options.tool_timeout,
+            options
+                .user_calls_per_minute
+                .map(|calls| Quota::new(Arc::clone(&stores.limits), calls)),
         );
         let shared = Shared { stores, live, clock, registry, dispatcher, observer, options };
         Ok(Arc::new(Self {
@@ -140,7 +143,7 @@ impl Engine {
             worker.abort();
         }
         if let Some(models) = &self.shared.options.models {
-            models.meter().sink().settle(LET_GO).await;
+            models.meter().settle(LET_GO).await;
         }
         saved
     }

@@ -1,4 +1,5 @@
 use super::context::{CallScope, ToolContext, ToolServices};
+use super::quota::Quota;
 use super::schema::Shape;
 use super::{AnyTool, Effect, LookUp, Redact};
 use crate::failure::Failure;
@@ -33,6 +34,7 @@ pub(crate) struct Dispatcher {
     services: Arc<ToolServices>,
     redact: Arc<dyn Redact>,
     timeout: Duration,
+    quota: Option<Quota>,
 }
 
 /// A tool whose schema is compiled.
@@ -66,8 +68,9 @@ impl Dispatcher {
         services: Arc<ToolServices>,
         redact: Arc<dyn Redact>,
         timeout: Duration,
+        quota: Option<Quota>,
     ) -> Self {
-        Self { tools, services, redact, timeout }
+        Self { tools, services, redact, timeout, quota }
     }
 
     /// On which terms this call is made. One that will be refused is harmless.
@@ -141,6 +144,9 @@ impl Dispatcher {
                 Kind::BadArguments,
                 format!("the arguments of {tool} do not fit: {faults}"),
             ));
+        }
+        if let Some(quota) = &self.quota {
+            quota.take(context.principal(), tool).await?;
         }
         let timeout = ready.tool.timeout().unwrap_or(self.timeout);
         let deadline = Deadline::after(timeout);

@@ -24,5 +24,6 @@ mod pipeline;
 mod replay;
 mod team;
 mod tools;
+mod user_budgets;
 mod users;
 mod worded;
