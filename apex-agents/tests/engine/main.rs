@@ -18,6 +18,8 @@ mod gated;
 mod hello;
 mod intake;
 mod lease;
+#[cfg(feature = "mcp")]
+mod mcp;
 mod model;
 mod order;
 mod pipeline;
