@@ -44,6 +44,7 @@ pub mod prelude {
 
 /// The guide's code compiles.
 #[cfg(all(doctest, feature = "anthropic", feature = "gemini", feature = "openai"))]
+#[cfg_attr(feature = "mcp", doc = include_str!("../docs/guide/mcp.md"))]
 #[doc = include_str!("../docs/guide/models.md")]
 #[doc = include_str!("../docs/guide/tools.md")]
 #[doc = include_str!("../docs/guide/agents.md")]

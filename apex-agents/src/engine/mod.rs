@@ -9,11 +9,15 @@ mod intake;
 mod lease;
 pub(crate) mod machine;
 mod node;
+#[cfg(feature = "mcp")]
+mod offered;
 mod options;
 mod outcome;
 mod shared;
 mod work;
 
+#[cfg(feature = "mcp")]
+pub(crate) use offered::Offered;
 pub use options::EngineOptions;
 
 use crate::registry::Registry;
@@ -76,6 +80,7 @@ impl Engine {
         };
         let dispatcher = Dispatcher::new(
             std::mem::take(&mut registry.tools),
+            registry.sources.clone(),
             Arc::new(services),
             Arc::clone(&options.redact),
             options.tool_timeout,

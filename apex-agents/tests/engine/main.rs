@@ -19,6 +19,8 @@ mod faults;
 mod hello;
 mod intake;
 mod lease;
+#[cfg(feature = "mcp")]
+mod mcp;
 mod model;
 mod pipeline;
 mod replay;

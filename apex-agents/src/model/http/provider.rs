@@ -1,5 +1,4 @@
-use super::client::{Body, Client, NoResponse, describe};
-use super::connect::{Connector, wrong};
+use crate::http::{Body, Client, Connector, NoResponse, describe, wrong};
 use crate::model::answer::{ModelEvent, ModelResponse};
 use crate::model::fault::{FaultReason, ModelFault};
 use crate::model::format::Format;
