@@ -330,6 +330,7 @@ async fn begin(stores: &Stores) -> (Principal, Emitter) {
         text: "where does it go?".into(),
         attachments: Vec::new(),
         agents: Vec::new(),
+        budget: None,
     };
     stores.runs.start(&principal, new).await.unwrap();
     let claim = Claim { node: stores.node, max: 1 };

@@ -33,6 +33,7 @@ pub(super) async fn start(
         text: message.text.clone(),
         attachments: message.attachments.clone(),
         agents: shared.registry.agents.keys().cloned().collect(),
+        budget: Some(shared.options.told_budget()),
     };
     for file in &message.attachments {
         let Err(gone) = shared.stores.files.info(principal, *file).await else { continue };

@@ -117,6 +117,7 @@ async fn refuse(shared: &Shared, claimed: &Claimed, claimed_at: Instant, why: Er
             output: Value::Null,
             usage: Usage::NONE,
             models: Vec::new(),
+            plan: Vec::new(),
         });
     }
     let now = shared.clock.now();

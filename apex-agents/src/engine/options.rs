@@ -3,6 +3,7 @@ use crate::model::Chain;
 use crate::tool::{Redact, SecretNames};
 use apex_core::config::{Checks, FaultCode, HumanDuration, Section, duration};
 use apex_core::error::{Error, Kind, Result};
+use apex_core::event::RunBudget;
 use apex_core::money::Usd;
 use apex_core::run::RunLimits;
 use serde::Deserialize;
@@ -112,6 +113,16 @@ impl EngineOptions {
             usd: self.run_usd,
             steps: self.run_steps,
             time: self.run_deadline,
+        }
+    }
+
+    /// What one run may use, as its first event tells it.
+    pub(super) fn told_budget(&self) -> RunBudget {
+        RunBudget {
+            tokens: self.run_tokens,
+            usd: self.run_usd,
+            steps: self.run_steps,
+            seconds: self.run_deadline.as_secs(),
         }
     }
 

@@ -4,7 +4,7 @@ use super::state::RunState;
 use crate::clock::Timestamp;
 use crate::config::{HumanDuration, Section, duration};
 use crate::error::Result;
-use crate::event::{Decision, Recorded};
+use crate::event::{Decision, Recorded, RunBudget};
 use crate::id::{
     ApprovalId, BatchId, Epoch, FileId, NodeId, RequestId, RunId, StepId, ThreadId, UserId,
 };
@@ -129,6 +129,8 @@ pub struct NewRun {
     pub attachments: Vec<FileId>,
     /// The agents that it may use, for its first event.
     pub agents: Vec<String>,
+    /// What it may use, for its first event.
+    pub budget: Option<RunBudget>,
 }
 
 /// A run that is on record.

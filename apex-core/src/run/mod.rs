@@ -5,6 +5,7 @@
 //! pages after its cursor; a [`Wakeup`] only tells it that there may be more.
 
 mod emitter;
+mod graph;
 mod inbox;
 pub(crate) mod ledger;
 mod live;
@@ -19,6 +20,7 @@ mod tail;
 mod wakeup;
 
 pub use emitter::Emitter;
+pub use graph::{GRAPH_VERSION, GraphApproval, GraphCall, GraphStep, RunGraph, StepState};
 pub use inbox::{InboxDelivery, InboxSubscription};
 pub use live::Live;
 pub use log::{

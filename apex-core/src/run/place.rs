@@ -91,6 +91,7 @@ mod tests {
             text: String::new(),
             attachments: Vec::new(),
             agents: Vec::new(),
+            budget: None,
         }
     }
 

@@ -133,6 +133,7 @@ impl RunRecord {
                 request_id: new.request,
                 state: begins,
                 agents: new.agents.clone(),
+                budget: new.budget,
             },
         })?;
         record.bytes = first.json.len() as u64;

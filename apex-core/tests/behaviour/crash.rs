@@ -234,6 +234,7 @@ async fn next_run(stores: &Stores) -> Claimed {
             text: "where does it go?".into(),
             attachments: Vec::new(),
             agents: Vec::new(),
+            budget: None,
         };
         stores.runs.start(&user(), new).await.unwrap();
     }
