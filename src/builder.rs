@@ -17,6 +17,7 @@ use apex_core::health::{
 };
 use apex_core::run::{Live, RunLimits, Runner};
 use apex_core::store::{Stores, transfer};
+use apex_core::trace::TraceBridge;
 use apex_core::usage::UsageRecorder;
 #[cfg(feature = "tls")]
 use apex_transport::{Tls, TlsFiles};
@@ -49,6 +50,7 @@ pub struct Builder {
     auth_parts: AuthParts,
     ways: apex_transport::Chain,
     engine: EngineOptions,
+    traces: Option<Arc<dyn TraceBridge>>,
     models: Vec<ChainLink>,
     chain: ChainOptions,
     transport: TransportConfig,
@@ -74,6 +76,14 @@ impl Builder {
     #[must_use]
     pub fn tool(mut self, tool: impl Tool) -> Self {
         self.registry = self.registry.tool(tool);
+        self
+    }
+
+    /// Joins the spans of runs to the traces of the host's exporter; a run's trace is that of the request that asked for
+    /// it, where it has a `traceparent`.
+    #[must_use]
+    pub fn traces(mut self, bridge: Arc<dyn TraceBridge>) -> Self {
+        self.traces = Some(bridge);
         self
     }
 
@@ -342,6 +352,7 @@ impl Builder {
         transfer::refuse_half(&stores).await?;
         let live = Live::default();
         let mut options = EngineOptions { runs: self.runs, ..self.engine };
+        options.traces = self.traces.or(options.traces);
         if let Some(catalogue) = catalogue.filter(|_| !self.models.is_empty()) {
             let recorder = UsageRecorder::new(Arc::clone(&stores.usage), USAGE_WAITING);
             let meter = Meter::new(catalogue, Arc::clone(&clock), Arc::new(recorder));

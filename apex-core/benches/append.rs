@@ -331,6 +331,7 @@ async fn begin(stores: &Stores) -> (Principal, Emitter) {
         attachments: Vec::new(),
         agents: Vec::new(),
         budget: None,
+        trace: None,
     };
     stores.runs.start(&principal, new).await.unwrap();
     let claim = Claim { node: stores.node, max: 1 };

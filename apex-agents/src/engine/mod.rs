@@ -12,6 +12,7 @@ mod node;
 mod options;
 mod outcome;
 mod shared;
+mod trace;
 mod work;
 
 pub use options::EngineOptions;

@@ -6,6 +6,7 @@ use apex_core::error::{Error, Kind, Result};
 use apex_core::event::RunBudget;
 use apex_core::money::Usd;
 use apex_core::run::RunLimits;
+use apex_core::trace::TraceBridge;
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +59,9 @@ pub struct EngineOptions {
     /// The models that agents may ask; without any they do what can be done by rules, and say so.
     #[serde(skip)]
     pub models: Option<Chain>,
+    /// Joins the spans of runs to the traces of the host's exporter.
+    #[serde(skip)]
+    pub traces: Option<Arc<dyn TraceBridge>>,
 }
 
 impl Section for EngineOptions {
@@ -101,6 +105,7 @@ impl Default for EngineOptions {
             runs: RunLimits::default(),
             redact: Arc::new(SecretNames),
             models: None,
+            traces: None,
         }
     }
 }

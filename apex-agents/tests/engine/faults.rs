@@ -2,6 +2,7 @@
 
 use crate::order;
 use crate::support::{Node, names, runtime};
+use crate::traces::Spans;
 use apex_agents::{
     Agent, Context, Effect, Engine, EngineOptions, Plan, PlanStep, Registry, Request, ToolContext,
     agent_fn, tool_fn,
@@ -226,6 +227,8 @@ fn registry(cast: &[Cast]) -> Registry {
 
 /// Runs the cast; cancels after that time if one is given.
 async fn run(cast: &[Cast], cancel: Option<Duration>) -> Vec<Envelope> {
+    let spans = Spans::default();
+    let _collecting = spans.collect();
     let node = Node::new(registry(cast));
     let user = node.user();
     let accepted = node.ask(&user, "play").await;
@@ -244,6 +247,7 @@ async fn run(cast: &[Cast], cancel: Option<Duration>) -> Vec<Envelope> {
     node.answer(&user, accepted).await;
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(node.engine.running(), 0);
+    assert_eq!(spans.fault(accepted.run, &events), None);
     events
 }
 

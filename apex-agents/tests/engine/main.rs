@@ -25,5 +25,6 @@ mod scripted;
 mod support;
 mod team;
 mod tools;
+mod traces;
 mod users;
 mod worded;

@@ -123,6 +123,7 @@ fn a_log_out_of_order_is_seen() {
         state: RunState::Running,
         agents: Vec::new(),
         budget: None,
+        trace: None,
     };
     let step = Event::AgentStarted {
         step: StepId(1),

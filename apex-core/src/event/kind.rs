@@ -4,6 +4,7 @@ use crate::error::ErrorReport;
 use crate::id::{ApprovalId, ArtifactId, CallId, RequestId, StepId, UserId};
 use crate::money::{Usage, Usd};
 use crate::run::RunState;
+use crate::trace::TraceParent;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -128,6 +129,9 @@ pub enum Event {
         /// What it may use.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         budget: Option<RunBudget>,
+        /// The place in a trace from which it was asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trace: Option<TraceParent>,
     },
     /// An agent begins a step.
     AgentStarted {

@@ -9,6 +9,7 @@ use crate::id::{
     ApprovalId, BatchId, Epoch, FileId, NodeId, RequestId, RunId, StepId, ThreadId, UserId,
 };
 use crate::principal::{Principal, Scope, Scopes};
+use crate::trace::TraceParent;
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -131,6 +132,8 @@ pub struct NewRun {
     pub agents: Vec<String>,
     /// What it may use, for its first event.
     pub budget: Option<RunBudget>,
+    /// The place in a trace from which it is asked for, for its first event.
+    pub trace: Option<TraceParent>,
 }
 
 /// A run that is on record.

@@ -92,6 +92,7 @@ mod tests {
             attachments: Vec::new(),
             agents: Vec::new(),
             budget: None,
+            trace: None,
         }
     }
 

@@ -134,6 +134,7 @@ impl RunRecord {
                 state: begins,
                 agents: new.agents.clone(),
                 budget: new.budget,
+                trace: new.trace,
             },
         })?;
         record.bytes = first.json.len() as u64;

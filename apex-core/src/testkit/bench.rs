@@ -106,6 +106,7 @@ impl Bench {
             attachments: Vec::new(),
             agents: vec!["triage".into()],
             budget: None,
+            trace: None,
         }
     }
 

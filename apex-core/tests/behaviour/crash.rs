@@ -235,6 +235,7 @@ async fn next_run(stores: &Stores) -> Claimed {
             attachments: Vec::new(),
             agents: Vec::new(),
             budget: None,
+            trace: None,
         };
         stores.runs.start(&user(), new).await.unwrap();
     }

@@ -67,6 +67,7 @@ fn began() -> Vec<Event> {
             state: RunState::Queued,
             agents: vec![agent()],
             budget: None,
+            trace: None,
         },
         Event::AgentStarted {
             step: STEP,

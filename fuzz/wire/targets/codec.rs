@@ -215,6 +215,7 @@ fn event(feed: &mut Feed<'_>) -> Event {
             state: one_of(feed, &STATES),
             agents: feed.several(Feed::text),
             budget: None,
+            trace: None,
         },
         1 => Event::AgentStarted {
             step: step(feed),

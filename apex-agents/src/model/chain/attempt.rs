@@ -11,6 +11,7 @@ use apex_core::resilience::Permit;
 use std::convert::Infallible;
 use std::pin::pin;
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 /// An attempt under way.
 struct Going<'a> {
@@ -71,7 +72,7 @@ impl<'a> Way<'a> {
         first: Going<'a>,
         others: &[Placed<'a>],
     ) -> (Going<'a>, Result<Opened>) {
-        let mut one = pin!(open(first.link, self.request));
+        let mut one = pin!(open(first.link, self.request).instrument(first.metered.span()));
         let Some(patience) = self.inner.options.hedge else {
             return (first, one.await);
         };
@@ -85,7 +86,7 @@ impl<'a> Way<'a> {
             return (first, one.await);
         };
         let second = self.begin(placed, permit).await;
-        let mut two = pin!(open(second.link, self.request));
+        let mut two = pin!(open(second.link, self.request).instrument(second.metered.span()));
         let (opened, first_ended) = tokio::select! {
             opened = &mut one => (opened, true),
             opened = &mut two => (opened, false),

@@ -60,6 +60,7 @@ fn run_started() -> Event {
         state: RunState::Running,
         agents: vec!["supervisor".into()],
         budget: Some(budget),
+        trace: None,
     }
 }
 

@@ -211,6 +211,7 @@ impl Runner for ScriptedRunner {
             attachments: message.attachments.clone(),
             agents: vec![AGENT.into()],
             budget: None,
+            trace: None,
         };
         let started = self.stores.runs.start(principal, new).await?;
         let said = ThreadMessage {

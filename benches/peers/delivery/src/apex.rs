@@ -236,6 +236,7 @@ impl House {
             attachments: Vec::new(),
             agents: vec!["triage".into()],
             budget: None,
+            trace: None,
         };
         Ok(self.stores.runs.start(owner, new).await?.run)
     }
