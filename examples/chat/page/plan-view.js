@@ -45,7 +45,8 @@ export class PlanView {
   }
 
   #renderUses({ budget, usage, steps, startedAt, elapsedMs }) {
-    const seconds = Math.floor((elapsedMs ?? Date.now() - (startedAt ?? Date.now())) / 1_000);
+    const atWork = Math.floor((Date.now() - (startedAt ?? Date.now())) / 1_000);
+    const seconds = elapsedMs === null ? Math.max(0, atWork) : elapsedMs / 1_000;
     const uses = [
       ['Cost', usage.cost_usd, budget?.usd, cost],
       ['Tokens', usage.input_tokens + usage.output_tokens, budget?.tokens, count],

@@ -105,6 +105,7 @@ test('the budget, the cost of each step and the plan are shown', async () => {
   assert.deepEqual(await seriousFindings(page), []);
   const [content, window] = await page.evaluate('[document.documentElement.scrollWidth, innerWidth]');
   assert.ok(content <= window, `${content} px wide in ${window} px`);
+  await plan.locator('.plan-step').last().scrollIntoViewIfNeeded();
   await picture(page, 'phone-plan-budget');
   await page.evaluate("made.tell('run_cancelled', { elapsed_ms: 9, usage: { input_tokens: 0, output_tokens: 0, cost_usd: '0.25' }, by: 'u' })");
   await plan.getByText('$0.2500').first().waitFor();

@@ -115,8 +115,10 @@ fn asked(model: &str, cost_usd: Option<Usd>) -> ModelUse {
 fn waiting() -> Vec<Event> {
     let plan = vec![
         PlanStep::new("reader"),
-        PlanStep::new("checker").optional().purpose("Checks. \"] --> x; click s0 \"javascript:x\""),
-        PlanStep::new("writer").needs(["reader", "checker", "editor"]),
+        PlanStep::new("checker").optional(),
+        PlanStep::new("writer")
+            .needs(["reader", "checker", "editor"])
+            .purpose("\"] --> x; click s0 \"javascript:x\" %%{init: {}}%% `<img src=x onerror=y>`"),
         PlanStep::new("editor").needs(["reader"]),
     ];
     let usd = |text: &str| text.parse().ok();
