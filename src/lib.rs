@@ -42,10 +42,12 @@ pub mod prelude {
     pub use serde::{Deserialize, Serialize};
 }
 
-/// The guide's code compiles.
+/// The guide's code compiles and, but for what asks models, runs.
 #[cfg(all(doctest, feature = "anthropic", feature = "gemini", feature = "openai"))]
 #[doc = include_str!("../docs/guide/models.md")]
 #[doc = include_str!("../docs/guide/tools.md")]
+#[doc = include_str!("../docs/guide/agents.md")]
+#[doc = include_str!("../docs/guide/team.md")]
 mod guide {}
 
 /// The code of the agents' page compiles and runs.
