@@ -9,7 +9,7 @@ use apex_core::file::{Body, FileInfo};
 use apex_core::health::{HealthReport, Observer};
 use apex_core::id::{FileId, RequestId, RunId, UserId};
 use apex_core::principal::{Principal, Scopes};
-use apex_core::run::{Accepted, Delivery, Live, Message, Position, Runner, Subscription};
+use apex_core::run::{Accepted, Delivery, Live, Message, Position, RunGraph, Runner, Subscription};
 use apex_core::store::Stores;
 #[cfg(feature = "tls")]
 use apex_transport::Tls;
@@ -103,6 +103,14 @@ impl Apex {
         )
         .await?;
         Ok(Following { subscription, read: VecDeque::new() })
+    }
+
+    /// The plan of a run and what happened in it so far; [`RunGraph::mermaid`] draws it.
+    ///
+    /// # Errors
+    /// `not_found` for a run that this principal may not see.
+    pub async fn graph(&self, principal: &Principal, run: RunId) -> Result<RunGraph> {
+        RunGraph::read(&*self.stores.runs, principal, run).await
     }
 
     /// Asks a question and waits for the answer.

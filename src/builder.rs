@@ -20,6 +20,7 @@ use apex_core::health::{
 };
 use apex_core::run::{Live, RunLimits, Runner};
 use apex_core::store::{Stores, transfer};
+use apex_core::trace::TraceBridge;
 use apex_core::usage::UsageRecorder;
 #[cfg(feature = "mcp")]
 use apex_transport::Mount;
@@ -55,6 +56,7 @@ pub struct Builder {
     auth_parts: AuthParts,
     ways: apex_transport::Chain,
     engine: EngineOptions,
+    traces: Option<Arc<dyn TraceBridge>>,
     models: Vec<ChainLink>,
     chain: ChainOptions,
     transport: TransportConfig,
@@ -84,6 +86,14 @@ impl Builder {
     #[must_use]
     pub fn tool(mut self, tool: impl Tool) -> Self {
         self.registry = self.registry.tool(tool);
+        self
+    }
+
+    /// Joins the spans of runs to the traces of the host's exporter; a run's trace is that of the request that asked for
+    /// it, where it has a `traceparent`.
+    #[must_use]
+    pub fn traces(mut self, bridge: Arc<dyn TraceBridge>) -> Self {
+        self.traces = Some(bridge);
         self
     }
 
@@ -383,6 +393,7 @@ impl Builder {
         #[cfg(feature = "mcp")]
         let longest = self.engine.step_deadline;
         let mut options = EngineOptions { runs: self.runs, ..self.engine };
+        options.traces = self.traces.or(options.traces);
         if let Some(catalogue) = catalogue.filter(|_| !self.models.is_empty()) {
             let recorder = UsageRecorder::new(Arc::clone(&stores.usage), USAGE_WAITING);
             let mut meter = Meter::new(catalogue, Arc::clone(&clock), Arc::new(recorder));

@@ -14,6 +14,7 @@ mod offered;
 mod options;
 mod outcome;
 mod shared;
+mod trace;
 mod work;
 
 #[cfg(feature = "mcp")]

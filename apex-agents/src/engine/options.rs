@@ -3,8 +3,10 @@ use crate::model::Chain;
 use crate::tool::{Redact, SecretNames};
 use apex_core::config::{Checks, FaultCode, HumanDuration, Section, duration};
 use apex_core::error::{Error, Kind, Result};
+use apex_core::event::RunBudget;
 use apex_core::money::Usd;
 use apex_core::run::RunLimits;
+use apex_core::trace::TraceBridge;
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,6 +66,9 @@ pub struct EngineOptions {
     /// The models that agents may ask; without any they do what can be done by rules, and say so.
     #[serde(skip)]
     pub models: Option<Chain>,
+    /// Joins the spans of runs to the traces of the host's exporter.
+    #[serde(skip)]
+    pub traces: Option<Arc<dyn TraceBridge>>,
 }
 
 impl Section for EngineOptions {
@@ -109,6 +114,7 @@ impl Default for EngineOptions {
             runs: RunLimits::default(),
             redact: Arc::new(SecretNames),
             models: None,
+            traces: None,
         }
     }
 }
@@ -121,6 +127,16 @@ impl EngineOptions {
             usd: self.run_usd,
             steps: self.run_steps,
             time: self.run_deadline,
+        }
+    }
+
+    /// What one run may use, as its first event tells it.
+    pub(super) fn told_budget(&self) -> RunBudget {
+        RunBudget {
+            tokens: self.run_tokens,
+            usd: self.run_usd,
+            steps: self.run_steps,
+            seconds: self.run_deadline.as_secs(),
         }
     }
 

@@ -169,13 +169,15 @@ pub fn chain(
 }
 
 /// What records into the stores.
-pub(crate) fn meter(stores: &Stores, clock: &Arc<dyn Clock>) -> Meter {
+#[must_use]
+pub fn meter(stores: &Stores, clock: &Arc<dyn Clock>) -> Meter {
     let sink = Arc::new(UsageRecorder::new(Arc::clone(&stores.usage), 100));
     Meter::new(Arc::new(Catalogue::embedded().unwrap()), Arc::clone(clock), sink)
 }
 
-/// A chain of these models that is metered so.
-pub(crate) fn chain_of(meter: Meter, models: &[&Arc<Scripted>], options: ChainOptions) -> Chain {
+/// A chain of these models, all as `gpt-4o`, that is metered so.
+#[must_use]
+pub fn chain_of(meter: Meter, models: &[&Arc<Scripted>], options: ChainOptions) -> Chain {
     let links =
         models.iter().map(|model| ChainLink::new(Arc::<Scripted>::clone(model) as _, "gpt-4o"));
     Chain::new(links, options, meter).unwrap()

@@ -26,6 +26,7 @@ mod pipeline;
 mod replay;
 mod team;
 mod tools;
+mod traces;
 mod user_budgets;
 mod users;
 mod worded;

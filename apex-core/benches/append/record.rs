@@ -74,6 +74,8 @@ pub(crate) async fn begin(stores: &Stores) -> (Principal, Emitter) {
         text: "where does it go?".into(),
         attachments: Vec::new(),
         agents: Vec::new(),
+        budget: None,
+        trace: None,
     };
     stores.runs.start(&principal, new).await.unwrap();
     let claim = Claim { node: stores.node, max: 1 };

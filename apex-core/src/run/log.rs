@@ -5,11 +5,12 @@ use super::state::RunState;
 use crate::clock::Timestamp;
 use crate::config::{HumanDuration, Section, duration};
 use crate::error::Result;
-use crate::event::{Decision, Recorded};
+use crate::event::{Decision, Recorded, RunBudget};
 use crate::id::{
     ApprovalId, BatchId, Epoch, FileId, NodeId, RequestId, RunId, StepId, ThreadId, UserId,
 };
 use crate::principal::{Principal, Scope, Scopes};
+use crate::trace::TraceParent;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -129,6 +130,10 @@ pub struct NewRun {
     pub attachments: Vec<FileId>,
     /// The agents that it may use, for its first event.
     pub agents: Vec<String>,
+    /// What it may use, for its first event.
+    pub budget: Option<RunBudget>,
+    /// The place in a trace from which it is asked for, for its first event.
+    pub trace: Option<TraceParent>,
 }
 
 /// A run that is on record.

@@ -290,6 +290,9 @@ async fn route(call: Call, body: RequestBody) -> Result<Response<ResponseBody>> 
         (&Method::GET, ["runs", id, name @ ("report.json" | "report.md" | "report.html")]) => {
             results::report(&call, id, name).await
         }
+        (&Method::GET, ["runs", id, name @ ("graph.json" | "graph.mmd")]) => {
+            results::graph(&call, id, name).await
+        }
         (&Method::GET, ["artifacts", id]) => results::artifact(&call, id).await,
 
         (_, [name]) if call.mounts.iter().any(|mount| mount.name() == *name) => {

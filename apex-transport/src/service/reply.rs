@@ -107,8 +107,18 @@ pub(super) fn typed(
 ) -> Response<ResponseBody> {
     // Only maps with keys that are no strings can fail, and no answer has one.
     let body = serde_json::to_vec(body).unwrap_or_default();
-    let mut response = Response::new(ResponseBody::from(Bytes::from(body)));
+    let mut response = momentary(media_type, body.into());
     *response.status_mut() = status;
+    response
+}
+
+/// An answer in words, of this moment as well.
+pub(super) fn text(media_type: &'static str, body: String) -> Response<ResponseBody> {
+    momentary(media_type, body.into())
+}
+
+fn momentary(media_type: &'static str, body: Bytes) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::from(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -10,6 +10,7 @@ use apex_core::clock::Clock;
 use apex_core::config::{BadWebUrl, Secret, WebUrl};
 use apex_core::error::{Error, Result};
 use apex_core::health::CertificateSource;
+use apex_core::trace;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
@@ -316,6 +317,10 @@ impl Inner {
             .body(Full::new(Bytes::from(body.to_string())))
             .map_err(|error| Error::internal("model.call", "no request").with_source(error))?;
         *message.headers_mut() = self.headers.clone();
+        // The provider's part of the trace hangs under ours.
+        if let Some(place) = trace::outgoing().and_then(|place| place.to_string().parse().ok()) {
+            message.headers_mut().insert("traceparent", place);
+        }
         let sent = timeout_at(deadline, self.client.send(message))
             .await
             .map_err(|_| self.fault(FaultReason::TimedOut, "no response began"))?;
