@@ -40,7 +40,10 @@ const scopes = new Map();
 /** @type {NodeJS.Timeout | null} */
 let alive = null;
 
-/** @typedef {{ resolve: (value: any) => void, reject: (error: unknown) => void, read: Read, leave: (() => void) | null }} Request */
+/** Requests that somebody outside of Rust's own calls waits for. */
+let waited = 0;
+
+/** @typedef {{ resolve: (value: any) => void, reject: (error: unknown) => void, read: Read, leave: (() => void) | null, waited: boolean }} Request */
 /** @typedef {(first: any, second: any) => any} Read */
 
 /** Reads an answer that is JSON. @type {Read} */
@@ -66,16 +69,17 @@ export function addon() {
  */
 export function request(op, { on = null, with: beside = null, args, text, bytes = [], read = json, signal }) {
   const json = text ?? (args === undefined ? '{}' : encode(args, op));
-  return begin(read, signal, (id) => addon().request(id, op, on, beside, json, bytes));
+  return begin(true, read, signal, (id) => addon().request(id, op, on, beside, json, bytes));
 }
 
 /**
+ * @param {boolean} waited whether the process stays alive for the answer; a function that Rust calls is no reason to
  * @param {Read} read
  * @param {AbortSignal | undefined} signal
  * @param {(id: number) => void} ask
  * @returns {Promise<any>}
  */
-function begin(read, signal, ask) {
+function begin(waited, read, signal, ask) {
   return new Promise((resolve, reject) => {
     signal?.throwIfAborted();
     last = (last + 1) >>> 0;
@@ -91,8 +95,7 @@ function begin(read, signal, ask) {
       signal.addEventListener('abort', aborted, { once: true });
       leave = () => signal.removeEventListener('abort', aborted);
     }
-    requests.set(id, { resolve, reject, read, leave });
-    if (requests.size === 1) awake();
+    keep(id, { resolve, reject, read, leave, waited });
     try {
       ask(id);
     } catch (error) {
@@ -104,6 +107,15 @@ function begin(read, signal, ask) {
 
 /**
  * @param {number} id
+ * @param {Request} request
+ */
+function keep(id, request) {
+  requests.set(id, request);
+  if (request.waited && (waited += 1) === 1) (alive ??= setInterval(() => {}, 0x7fffffff)).ref();
+}
+
+/**
+ * @param {number} id
  * @returns {Request | undefined}
  */
 function ended(id) {
@@ -111,7 +123,7 @@ function ended(id) {
   if (!request) return undefined;
   requests.delete(id);
   request.leave?.();
-  if (requests.size === 0) alive?.unref();
+  if (request.waited && (waited -= 1) === 0) alive?.unref();
   return request;
 }
 
@@ -169,13 +181,8 @@ export function forget(request) {
  */
 export function hold() {
   const id = -(last = (last + 1) >>> 0);
-  requests.set(id, { resolve() {}, reject() {}, read: nothing, leave: null });
-  awake();
+  keep(id, { resolve() {}, reject() {}, read: nothing, leave: null, waited: true });
   return () => void ended(id);
-}
-
-function awake() {
-  (alive ??= setInterval(() => {}, 0x7fffffff)).ref();
 }
 
 /**
@@ -187,7 +194,7 @@ function awake() {
  */
 export function logs(level, fn) {
   const told = listening(fn);
-  return begin(nothing, undefined, (id) => addon().logs(id, level, told));
+  return begin(true, nothing, undefined, (id) => addon().logs(id, level, told));
 }
 
 /** How many requests, functions and calls there are; for tests that nothing is left behind. */
@@ -354,7 +361,7 @@ export class Work {
    */
   ask(op, args, read = json, bytes = []) {
     const text = encode(args, op);
-    return begin(read, undefined, (id) => addon().work(id, this.#call, op, text, bytes));
+    return begin(false, read, undefined, (id) => addon().work(id, this.#call, op, text, bytes));
   }
 
   /**

@@ -23,7 +23,7 @@ async function program(code, { type = 'mjs', args = [] } = {}) {
   return (await run(process.execPath, [...args, file], { timeout: 30_000 })).stdout;
 }
 
-const hanging = (config = {}) => `
+const hanging = (config) => `
   import { Apex, agent, tool } from 'netra-apex';
   const hangs = tool('hangs', 'Hangs.', true, () => new Promise(() => {}));
   const calls = agent('calls', 'Calls.', (_, { call }) => call('hangs'));
@@ -106,9 +106,9 @@ describe('threads', () => {
     const { apex, ada } = await build({ agents: [one(() => 'main')] });
     for (let round = 0; round < 3; round += 1) {
       const workers = [1, 2].map((n) => new Worker(code, { eval: true, workerData: n, filename: path.resolve('worker.cjs') }));
+      const ends = workers.map((worker) => new Promise((resolve) => worker.once('exit', resolve)));
       const said = await Promise.all(workers.map((worker) => new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject))));
       assert.deepEqual(said, ['worker 1', 'worker 2']);
-      const ends = workers.map((worker) => new Promise((resolve) => worker.once('exit', resolve)));
       if (round === 1) await Promise.all(workers.map((worker) => worker.terminate()));
       await Promise.all(ends);
       assert.equal((await apex.ask(ada, 'hi')).text, 'main');
@@ -132,7 +132,7 @@ describe('what is left behind', () => {
       return `${failed} failed`;
     });
     const batch = 200;
-    const { apex, ada } = await build({ agents: [calls], tools: [acts], config: { agents: { calls: 100_000 } } }).catch(() => build({ agents: [calls], tools: [acts] }));
+    const { apex, ada } = await build({ agents: [calls], tools: [acts] });
     const round = async () => assert.equal((await apex.ask(ada, String(batch))).text, `${batch / 10} failed`);
     await round();
     const { functions } = counts();
