@@ -257,7 +257,7 @@ impl Context {
     }
 
     /// Says how far the step is, in a unit such as `files`; shown at most ten times a second, never recorded.
-    pub fn progress(&self, done: u64, total: Option<u64>, unit: &'static str) {
+    pub fn progress(&self, done: u64, total: Option<u64>, unit: &str) {
         self.inner.progress.tell(done, total, unit);
     }
 

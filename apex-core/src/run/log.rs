@@ -267,7 +267,7 @@ pub struct Signals {
 }
 
 /// What a run is and where it stands.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RunView {
     /// The run.
     pub run: RunId,
@@ -288,6 +288,7 @@ pub struct RunView {
     /// When it ended.
     pub ended_at: Option<Timestamp>,
     /// The approvals of which it is certain what came of them: decided, or lapsed.
+    #[serde(skip)]
     pub settled: Vec<ApprovalId>,
     /// The outcome of everything up to the head, trimmed or not.
     pub snapshot: Snapshot,
