@@ -216,13 +216,14 @@ fn damaged() -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::super::budget::{Charge, Measure, Spent};
+    use super::super::budget::{Measure, Spent};
     use super::super::journal::Approval;
     use super::super::state::{Ending, OpenCall, OpenQuestion, OpenStep, Waiting};
     use super::*;
     use crate::context::Came;
     use crate::failure::Failure;
     use crate::stored::Stored;
+    use apex_core::budget::Charge;
     use apex_core::clock::Timestamp;
     use apex_core::event::{ModelUse, Payload, RunResult, RunStatus};
     use apex_core::id::{ApprovalId, ArtifactId, CallId, StepId, UserId};
@@ -286,6 +287,7 @@ mod tests {
                 asked_at: at,
                 asking: vec![(provider.clone(), name.clone())],
                 reserved: Charge { tokens: 900, usd: Usd::from_units(7) },
+                of_user: Vec::new(),
             }],
             models: vec![ModelUse { provider, model: name, attempts: 2, answers: 1, usage }],
             calls: vec![OpenCall { call: CallId(4), tool: "add".into(), started_at: at, place: 2 }],
