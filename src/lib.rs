@@ -42,11 +42,13 @@ pub mod prelude {
     pub use serde::{Deserialize, Serialize};
 }
 
-/// The guide's code compiles.
+/// The guide's code compiles and, but for what asks models, runs.
 #[cfg(all(doctest, feature = "anthropic", feature = "gemini", feature = "openai"))]
+#[cfg_attr(feature = "mcp", doc = include_str!("../docs/guide/mcp.md"))]
 #[doc = include_str!("../docs/guide/models.md")]
 #[doc = include_str!("../docs/guide/tools.md")]
 #[doc = include_str!("../docs/guide/agents.md")]
+#[doc = include_str!("../docs/guide/team.md")]
 mod guide {}
 
 /// The code of the page on tests compiles and runs.

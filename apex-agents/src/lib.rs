@@ -13,6 +13,10 @@ pub mod cost;
 mod declared;
 mod engine;
 mod failure;
+#[cfg(any(feature = "anthropic", feature = "gemini", feature = "mcp", feature = "openai"))]
+mod http;
+#[cfg(feature = "mcp")]
+pub mod mcp;
 pub mod model;
 mod plan;
 mod prompt;
@@ -33,4 +37,6 @@ pub use engine::{Engine, EngineOptions};
 pub use plan::{Plan, PlanStep};
 pub use registry::Registry;
 pub use team::{Member, Team};
-pub use tool::{Effect, LookUp, Redact, SecretNames, Tool, ToolContext, ToolFn, tool_fn};
+pub use tool::{
+    Approvals, Effect, LookUp, Redact, SecretNames, Tool, ToolContext, ToolFn, tool_fn,
+};

@@ -3,7 +3,7 @@
 use crate::agent::{self, Agent, AnyAgent};
 use crate::model::ToolSpec;
 use crate::team::Team;
-use crate::tool::{self, AnyTool, Shape, Tool};
+use crate::tool::{self, AnyTool, Shape, Tool, ToolSource};
 use apex_core::error::{Error, Kind, Result};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
@@ -17,6 +17,7 @@ use std::sync::Arc;
 pub struct Registry {
     agents: Vec<Arc<dyn AnyAgent>>,
     tools: Vec<Arc<dyn AnyTool>>,
+    sources: Vec<Arc<dyn ToolSource>>,
     entry: Option<String>,
 }
 
@@ -35,6 +36,14 @@ impl Registry {
         self
     }
 
+    /// Adds the tools of these servers, as long as they are there, for every agent to call.
+    #[cfg(feature = "mcp")]
+    #[must_use]
+    pub fn servers(mut self, servers: &crate::mcp::McpServers) -> Self {
+        self.sources.extend(servers.sources());
+        self
+    }
+
     /// Says which agent a run begins with. It gets the [`crate::Request`], and answers or returns a
     /// [`crate::Plan`] of the agents that follow.
     #[must_use]
@@ -48,6 +57,7 @@ impl Registry {
     pub fn with(mut self, other: Self) -> Self {
         self.agents.extend(other.agents);
         self.tools.extend(other.tools);
+        self.sources.extend(other.sources);
         self.entry = other.entry.or(self.entry);
         self
     }
@@ -78,9 +88,20 @@ impl Registry {
                 Err(fault) => faults.push(format!("agent {name:?}: its output schema: {fault}")),
             }
         }
+        let prefixes: Vec<&str> = self.sources.iter().map(|source| source.prefix()).collect();
+        for (at, prefix) in prefixes.iter().enumerate() {
+            if prefixes.iter().skip(at + 1).any(|other| other == prefix) {
+                faults.push(format!("two servers' tools begin with {prefix:?}; rename one server"));
+            }
+        }
         let mut tools = FxHashMap::default();
         for tool in self.tools {
             let name = tool.name().to_owned();
+            if let Some(prefix) = prefixes.iter().find(|prefix| name.starts_with(**prefix)) {
+                faults.push(format!(
+                    "tool {name:?}: the tools of a server begin with {prefix:?}; rename one"
+                ));
+            }
             if let Some(fault) = name_fault(&name) {
                 faults.push(format!("tool {name:?}: {fault}"));
             }
@@ -132,7 +153,8 @@ impl Registry {
                 (name.clone(), spec)
             });
             let specs = Arc::new(specs.collect());
-            return Ok(Ready { purposes, team, specs, agents, tools, entry });
+            let sources = self.sources;
+            return Ok(Ready { purposes, team, specs, agents, tools, sources, entry });
         }
         Err(Error::new(Kind::Config, "registry.check", faults.join("; ")))
     }
@@ -149,6 +171,8 @@ pub(crate) struct Ready {
     /// The tools as models see them.
     pub(crate) specs: Arc<BTreeMap<String, ToolSpec>>,
     pub(crate) tools: FxHashMap<String, tool::Ready>,
+    /// Where more tools come from.
+    pub(crate) sources: Vec<Arc<dyn ToolSource>>,
     pub(crate) entry: String,
 }
 

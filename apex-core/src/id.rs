@@ -85,6 +85,8 @@ ids! {
     SessionId,
     /// One client connection.
     ConnectionId,
+    /// What of a user's budget is reserved for one question; makes settling it again harmless.
+    ReservationId,
     /// Who holds a place under a limit: one connection, say.
     HolderId,
     /// One process that runs Apex; made anew at every start.

@@ -7,10 +7,11 @@ use crate::model::{Chain, ToolSpec};
 use crate::stored::Stored;
 use crate::team::Team;
 use crate::tool::{Progress, Shown};
+use apex_core::budget::Balance;
 use apex_core::clock::{Clock, Timestamp};
 use apex_core::error::{Error, Kind, Result};
 use apex_core::file::ArtifactStore;
-use apex_core::id::{RunId, StepId, ThreadId};
+use apex_core::id::{ReservationId, RunId, StepId, ThreadId};
 use apex_core::money::Usage;
 use apex_core::principal::Principal;
 use serde::de::DeserializeOwned;
@@ -83,9 +84,11 @@ pub(crate) enum Ask {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Telling {
     /// A model is to be asked, which may use up to so much; refused when the budget has not as much left.
-    Begun { provider: String, model: String, bound: Usage },
+    Begun { provider: String, model: String, bound: Usage, reservation: Option<ReservationId> },
     /// A visible thought of the model's.
     Thought(String),
+    /// What is left of the budgets of the run's user.
+    Left(Vec<Balance>),
     /// An attempt has ended; `answered` says whether with the answer, `retracted` why what was shown of it does not
     /// hold.
     Ended {
@@ -94,6 +97,7 @@ pub(crate) enum Telling {
         answered: bool,
         usage: Usage,
         bound: Usage,
+        reservation: Option<ReservationId>,
         retracted: Option<String>,
     },
     /// This came of it, and nothing more will.
@@ -253,7 +257,7 @@ impl Context {
     }
 
     /// Says how far the step is, in a unit such as `files`; shown at most ten times a second, never recorded.
-    pub fn progress(&self, done: u64, total: Option<u64>, unit: &'static str) {
+    pub fn progress(&self, done: u64, total: Option<u64>, unit: &str) {
         self.inner.progress.tell(done, total, unit);
     }
 

@@ -9,16 +9,21 @@ mod intake;
 mod lease;
 pub(crate) mod machine;
 mod node;
+#[cfg(feature = "mcp")]
+mod offered;
 mod options;
 mod outcome;
 mod shared;
+mod trace;
 mod work;
 
+#[cfg(feature = "mcp")]
+pub(crate) use offered::Offered;
 pub use options::EngineOptions;
 
 use crate::registry::Registry;
 use crate::replay::{self, Recording};
-use crate::tool::{Dispatcher, ToolServices};
+use crate::tool::{Dispatcher, Quota, ToolServices};
 use apex_core::clock::Clock;
 use apex_core::error::{Error, Kind, Result, correlation};
 use apex_core::event::Decision;
@@ -76,9 +81,13 @@ impl Engine {
         };
         let dispatcher = Dispatcher::new(
             std::mem::take(&mut registry.tools),
+            registry.sources.clone(),
             Arc::new(services),
             Arc::clone(&options.redact),
             options.tool_timeout,
+            options
+                .user_calls_per_minute
+                .map(|calls| Quota::new(Arc::clone(&stores.limits), calls)),
         );
         let shared = Shared { stores, live, clock, registry, dispatcher, observer, options };
         Ok(Arc::new(Self {
@@ -146,7 +155,7 @@ impl Engine {
             worker.abort();
         }
         if let Some(models) = &self.shared.options.models {
-            models.meter().sink().settle(LET_GO).await;
+            models.meter().settle(LET_GO).await;
         }
         saved
     }

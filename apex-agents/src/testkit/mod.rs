@@ -49,6 +49,6 @@ pub use apex_core::testkit::VirtualClock;
 pub use artifacts::Altering;
 pub use death::{Death, Dies, Dying, every_death};
 pub use gate::{Asks, Gate, behind};
-pub use model::{Does, Scripted, calls, chain, once, says};
+pub use model::{Does, Scripted, calls, chain, chain_of, meter, once, says};
 pub use node::{Node, clock, names, runtime};
 pub use order::fault;

@@ -165,8 +165,19 @@ pub fn chain(
     models: &[&Arc<Scripted>],
     options: ChainOptions,
 ) -> Chain {
+    chain_of(meter(stores, clock), models, options)
+}
+
+/// What records into the stores.
+#[must_use]
+pub fn meter(stores: &Stores, clock: &Arc<dyn Clock>) -> Meter {
     let sink = Arc::new(UsageRecorder::new(Arc::clone(&stores.usage), 100));
-    let meter = Meter::new(Arc::new(Catalogue::embedded().unwrap()), Arc::clone(clock), sink);
+    Meter::new(Arc::new(Catalogue::embedded().unwrap()), Arc::clone(clock), sink)
+}
+
+/// A chain of these models, all as `gpt-4o`, that is metered so.
+#[must_use]
+pub fn chain_of(meter: Meter, models: &[&Arc<Scripted>], options: ChainOptions) -> Chain {
     let links =
         models.iter().map(|model| ChainLink::new(Arc::<Scripted>::clone(model) as _, "gpt-4o"));
     Chain::new(links, options, meter).unwrap()

@@ -120,12 +120,19 @@ fn a_log_out_of_order_is_seen() {
         (1..).zip(events).map(envelope).collect()
     };
     let request_id = RequestId::new(&SystemClock);
-    let started = Event::RunStarted { request_id, state: RunState::Running, agents: Vec::new() };
+    let started = Event::RunStarted {
+        request_id,
+        state: RunState::Running,
+        agents: Vec::new(),
+        budget: None,
+        trace: None,
+    };
     let step = Event::AgentStarted {
         step: StepId(1),
         agent: "a".into(),
         purpose: String::new(),
         attempt: 1,
+        needs: Vec::new(),
     };
     let asked = Event::ApprovalRequested {
         step: StepId(1),

@@ -11,12 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A question that may use some 300 tokens at most: 1,000 and 100 are what the scripted model says it used.
-fn question() -> ModelRequest {
+pub(crate) fn question() -> ModelRequest {
     ModelRequest { max_output_tokens: Some(200), ..ModelRequest::user("why?") }
 }
 
 /// Asks `times` in turn or at once, and answers with what came of each.
-fn asks(times: usize, at_once: bool) -> Registry {
+pub(crate) fn asks(times: usize, at_once: bool) -> Registry {
     Registry::default().agent(agent_fn("a", "Asks.", move |_: Request, run: Context| async move {
         let ask = async || match run.model().ask(question()).await {
             Ok(_) => "answered".to_owned(),

@@ -221,7 +221,13 @@ fn a_checkpoint_of_another_version_is_refused_and_what_is_open_is_closed() {
             Emitter::new(Arc::clone(log), Arc::clone(&world.clock), Live::default(), claimed.lease);
         let (step, call, agent) = (StepId(1), CallId(1), "from_tomorrow".to_owned());
         let events = vec![
-            Event::AgentStarted { step, agent: agent.clone(), purpose: "p".into(), attempt: 1 },
+            Event::AgentStarted {
+                step,
+                agent: agent.clone(),
+                purpose: "p".into(),
+                attempt: 1,
+                needs: Vec::new(),
+            },
             Event::AgentThinking { step, agent: agent.clone(), note: "n".into() },
             Event::ToolExecuting { step, agent, call, tool: "t".into(), arguments: Value::Null },
         ];

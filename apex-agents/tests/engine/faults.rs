@@ -1,5 +1,6 @@
 //! Random plans of agents that succeed, fail, panic, hang, flood and return nonsense.
 
+use crate::traces::Spans;
 use apex_agents::testkit::{Node, fault, names, runtime};
 use apex_agents::{
     Agent, Context, Effect, Engine, EngineOptions, Plan, PlanStep, Registry, Request, ToolContext,
@@ -225,6 +226,8 @@ fn registry(cast: &[Cast]) -> Registry {
 
 /// Runs the cast; cancels after that time if one is given.
 async fn run(cast: &[Cast], cancel: Option<Duration>) -> Vec<Envelope> {
+    let spans = Spans::default();
+    let _collecting = spans.collect();
     let node = Node::new(registry(cast));
     let user = node.user();
     let accepted = node.ask(&user, "play").await;
@@ -243,6 +246,7 @@ async fn run(cast: &[Cast], cancel: Option<Duration>) -> Vec<Envelope> {
     node.answer(&user, accepted).await;
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(node.engine.running(), 0);
+    assert_eq!(spans.fault(accepted.run, &events), None);
     events
 }
 

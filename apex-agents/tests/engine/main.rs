@@ -19,10 +19,14 @@ mod faults;
 mod hello;
 mod intake;
 mod lease;
+#[cfg(feature = "mcp")]
+mod mcp;
 mod model;
 mod pipeline;
 mod replay;
 mod team;
 mod tools;
+mod traces;
+mod user_budgets;
 mod users;
 mod worded;

@@ -7,7 +7,7 @@ use apex_agents::{EngineOptions, Registry, agents};
 use apex_core::event::{Envelope, Event, RunResult, RunStatus};
 use apex_core::id::FileId;
 use apex_core::principal::Principal;
-use apex_core::run::{Accepted, Runner};
+use apex_core::run::{Accepted, RunGraph, RunState, Runner, StepState};
 use apex_core::store::memory;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -101,6 +101,18 @@ async fn the_sample_is_taken_from_a_question_to_a_report() {
         panic!("{events:?}");
     };
     assert!(degraded[0].contains("No model took part"), "{degraded:?}");
+
+    let graph = RunGraph::read(&*node.stores.runs, &user, accepted.run).await.unwrap();
+    let drawn: Vec<&str> = graph.steps.iter().map(|step| step.agent.as_str()).collect();
+    assert_eq!(drawn, team);
+    assert!(graph.steps.iter().all(|step| step.state == StepState::Ok && step.tries.len() == 1));
+    assert_eq!(graph.steps[4].needs, ["data_helper", "optimizer"]);
+    assert_eq!(graph.steps[4].planned_by.as_deref(), Some("supervisor"));
+    assert_eq!(graph.steps[4].calls[0].tool, "recompute_figures");
+    assert_eq!((graph.state, graph.budget.unwrap().steps), (RunState::Completed, 256));
+    let chart = graph.mermaid();
+    assert!(chart.contains("  s0 -.-> s1\n") && chart.contains("  s5 --> s6\n"), "{chart}");
+    assert!(!chart.contains("  s1 --> s6\n"), "what follows from other needs is left out: {chart}");
 }
 
 #[tokio::test(start_paused = true)]

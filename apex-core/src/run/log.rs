@@ -5,11 +5,12 @@ use super::state::RunState;
 use crate::clock::Timestamp;
 use crate::config::{HumanDuration, Section, duration};
 use crate::error::Result;
-use crate::event::{Decision, Recorded};
+use crate::event::{Decision, Recorded, RunBudget};
 use crate::id::{
     ApprovalId, BatchId, Epoch, FileId, NodeId, RequestId, RunId, StepId, ThreadId, UserId,
 };
 use crate::principal::{Principal, Scope, Scopes};
+use crate::trace::TraceParent;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -129,6 +130,10 @@ pub struct NewRun {
     pub attachments: Vec<FileId>,
     /// The agents that it may use, for its first event.
     pub agents: Vec<String>,
+    /// What it may use, for its first event.
+    pub budget: Option<RunBudget>,
+    /// The place in a trace from which it is asked for, for its first event.
+    pub trace: Option<TraceParent>,
 }
 
 /// A run that is on record.
@@ -262,7 +267,7 @@ pub struct Signals {
 }
 
 /// What a run is and where it stands.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RunView {
     /// The run.
     pub run: RunId,
@@ -283,6 +288,7 @@ pub struct RunView {
     /// When it ended.
     pub ended_at: Option<Timestamp>,
     /// The approvals of which it is certain what came of them: decided, or lapsed.
+    #[serde(skip)]
     pub settled: Vec<ApprovalId>,
     /// The outcome of everything up to the head, trimmed or not.
     pub snapshot: Snapshot,

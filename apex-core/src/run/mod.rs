@@ -6,6 +6,7 @@
 
 pub(crate) mod checkpoint;
 mod emitter;
+mod graph;
 mod inbox;
 pub(crate) mod ledger;
 mod live;
@@ -21,6 +22,7 @@ mod wakeup;
 
 pub use checkpoint::Checkpoint;
 pub use emitter::Emitter;
+pub use graph::{GRAPH_VERSION, GraphApproval, GraphCall, GraphStep, RunGraph, StepState};
 pub use inbox::{InboxDelivery, InboxSubscription};
 pub use live::Live;
 pub use log::{

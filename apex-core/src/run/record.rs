@@ -134,6 +134,8 @@ impl RunRecord {
                 request_id: new.request,
                 state: begins,
                 agents: new.agents.clone(),
+                budget: new.budget,
+                trace: new.trace,
             },
         })?;
         record.bytes = first.json.len() as u64;

@@ -1,10 +1,12 @@
 //! The stores, each behind its own seam, so that tickets can sit in one place and threads in another.
 
 use crate::auth::{AuditStore, AuthStores, SessionStore, TicketStore, UserStore};
-use crate::error::{Error, Kind};
+use crate::budget::BudgetStore;
+use crate::error::{Error, Kind, Result};
 use crate::file::{ArtifactStore, FileStore};
-use crate::id::{NodeId, RunId};
+use crate::id::{NodeId, RunId, ThreadId};
 use crate::limit::LimitStore;
+use crate::principal::Principal;
 use crate::run::{RunLog, Wakeup};
 use crate::thread::{SearchIndex, ThreadStore};
 use crate::usage::UsageStore;
@@ -49,6 +51,8 @@ pub struct Stores {
     pub limits: Arc<dyn LimitStore>,
     /// What runs asked of models.
     pub usage: Arc<dyn UsageStore>,
+    /// What users have used of their budgets.
+    pub budgets: Arc<dyn BudgetStore>,
     /// Where that is, for [`transfer::copy`].
     pub portable: Portable,
 }
@@ -74,6 +78,21 @@ impl Stores {
         let Portable { accounts, logins, .. } = other.portable.clone();
         let portable = Portable { accounts, logins, ..self.portable };
         Self { tickets, sessions, users, audit, limits, portable, ..self }
+    }
+
+    /// Deletes a conversation of the user's own, its runs and what they made.
+    ///
+    /// # Errors
+    /// `not_found`; `conflict` while a run of it is open.
+    pub async fn forget(&self, principal: &Principal, thread: ThreadId) -> Result<()> {
+        // Seen first, so that another user's conversation is not found rather than found empty.
+        if self.threads.thread(principal, thread).await?.owner != principal.user() {
+            return Err(Error::not_found("stores.forget", "thread"));
+        }
+        for run in self.runs.forget(principal, thread).await? {
+            self.artifacts.delete(principal, run).await?;
+        }
+        self.threads.delete(principal, thread).await
     }
 
     /// The same, where all of it is in `rows`.

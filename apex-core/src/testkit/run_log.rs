@@ -48,6 +48,8 @@ async fn a_start_puts_the_first_event_and_the_inbox_entry_on_record(backend: Arc
         request_id: new.request,
         state: RunState::Running,
         agents: new.agents.clone(),
+        budget: new.budget,
+        trace: new.trace,
     };
     assert_eq!(first.event, begins);
     let view = bench.stores.runs.view(&user, started.run).await.unwrap();

@@ -4,10 +4,11 @@ use crate::backend::{Postgres, runtime};
 use apex_core::auth::{
     AuditAction, AuditEvent, RefreshHash, SessionRecord, Standing, TokenHash, User,
 };
+use apex_core::budget::Charge;
 use apex_core::clock::Clock as _;
 use apex_core::error::Kind;
 use apex_core::file::Body;
-use apex_core::id::{AttemptId, AuditId, FileId, SessionId, UserId};
+use apex_core::id::{AttemptId, AuditId, FileId, ReservationId, SessionId, UserId};
 use apex_core::money::Usage;
 use apex_core::principal::{Principal, Scopes};
 use apex_core::run::{Checkpoint, RunState, Signal};
@@ -191,6 +192,9 @@ pub(crate) async fn fill(bench: &Bench) -> (Principal, FileId) {
         ..attempt.clone()
     };
     stores.usage.record(&user, vec![attempt, unpriced]).await.unwrap();
+    let usd = "0.000000000000000000000001".parse().unwrap();
+    let spent = Charge { tokens: 1_100, usd };
+    stores.budgets.settle(&user, ReservationId::new(clock), spent).await.unwrap();
     (user, file)
 }
 

@@ -322,6 +322,7 @@ impl Machine {
             agent: agent.clone(),
             purpose: purpose(&self.facts, part),
             attempt: self.attempt,
+            needs: part.plan.needs.clone(),
         });
         out.effects.push(Effect::StartAgent { step, agent, handed });
     }
@@ -342,6 +343,11 @@ impl Machine {
         };
         let shown = stored.shown();
         self.close(index, AgentOutcome::Ok, shown, ToolOutcome::Cancelled, now, out);
+        if let (Then::Plan(made), Some(Event::AgentCompleted { plan, .. })) =
+            (&then, out.events.last_mut())
+        {
+            *plan = made.told();
+        }
         if let Some(part) = self.state.parts.get_mut(index) {
             part.status = Status::Done(stored);
             if !self.facts.record {

@@ -1,12 +1,13 @@
-use super::budget::{Charge, Spent};
+use super::budget::Spent;
 use super::journal::Journal;
 use crate::failure::Failure;
 use crate::plan::PlanStep;
 use crate::stored::Stored;
 use crate::text::clip;
+use apex_core::budget::Charge;
 use apex_core::clock::Timestamp;
 use apex_core::event::{ModelUse, RunResult};
-use apex_core::id::{CallId, StepId, UserId};
+use apex_core::id::{CallId, ReservationId, StepId, UserId};
 use apex_core::money::Usage;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -120,6 +121,9 @@ pub(crate) struct OpenQuestion {
     /// What it may use at most, as far as that is not settled.
     #[serde(default)]
     pub(crate) reserved: Charge,
+    /// The same of its user's budget, by reservation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) of_user: Vec<(ReservationId, Charge)>,
 }
 
 /// How a run ends.
