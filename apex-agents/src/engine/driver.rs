@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{Instrument as _, Span};
 
@@ -38,6 +38,9 @@ const SHOWN: usize = 16;
 /// After how long in which nothing but decisions is waited for a run is given back. An agent that does something of its
 /// own beside a call that waits has this long to show it.
 const QUIET: Duration = Duration::from_secs(1);
+
+/// How long keeping a run's record may take at its end: less than its lease lasts.
+const KEEPING: Duration = Duration::from_secs(5);
 
 /// One run under way on this node.
 pub(super) struct Driver {
@@ -468,10 +471,10 @@ impl Driver {
         let recording = Recording::of(run, self.machine.request(), self.machine.state());
         let kept = match serde_json::to_vec(&recording) {
             Ok(json) => {
-                let artifacts = &self.shared.stores.artifacts;
-                let kept =
-                    artifacts.put(principal, run, replay::NAME, "application/json", json.into());
-                kept.await.map(drop)
+                let (artifacts, name) =
+                    (&self.shared.stores.artifacts, replay::name(&*self.shared.clock));
+                let kept = artifacts.put(principal, run, &name, "application/json", json.into());
+                timeout(KEEPING, kept).await.map_or_else(|_| Err(late()), |kept| kept.map(drop))
             }
             Err(error) => Err(Error::internal("replay.keep", "a recording could not be encoded")
                 .with_source(error)),
@@ -495,6 +498,10 @@ impl Driver {
     fn now(&self) -> Timestamp {
         self.shared.clock.now()
     }
+}
+
+fn late() -> Error {
+    Error::new(Kind::DeadlineExceeded, "replay.keep", "the store took too long")
 }
 
 /// Waits for a moment, if there is one.
