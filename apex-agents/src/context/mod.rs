@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::model::Chain;
 use crate::stored::Stored;
 use crate::team::Team;
-use crate::tool::{Progress, Shown};
+use crate::tool::{Progress, Redact, Shown};
 use apex_core::clock::{Clock, Timestamp};
 use apex_core::error::{Error, Kind, Result};
 use apex_core::file::ArtifactStore;
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -49,6 +49,12 @@ pub(crate) struct Inner {
     /// How many bytes of the step's text were shown.
     pub(crate) text: AtomicU64,
     pub(crate) cancelled: CancellationToken,
+    pub(crate) redact: Arc<dyn Redact>,
+    /// Whether the run has read what others wrote; then links in what it says are looked at.
+    pub(crate) wary: Arc<AtomicBool>,
+    /// What the user asked, and the links that the host allows.
+    pub(crate) asked: String,
+    pub(crate) links: Arc<[String]>,
 }
 
 /// What an agent asks of the run.

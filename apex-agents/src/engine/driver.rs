@@ -5,10 +5,12 @@ use super::lease::Writer;
 use super::machine::{Decided, Effect, Ending, Facts, Input, Lost, Machine, State, load, save};
 use super::outcome;
 use super::shared::Shared;
+use super::shown::Shown as AsShown;
 use super::work::{self, Ended};
 use crate::agent::Request;
 use crate::context::{Ask, Asked, Reply};
 use crate::failure::Failure;
+use crate::prompt::Links;
 use crate::stored::Stored;
 use crate::tool::{CallScope, Progress, Shown};
 use apex_core::clock::Timestamp;
@@ -21,6 +23,7 @@ use apex_core::thread::{Role, ThreadMessage};
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::Value;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
@@ -63,6 +66,8 @@ pub(super) struct Driver {
     quiet_since: Option<Instant>,
     deadline: Instant,
     left: bool,
+    /// Whether the run has read what others wrote, and links in what it says are looked at.
+    wary: Arc<AtomicBool>,
 }
 
 type Answer = oneshot::Sender<std::result::Result<Reply, Failure>>;
@@ -116,6 +121,7 @@ impl Driver {
             agents: Arc::clone(&shared.registry.purposes),
             approval_timeout: shared.options.approval_timeout,
             budget: shared.options.budget(),
+            guarded: shared.options.guard,
         };
         let work = CancellationToken::new();
         Ok(Self {
@@ -137,6 +143,7 @@ impl Driver {
             quiet_since: None,
             deadline: claimed_at + shared.options.run_deadline.saturating_sub(spent),
             left: false,
+            wary: Arc::default(),
             shared,
             claimed,
         })
@@ -290,19 +297,35 @@ impl Driver {
         Ok(())
     }
 
+    /// How what the run says is shown.
+    fn as_shown(&self) -> AsShown<'_> {
+        let options = &self.shared.options;
+        let asked = self.machine.request().text.as_str();
+        let links = Links { asked, allowed: &options.links };
+        let wary = self.wary.load(Ordering::Relaxed);
+        AsShown { redact: &*options.redact, links: wary.then_some(links) }
+    }
+
     async fn carry_out(&mut self, effects: Vec<Effect>) -> Result<()> {
+        let read = self.machine.state().untrusted.is_some();
+        self.wary.store(self.shared.options.guard && read, Ordering::Relaxed);
         for effect in effects {
             match effect {
                 Effect::Record { events, transition } => {
                     let ends = transition.is_some_and(|state| state.is_terminal());
                     let checkpoint = (!ends).then(|| save(self.machine.state())).transpose()?;
                     let ended = self.ended(&events);
+                    let shown = self.as_shown();
+                    let events = events.into_iter().map(|event| shown.event(event)).collect();
                     self.writer.append(events, checkpoint, transition).await?;
                     if let Some(ended) = ended {
                         ended.tell(&self.shared, &self.claimed);
                     }
                 }
-                Effect::Note(event) => self.writer.append(vec![event], None, None).await?,
+                Effect::Note(event) => {
+                    let event = self.as_shown().event(event);
+                    self.writer.append(vec![event], None, None).await?;
+                }
                 Effect::StartAgent { step, agent, handed } => self.start_agent(step, agent, handed),
                 Effect::StopAgent(step) => {
                     if let Some(agent) = self.agents.remove(&step) {
@@ -334,7 +357,10 @@ impl Driver {
                     let _ = self.held.remove(&call).map(|asking| asking.send(answer));
                 }
                 Effect::RecordLost(lost) => self.record_lost(lost),
-                Effect::Tell(text) => self.say(Role::Assistant, text).await?,
+                Effect::Tell(text) => {
+                    let text = self.as_shown().text(text);
+                    self.say(Role::Assistant, text).await?;
+                }
                 Effect::Wait { until } => {
                     let checkpoint = save(self.machine.state())?;
                     self.writer.wait(checkpoint, until).await?;
@@ -372,6 +398,7 @@ impl Driver {
             progress: progress.clone(),
             shown: self.shown.0.clone(),
             cancelled: cancelled.clone(),
+            wary: Arc::clone(&self.wary),
         };
         let task = within(of_message(self.claimed.request), task.run());
         let abort = self.tasks.spawn(task);

@@ -14,6 +14,7 @@ mod offered;
 mod options;
 mod outcome;
 mod shared;
+mod shown;
 mod work;
 
 #[cfg(feature = "mcp")]
@@ -83,6 +84,7 @@ impl Engine {
             Arc::new(services),
             Arc::clone(&options.redact),
             options.tool_timeout,
+            options.result_bytes,
         );
         let shared = Shared { stores, live, clock, registry, dispatcher, observer, options };
         Ok(Arc::new(Self {
