@@ -16,6 +16,7 @@ mod effects;
 mod faults;
 mod gated;
 mod hello;
+mod injected;
 mod intake;
 mod lease;
 #[cfg(feature = "mcp")]

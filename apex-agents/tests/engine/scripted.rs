@@ -141,10 +141,28 @@ pub(crate) fn chain(
     models: &[&Arc<Scripted>],
     options: ChainOptions,
 ) -> Chain {
+    let models = models.iter().map(|model| Arc::<Scripted>::clone(model) as _).collect();
+    linked(stores, clock, models, options)
+}
+
+/// A chain of models of any kind, each of them once.
+pub(crate) fn chain_of(
+    stores: &Stores,
+    clock: &Arc<dyn Clock>,
+    models: Vec<Arc<dyn ModelProvider>>,
+) -> Chain {
+    linked(stores, clock, models, once())
+}
+
+fn linked(
+    stores: &Stores,
+    clock: &Arc<dyn Clock>,
+    models: Vec<Arc<dyn ModelProvider>>,
+    options: ChainOptions,
+) -> Chain {
     let sink = Arc::new(UsageRecorder::new(Arc::clone(&stores.usage), 100));
     let meter = Meter::new(Arc::new(Catalogue::embedded().unwrap()), Arc::clone(clock), sink);
-    let links =
-        models.iter().map(|model| ChainLink::new(Arc::<Scripted>::clone(model) as _, "gpt-4o"));
+    let links = models.into_iter().map(|model| ChainLink::new(model, "gpt-4o"));
     Chain::new(links, options, meter).unwrap()
 }
 

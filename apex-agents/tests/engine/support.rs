@@ -32,6 +32,7 @@ pub(crate) struct Node {
     pub stores: Stores,
     pub clock: Arc<dyn Clock>,
     pub engine: Arc<Engine>,
+    pub live: Live,
 }
 
 impl Node {
@@ -51,11 +52,17 @@ impl Node {
     ) -> Self {
         let observer = Observer::quiet(Arc::clone(&clock));
         let live = Live::default();
-        let engine =
-            Engine::new(stores.clone(), live, Arc::clone(&clock), registry, observer, options)
-                .unwrap();
+        let engine = Engine::new(
+            stores.clone(),
+            live.clone(),
+            Arc::clone(&clock),
+            registry,
+            observer,
+            options,
+        )
+        .unwrap();
         engine.launch();
-        Self { stores, clock, engine }
+        Self { stores, clock, engine, live }
     }
 
     pub(crate) fn user(&self) -> Principal {
