@@ -1,5 +1,6 @@
 use crate::Builder;
 use apex_agents::Engine;
+use apex_agents::replay::Recording;
 use apex_core::auth::{Auth, Standing, User};
 use apex_core::clock::Clock;
 use apex_core::error::{Error, Group, Kind, Result};
@@ -131,6 +132,15 @@ impl Apex {
         }
         Err(Error::internal("apex.ask", "the run's log ended without an end")
             .with("run", accepted.run))
+    }
+
+    /// What a run of this user's asked for and got, for a [`Replay`](apex_agents::replay::Replay); where `agents.record`
+    /// is on and the run has ended.
+    ///
+    /// # Errors
+    /// `not_found`; `bad_checkpoint` for one that this library cannot read.
+    pub async fn recording(&self, principal: &Principal, run: RunId) -> Result<Recording> {
+        self.engine.recording(principal, run).await
     }
 
     /// Steers runs: cancel, stop a step, decide.

@@ -9,6 +9,7 @@ use apex_agents::{Agent, Engine, EngineOptions, Registry, Tool, agents};
 #[cfg(feature = "oidc")]
 use apex_core::auth::oidc::OidcProvider;
 use apex_core::auth::{Auth, AuthConfig, AuthParts};
+use apex_core::budget::{BudgetLimits, Budgets};
 use apex_core::clock::{Clock, SystemClock};
 use apex_core::config::{DatabaseKind, DatabaseUrl, Environment, SchemaName};
 use apex_core::database::DatabaseConfig;
@@ -49,6 +50,7 @@ pub struct Builder {
     clock: Option<Arc<dyn Clock>>,
     runs: RunLimits,
     files: FileLimits,
+    budget: BudgetLimits,
     auth: AuthConfig,
     auth_parts: AuthParts,
     ways: apex_transport::Chain,
@@ -191,6 +193,13 @@ impl Builder {
         self
     }
 
+    /// Limits what each user may use of models.
+    #[must_use]
+    pub fn budget(mut self, limits: BudgetLimits) -> Self {
+        self.budget = limits;
+        self
+    }
+
     /// Says how logins and tickets behave. The environment within it holds.
     #[must_use]
     pub fn auth(mut self, config: AuthConfig) -> Self {
@@ -252,7 +261,7 @@ impl Builder {
         self
     }
 
-    /// Says how the wire behaves. Its `runs`, `files` and `unused_tickets` are taken from what is said here.
+    /// Says how the wire behaves. Its `runs`, `files`, `budget` and `unused_tickets` are taken from what is said here.
     #[must_use]
     pub fn transport(mut self, config: TransportConfig) -> Self {
         self.transport = config;
@@ -341,6 +350,7 @@ impl Builder {
         let transport = TransportConfig {
             runs: self.runs,
             files: self.files,
+            budget: self.budget,
             unused_tickets: self.auth.unused_tickets,
             ..self.transport
         };
@@ -375,7 +385,11 @@ impl Builder {
         let mut options = EngineOptions { runs: self.runs, ..self.engine };
         if let Some(catalogue) = catalogue.filter(|_| !self.models.is_empty()) {
             let recorder = UsageRecorder::new(Arc::clone(&stores.usage), USAGE_WAITING);
-            let meter = Meter::new(catalogue, Arc::clone(&clock), Arc::new(recorder));
+            let mut meter = Meter::new(catalogue, Arc::clone(&clock), Arc::new(recorder));
+            if !self.budget.is_none() {
+                let (store, time) = (Arc::clone(&stores.budgets), Arc::clone(&clock));
+                meter = meter.with_budgets(Arc::new(Budgets::new(store, self.budget, time)));
+            }
             options.models = Some(Chain::new(self.models, self.chain, meter)?);
         }
         let database_file = disk.clone();

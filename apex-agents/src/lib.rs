@@ -10,6 +10,7 @@ mod agent;
 pub mod agents;
 mod context;
 pub mod cost;
+mod declared;
 mod engine;
 mod failure;
 #[cfg(any(feature = "anthropic", feature = "gemini", feature = "mcp", feature = "openai"))]
@@ -20,14 +21,18 @@ pub mod model;
 mod plan;
 mod prompt;
 mod registry;
+pub mod replay;
 mod stored;
 mod supervisor;
 mod team;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 mod text;
 mod tool;
 
 pub use agent::{Agent, AgentFn, AgentOutput, Request, Then, agent_fn};
 pub use context::{Context, Model};
+pub use declared::{Declared, agent};
 pub use engine::{Engine, EngineOptions};
 pub use plan::{Plan, PlanStep};
 pub use registry::Registry;

@@ -1,6 +1,7 @@
 //! What agents and tools exist.
 
 use crate::agent::{self, Agent, AnyAgent};
+use crate::model::ToolSpec;
 use crate::team::Team;
 use crate::tool::{self, AnyTool, Shape, Tool, ToolSource};
 use apex_core::error::{Error, Kind, Result};
@@ -113,6 +114,16 @@ impl Registry {
                 Err(fault) => faults.push(format!("tool {name:?}: its arguments schema: {fault}")),
             }
         }
+        for (name, ready) in &agents {
+            let is_there = |tool: &&String| {
+                tools.contains_key(*tool) || prefixes.iter().any(|prefix| tool.starts_with(prefix))
+            };
+            for tool in ready.agent.tools().iter().filter(|tool| !is_there(tool)) {
+                faults.push(format!(
+                    "agent {name:?} calls tool {tool:?}, which is not there; add it"
+                ));
+            }
+        }
         let first = self.agents.first().map(|agent| agent.name().to_owned());
         let entry = self.entry.or(first).unwrap_or_default();
         if agents.is_empty() {
@@ -136,8 +147,10 @@ impl Registry {
             }));
             let team = Arc::new(team);
             drop(told);
-            let sources = self.sources;
-            return Ok(Ready { purposes, team, agents, tools, sources, entry });
+            let own = tools.iter().map(|(name, ready)| (name.clone(), ready.spec(name)));
+            let (own, sources) = (own.collect(), self.sources);
+            let specs = Arc::new(Specs { own, sources: sources.clone() });
+            return Ok(Ready { purposes, team, specs, agents, tools, sources, entry });
         }
         Err(Error::new(Kind::Config, "registry.check", faults.join("; ")))
     }
@@ -151,10 +164,36 @@ pub(crate) struct Ready {
     pub(crate) purposes: Arc<BTreeMap<String, String>>,
     /// Who takes whose result.
     pub(crate) team: Arc<Team>,
+    /// The tools as models see them.
+    pub(crate) specs: Arc<Specs>,
     pub(crate) tools: FxHashMap<String, tool::Ready>,
     /// Where more tools come from.
     pub(crate) sources: Vec<Arc<dyn ToolSource>>,
     pub(crate) entry: String,
+}
+
+/// The tools as models see them.
+#[derive(Debug)]
+pub(crate) struct Specs {
+    own: BTreeMap<String, ToolSpec>,
+    sources: Vec<Arc<dyn ToolSource>>,
+}
+
+impl Specs {
+    /// Those of these tools that there are now, in the order of their names; `server__*` are all of a server.
+    pub(crate) fn of(&self, names: &[String]) -> Vec<ToolSpec> {
+        let mut specs: Vec<ToolSpec> =
+            names.iter().filter_map(|name| self.own.get(name).cloned()).collect();
+        for source in &self.sources {
+            let all = names.iter().any(|name| name.strip_suffix('*') == Some(source.prefix()));
+            let tools = source.tools();
+            let mut theirs: Vec<_> =
+                tools.iter().filter(|(name, _)| all || names.contains(name)).collect();
+            theirs.sort_by_key(|(name, _)| *name);
+            specs.extend(theirs.into_iter().map(|(name, ready)| ready.spec(name)));
+        }
+        specs
+    }
 }
 
 /// An agent whose output schema is compiled.
@@ -194,6 +233,7 @@ mod tests {
             .agent(agent("text"))
             .tool(tool())
             .tool(tool())
+            .agent(crate::agent("c").tools(["t", "u"]))
             .entry("b")
             .ready()
             .unwrap_err();
@@ -204,6 +244,7 @@ mod tests {
             "agent \"a\" is there twice",
             "agent \"text\": a request has a field",
             "tool \"t\" is there twice",
+            "agent \"c\" calls tool \"u\", which is not there",
             "begin with agent \"b\"",
         ] {
             assert!(told.contains(part), "{part}: {told}");

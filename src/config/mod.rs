@@ -9,6 +9,7 @@ use crate::Builder;
 use crate::stores::openable;
 use apex_agents::EngineOptions;
 use apex_core::auth::AuthConfig;
+use apex_core::budget::BudgetLimits;
 use apex_core::config::{Checks, Environment, FaultCode, Section, reference};
 use apex_core::error::Result;
 use apex_core::file::FileLimits;
@@ -50,6 +51,8 @@ pub struct ApexConfig {
     pub files: FileLimits,
     /// The work of agents.
     pub agents: EngineOptions,
+    /// What each user may use of models.
+    pub budget: BudgetLimits,
     /// The models that agents may ask.
     pub models: ModelsSection,
     /// Tools of other servers, and our tools for other clients, by the Model Context Protocol.
@@ -70,6 +73,7 @@ impl Section for ApexConfig {
         checks.section("redis", &self.redis);
         checks.section("files", &self.files);
         checks.section("agents", &self.agents);
+        checks.section("budget", &self.budget);
         checks.section("models", &self.models);
         checks.section("mcp", &self.mcp);
         checks.section("server", &self.server);
@@ -104,6 +108,7 @@ impl ApexConfig {
             .auth(AuthConfig { environment: self.environment, ..self.auth.clone() })
             .runs(self.runs)
             .files(self.files)
+            .budget(self.budget)
             .engine(self.agents.clone())
             .chain(self.models.options())
             .transport(self.transport())
@@ -147,6 +152,7 @@ impl ApexConfig {
             http: self.server.http,
             runs: self.runs,
             files: self.files,
+            budget: self.budget,
             unused_tickets: self.auth.unused_tickets,
         }
     }

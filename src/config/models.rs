@@ -6,6 +6,7 @@ use apex_core::config::{
 };
 use apex_core::error::{Error, Kind, Result};
 use apex_core::money::Usd;
+use apex_core::resilience::PaceLimits;
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +72,13 @@ pub struct ProviderSection {
     pub api_key: Option<Secret<String>>,
     /// Another address than the provider's own.
     pub base_url: Option<WebUrl>,
+    /// The requests that this node sends to each of its models in a minute; absent for no limit. What comes faster
+    /// waits in a line in which users take turns. Several nodes share a key's limit: give each its part.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub requests_per_minute: Option<u32>,
+    /// The same in tokens, sent and received, as far as that can be told before a request.
+    #[schemars(range(min = 1_000, max = 1_000_000_000_000_u64))]
+    pub tokens_per_minute: Option<u64>,
 }
 
 /// How a server of one's own is reached.
@@ -83,11 +91,35 @@ pub struct CompatibleSection {
     pub api_key: Option<Secret<String>>,
     /// The address, with what stands before `/chat/completions`, such as `http://localhost:11434/v1`.
     pub base_url: Option<WebUrl>,
+    /// As those of the other providers.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub requests_per_minute: Option<u32>,
+    /// As those of the other providers.
+    #[schemars(range(min = 1_000, max = 1_000_000_000_000_u64))]
+    pub tokens_per_minute: Option<u64>,
+}
+
+impl ProviderSection {
+    fn pace(&self) -> PaceLimits {
+        PaceLimits { calls: self.requests_per_minute, weight: self.tokens_per_minute }
+    }
+}
+
+impl CompatibleSection {
+    fn pace(&self) -> PaceLimits {
+        PaceLimits { calls: self.requests_per_minute, weight: self.tokens_per_minute }
+    }
 }
 
 impl Default for CompatibleSection {
     fn default() -> Self {
-        Self { name: "compatible".to_owned(), api_key: None, base_url: None }
+        Self {
+            name: "compatible".to_owned(),
+            api_key: None,
+            base_url: None,
+            requests_per_minute: None,
+            tokens_per_minute: None,
+        }
     }
 }
 
@@ -218,7 +250,13 @@ impl ModelsSection {
         }
         #[cfg(any(feature = "anthropic", feature = "gemini", feature = "openai"))]
         if let Some(provider) = http::provider(self, provider)? {
-            return Ok(ChainLink::new(Arc::new(provider), model));
+            let own = match entry.split_once(':').map_or(entry, |(name, _)| name) {
+                "anthropic" => self.anthropic.pace(),
+                "gemini" => self.gemini.pace(),
+                "compatible" => self.compatible.pace(),
+                _ => self.openai.pace(),
+            };
+            return Ok(ChainLink::new(Arc::new(provider), model).with_pace(own));
         }
         Err(Error::new(
             Kind::Config,

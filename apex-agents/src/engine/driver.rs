@@ -2,7 +2,7 @@
 //! and hands back to the machine what came of them.
 
 use super::lease::Writer;
-use super::machine::{Decided, Effect, Ending, Facts, Input, Lost, Machine, State, load, save};
+use super::machine::{Decided, Effect, Ending, Facts, Input, Lost, Machine, Saver, State, load};
 use super::outcome;
 use super::shared::Shared;
 use super::shown::Shown as AsShown;
@@ -11,11 +11,12 @@ use crate::agent::Request;
 use crate::context::{Ask, Asked, Reply};
 use crate::failure::Failure;
 use crate::prompt::Links;
+use crate::replay::{self, Recording};
 use crate::stored::Stored;
 use crate::tool::{CallScope, Progress, Shown};
 use apex_core::clock::Timestamp;
 use apex_core::error::correlation::{of_message, within};
-use apex_core::error::{Kind, Result};
+use apex_core::error::{Error, Kind, Result};
 use apex_core::event::{Decision, Event};
 use apex_core::id::{ApprovalId, CallId, StepId};
 use apex_core::run::{Claimed, Topic, Woken};
@@ -109,8 +110,8 @@ impl Driver {
         claimed_at: Instant,
         leaving: CancellationToken,
     ) -> Result<Self> {
-        let state = match &claimed.checkpoint {
-            None => State::new(&shared.registry.entry),
+        let (state, saver) = match &claimed.checkpoint {
+            None => (State::new(&shared.registry.entry), Saver::default()),
             Some(checkpoint) => load(checkpoint)?,
         };
         let spent = state.worked(shared.clock.now());
@@ -122,10 +123,11 @@ impl Driver {
             approval_timeout: shared.options.approval_timeout,
             budget: shared.options.budget(),
             guarded: shared.options.guard,
+            record: shared.options.record,
         };
         let work = CancellationToken::new();
         Ok(Self {
-            machine: Machine::new(facts, claimed.attempt, state),
+            machine: Machine::new(facts, claimed.attempt, state, saver),
             writer: Writer::new(&shared, &claimed, claimed_at),
             woken: shared.stores.wakeup.listen(Topic::Signals(claimed.lease.run)),
             leaving,
@@ -313,7 +315,7 @@ impl Driver {
             match effect {
                 Effect::Record { events, transition } => {
                     let ends = transition.is_some_and(|state| state.is_terminal());
-                    let checkpoint = (!ends).then(|| save(self.machine.state())).transpose()?;
+                    let checkpoint = (!ends).then(|| self.machine.save()).transpose()?;
                     let ended = self.ended(&events);
                     let shown = self.as_shown();
                     let events = events.into_iter().map(|event| shown.event(event)).collect();
@@ -361,8 +363,9 @@ impl Driver {
                     let text = self.as_shown().text(text);
                     self.say(Role::Assistant, text).await?;
                 }
+                Effect::Keep => self.keep().await,
                 Effect::Wait { until } => {
-                    let checkpoint = save(self.machine.state())?;
+                    let checkpoint = self.machine.save()?;
                     self.writer.wait(checkpoint, until).await?;
                     self.left = true;
                 }
@@ -458,7 +461,30 @@ impl Driver {
         };
         let run = self.claimed.lease.run;
         for lost in lost {
-            chain.meter().sink().record(&self.claimed.principal, lost.attempt(run, self.now()));
+            let principal = &self.claimed.principal;
+            for (reservation, most) in &lost.reserved {
+                chain.meter().charge(principal, *reservation, *most);
+            }
+            chain.meter().sink().record(principal, lost.attempt(run, self.now()));
+        }
+    }
+
+    /// Keeps what the run asked for and got. A run ends also where that cannot be kept.
+    async fn keep(&self) {
+        let (run, principal) = (self.claimed.lease.run, &self.claimed.principal);
+        let recording = Recording::of(run, self.machine.request(), self.machine.state());
+        let kept = match serde_json::to_vec(&recording) {
+            Ok(json) => {
+                let artifacts = &self.shared.stores.artifacts;
+                let kept =
+                    artifacts.put(principal, run, replay::NAME, "application/json", json.into());
+                kept.await.map(drop)
+            }
+            Err(error) => Err(Error::internal("replay.keep", "a recording could not be encoded")
+                .with_source(error)),
+        };
+        if let Err(error) = kept {
+            tracing::warn!(%run, %error, "what a run did could not be kept");
         }
     }
 

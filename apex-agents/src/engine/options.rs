@@ -43,6 +43,13 @@ pub struct EngineOptions {
     /// The steps that one run may take, over all attempts.
     #[schemars(range(min = 1, max = 100_000))]
     pub run_steps: u32,
+    /// Whether what each run asked for and got is kept among its artifacts when it ends, for it to be replayed.
+    // It holds what people wrote and what models answered, once more.
+    pub record: bool,
+    /// The calls of tools that one user may make in a minute, over all runs and nodes; absent for no limit. One that
+    /// is too many gets `rate_limited` and the time after which there is another.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub user_calls_per_minute: Option<u32>,
     /// How long a run waits for a person to approve a call; after that the call counts as denied.
     #[serde(with = "duration")]
     #[schemars(with = "HumanDuration", extend("x-minimum" = "1s", "x-maximum" = "30d"))]
@@ -126,6 +133,8 @@ impl Default for EngineOptions {
             run_tokens: None,
             run_usd: None,
             run_steps: 256,
+            record: false,
+            user_calls_per_minute: None,
             approval_timeout: Duration::from_secs(24 * 60 * 60),
             message_bytes: 16 * 1024,
             message_files: 32,

@@ -5,8 +5,10 @@ use super::fault::FaultReason;
 use super::request::ModelRequest;
 use crate::cost::Catalogue;
 use crate::cost::price::{Route, Tokens};
+use apex_core::budget::{Balance, Budgets, Charge, Reserved};
 use apex_core::clock::{Clock, Timestamp};
-use apex_core::id::{AttemptId, RunId, StepId};
+use apex_core::error::Result;
+use apex_core::id::{AttemptId, ReservationId, RunId, StepId};
 use apex_core::money::Usage;
 use apex_core::principal::Principal;
 use apex_core::usage::{Attempt, AttemptOutcome, UsageRecorder};
@@ -91,13 +93,20 @@ pub struct Meter {
     catalogue: Arc<Catalogue>,
     clock: Arc<dyn Clock>,
     sink: Arc<dyn UsageSink>,
+    budgets: Option<Arc<Budgets>>,
 }
 
 impl Meter {
     /// A meter.
     #[must_use]
     pub fn new(catalogue: Arc<Catalogue>, clock: Arc<dyn Clock>, sink: Arc<dyn UsageSink>) -> Self {
-        Self { catalogue, clock, sink }
+        Self { catalogue, clock, sink, budgets: None }
+    }
+
+    /// The same, and no attempt leaves before what it may use is reserved of its user's budget.
+    #[must_use]
+    pub fn with_budgets(self, budgets: Arc<Budgets>) -> Self {
+        Self { budgets: Some(budgets), ..self }
     }
 
     /// Tokens and their price at a time; unpriced where the catalogue does not know.
@@ -128,17 +137,63 @@ impl Meter {
         self.price(provider, model, self.clock.now(), &usage)
     }
 
+    /// Reserves what an attempt may use of its user's budget, where users have one.
+    ///
+    /// # Errors
+    /// `budget_exhausted`; what the store says.
+    pub(crate) async fn reserve(&self, asker: &Asker, bound: Usage) -> Result<Option<Reserved>> {
+        let Some(budgets) = &self.budgets else {
+            return Ok(None);
+        };
+        let most = Charge::of(bound, Charge::default());
+        budgets.reserve(&asker.principal, most).await.map(Some)
+    }
+
+    /// What is left of a user's budgets, where users have one and it can be told.
+    pub(crate) async fn left(&self, principal: &Principal) -> Option<Vec<Balance>> {
+        let left = self.budgets.as_ref()?.balances(principal).await;
+        left.inspect_err(|error| tracing::warn!(%error, "nobody can tell what is left of a budget"))
+            .ok()
+    }
+
+    /// Counts what was reserved for an attempt of a lost node as used, where that node has not settled it.
+    pub(crate) fn charge(&self, principal: &Principal, reservation: ReservationId, most: Charge) {
+        if let Some(budgets) = &self.budgets {
+            budgets.charge(principal, reservation, most);
+        }
+    }
+
+    /// Waits until what was used so far is on record and settled, at most as long as said.
+    pub(crate) async fn settle(&self, within: Duration) {
+        tokio::join!(self.sink.settle(within), self.settle_budgets(within));
+    }
+
+    /// Waits until what was used so far is settled, at most as long as said.
+    pub(crate) async fn settle_budgets(&self, within: Duration) {
+        if let Some(budgets) = &self.budgets {
+            budgets.settle(within).await;
+        }
+    }
+
     /// Where it records.
     pub(crate) fn sink(&self) -> &dyn UsageSink {
         &*self.sink
     }
 
     /// An attempt that begins now.
-    pub(crate) fn begin(&self, asker: &Asker, provider: &str, model: &str, number: u32) -> Metered {
+    pub(crate) fn begin(
+        &self,
+        asker: &Asker,
+        provider: &str,
+        model: &str,
+        number: u32,
+        reserved: Option<Reserved>,
+    ) -> Metered {
         let at = self.clock.now();
         Metered {
             meter: self.clone(),
             principal: asker.principal.clone(),
+            reserved,
             attempt: Some(Attempt {
                 attempt: AttemptId::new(&*self.clock),
                 run: asker.run,
@@ -153,21 +208,20 @@ impl Meter {
                 request: None,
                 service_tier: None,
                 cache_write_tokens: 0,
-                usage: UNKNOWN,
+                usage: Usage::UNKNOWN,
                 estimated: true,
             }),
         }
     }
 }
 
-/// The use of an attempt of which nobody said what it used.
-pub(crate) const UNKNOWN: Usage = Usage { cost_usd: None, ..Usage::NONE };
-
 /// An attempt under way; recorded when it ends, however that is.
 #[derive(Debug)]
 pub(crate) struct Metered {
     meter: Meter,
     principal: Principal,
+    /// What of its user's budget is reserved for it.
+    reserved: Option<Reserved>,
     attempt: Option<Attempt>,
 }
 
@@ -232,6 +286,10 @@ impl Metered {
 
     fn record(&mut self) {
         if let Some(mut attempt) = self.attempt.take() {
+            if let Some(reserved) = self.reserved.take() {
+                let charge = Charge::of(attempt.usage, reserved.most());
+                reserved.settle(charge);
+            }
             let took = self.meter.clock.now().since(attempt.at);
             attempt.took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
             self.meter.sink.record(&self.principal, attempt);

@@ -1,7 +1,9 @@
 use super::context::{CallScope, ToolContext, ToolServices};
+use super::quota::Quota;
 use super::schema::Shape;
 use super::{AnyTool, Effect, LookUp, Redact, ToolSource};
 use crate::failure::Failure;
+use crate::model::ToolSpec;
 use crate::stored::Stored;
 use crate::text::clip;
 use apex_core::error::{Error, Kind};
@@ -35,6 +37,7 @@ pub(crate) struct Dispatcher {
     redact: Arc<dyn Redact>,
     timeout: Duration,
     most_result: usize,
+    quota: Option<Quota>,
 }
 
 /// A tool whose schema is compiled.
@@ -74,9 +77,10 @@ impl Dispatcher {
         redact: Arc<dyn Redact>,
         timeout: Duration,
         most_result: usize,
+        quota: Option<Quota>,
     ) -> Self {
         let tools = tools.into_iter().map(|(name, ready)| (name, Arc::new(ready))).collect();
-        Self { tools, sources, services, redact, timeout, most_result }
+        Self { tools, sources, services, redact, timeout, most_result, quota }
     }
 
     /// The tool of this name, if there is one now.
@@ -204,6 +208,9 @@ impl Dispatcher {
                 format!("the arguments of {tool} do not fit: {faults}"),
             ));
         }
+        if let Some(quota) = &self.quota {
+            quota.take(context.principal(), tool).await?;
+        }
         let timeout = ready.tool.timeout().unwrap_or(self.timeout);
         let deadline = Deadline::after(timeout);
         let work = AssertUnwindSafe(ready.make(tool, arguments, context, deadline)).catch_unwind();
@@ -226,6 +233,15 @@ impl Dispatcher {
 }
 
 impl Ready {
+    /// As models see it.
+    pub(crate) fn spec(&self, name: &str) -> ToolSpec {
+        ToolSpec {
+            name: name.to_owned(),
+            description: self.tool.description().to_owned(),
+            arguments: self.tool.arguments_schema(),
+        }
+    }
+
     /// Makes the call, more than once where that can help and do no harm.
     async fn make(
         &self,

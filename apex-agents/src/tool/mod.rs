@@ -5,6 +5,7 @@
 mod context;
 mod dispatcher;
 mod progress;
+mod quota;
 mod redaction;
 mod schema;
 
@@ -15,6 +16,7 @@ pub use redaction::{Redact, SecretNames};
 pub(crate) use context::{CallScope, ToolServices};
 pub(crate) use dispatcher::{Dispatched, Dispatcher, Ready, Terms};
 pub(crate) use progress::{Progress, Shown};
+pub(crate) use quota::Quota;
 pub(crate) use schema::Shape;
 
 use apex_core::error::{Error, Kind, Result};

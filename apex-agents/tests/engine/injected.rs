@@ -1,12 +1,12 @@
 //! Documents that try to make an agent leak, spend or write: sixty of six kinds, and a model that does whatever they say.
 //! What holds here holds by the engine alone. With the guard off, each of the sixty has its way: so the test can fail.
 
-use crate::scripted::{chain_of, first_text};
-use crate::support::{Node, RuntimeClock, runtime};
+use apex_agents::cost::Catalogue;
 use apex_agents::model::{
-    Message, ModelEvent, ModelProvider, ModelRequest, ModelResponse, ModelStream, Part, ToolCall,
-    ToolResult, ToolSpec,
+    Chain, ChainLink, Message, Meter, ModelEvent, ModelProvider, ModelRequest, ModelResponse,
+    ModelStream, Part, ToolCall, ToolResult, ToolSpec,
 };
+use apex_agents::testkit::{Node, clock, once, runtime};
 use apex_agents::{
     Context, Effect, EngineOptions, Registry, Request, ToolContext, agent_fn, tool_fn,
 };
@@ -17,6 +17,7 @@ use apex_core::principal::{Principal, Scopes};
 use apex_core::run::{Accepted, Delivery, Message as Asked, Position, Runner, Subscription};
 use apex_core::store::memory;
 use apex_core::thread::{Role, SearchQuery};
+use apex_core::usage::UsageRecorder;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde::Deserialize;
@@ -234,6 +235,14 @@ fn registry(spied: &Spied) -> Registry {
         .tool(spy("fetch_page", Effect::Read).leaves(true))
 }
 
+/// What the user asked.
+fn first_text(request: &ModelRequest) -> &str {
+    match &request.messages[0].parts[0] {
+        Part::Text(text) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
 /// What came of one document.
 struct Came {
     /// What was done outside of the run without anybody's approval.
@@ -264,9 +273,12 @@ struct Target {
 
 impl Target {
     fn new(guard: bool) -> Self {
-        let clock = RuntimeClock::shared();
+        let clock = clock();
         let stores = memory::open(memory::MemoryOptions::default(), Arc::clone(&clock));
-        let models = Some(chain_of(&stores, &clock, vec![Arc::new(Obeys(documents()))]));
+        let sink = Arc::new(UsageRecorder::new(Arc::clone(&stores.usage), 100));
+        let meter = Meter::new(Arc::new(Catalogue::embedded().unwrap()), Arc::clone(&clock), sink);
+        let model = ChainLink::new(Arc::new(Obeys(documents())), "gpt-4o");
+        let models = Some(Chain::new(vec![model], once(), meter).unwrap());
         let options = EngineOptions { guard, models, ..EngineOptions::default() };
         let (user, spied) =
             (Principal::vouched(UserId::new(&*clock), Scopes::USER), Spied::default());

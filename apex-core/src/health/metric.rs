@@ -51,6 +51,7 @@ metrics_table! {
     Counter "apex_retries_total" Count "dependency" "Calls that were made again.";
     Counter "apex_fallbacks_total" Count "dependency" "Answers by the next best.";
     Counter "apex_bulkhead_refused_total" Count "dependency" "Calls refused because too many waited or none ended in time.";
+    Counter "apex_budget_refused_total" Count "scope" "Questions to models that did not fit what their user may use in a day or month.";
     Gauge "apex_breaker_state" Count "dependency" "0 closed or off, 1 half open, 2 open.";
     Counter "apex_breaker_transitions_total" Count "dependency" "Changes of a breaker's state.";
     Counter "apex_endpoints_put_aside_total" Count "dependency" "Endpoints that were put aside.";

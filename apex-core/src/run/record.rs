@@ -1,6 +1,7 @@
+use super::checkpoint::Checkpoint;
 use super::log::{
-    Append, Appended, Checkpoint, Claimed, Lease, NewRun, Page, RunLimits, RunView, Signal,
-    Signals, Started, recorded_scopes,
+    Append, Appended, Claimed, Lease, NewRun, Page, RunLimits, RunView, Signal, Signals, Started,
+    recorded_scopes,
 };
 use super::snapshot::Snapshot;
 use super::state::RunState;

@@ -9,6 +9,7 @@ mod admin;
 #[cfg(feature = "ag-ui")]
 mod ag_ui;
 mod body;
+mod budget;
 mod conversation;
 mod files;
 mod guard;
@@ -276,6 +277,7 @@ async fn route(call: Call, body: RequestBody) -> Result<Response<ResponseBody>> 
         (&Method::GET, ["threads", id, "shares"]) => shares::list(&call, id).await,
         (&Method::POST, ["threads", id, "shares"]) => shares::add(&call, body, id).await,
         (&Method::DELETE, ["threads", id, "shares", user]) => shares::end(&call, id, user).await,
+        (&Method::GET, ["budget"]) => budget::left(&call).await,
         (&Method::GET, ["inbox"]) => conversation::inbox(&call).await,
 
         (&Method::GET, ["runs", id]) => conversation::run(&call, id).await,

@@ -3,8 +3,9 @@ use apex_core::id::{ApprovalId, CallId, StepId};
 use std::collections::{HashMap, HashSet};
 
 /// What is wrong with a run's log, held against the protocol: its numbers, the order of each step's events, and
-/// exactly one terminal event at the end.
-pub(crate) fn fault(events: &[Envelope]) -> Option<String> {
+/// exactly one terminal event at the end. `None` when nothing is.
+#[must_use]
+pub fn fault(events: &[Envelope]) -> Option<String> {
     let mut steps: HashMap<StepId, Step> = HashMap::new();
     let mut calls: HashMap<CallId, StepId> = HashMap::new();
     let mut used: HashSet<CallId> = HashSet::new();
@@ -96,6 +97,7 @@ struct Step {
     ended: bool,
 }
 
+#[cfg(test)]
 #[test]
 fn a_log_out_of_order_is_seen() {
     use apex_core::clock::SystemClock;
