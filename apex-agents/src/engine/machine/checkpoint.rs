@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 /// The version of the format that this engine writes. It reads the ones before as well: version 2 adds the questions
 /// to models and what they cost, version 3 calls that wait and the decisions that they wait for, version 4 the changes
-/// that follow a state, each on a line of its own.
+/// that follow a state, each on a line of its own, and whether it has read what others wrote.
 pub(crate) const VERSION: u32 = 4;
 
 /// How many bytes of changes are saved, at least, before the state is saved whole again.
@@ -345,6 +345,7 @@ mod tests {
         let (mut saver, mut state) = (Saver::default(), full());
         let mut saved = vec![saver.save(&mut state).unwrap()];
         state.calls_made += 1;
+        state.untrusted = Some("read_page".into());
         state.degrade("and no second one");
         saved.push(saver.save(&mut state).unwrap());
         let open = state.parts.len() - 1;
