@@ -44,6 +44,6 @@ pub use settings::Settings;
 pub use tool::{Approval, EffectName, HostTool, LooksUp, NeedsApproval, ToolSpec};
 pub use wire::{Answer, Head, Knocked};
 
-pub use netra_apex::agents::cost::Report;
+pub use netra_apex::agents::cost::{Report, sample};
 pub use netra_apex::core::error::{Error, Kind, Result};
 pub use netra_apex::core::principal::Principal;

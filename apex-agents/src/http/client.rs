@@ -15,11 +15,11 @@ use tokio::time::{Instant, timeout};
 const IDLE: usize = 16;
 const IDLE_LIFE: Duration = Duration::from_secs(30);
 
-pub(super) type Body = Full<Bytes>;
+pub(crate) type Body = Full<Bytes>;
 
 /// Why there is no response.
 #[derive(Debug)]
-pub(super) enum NoResponse {
+pub(crate) enum NoResponse {
     /// There is no connection: the request did not leave.
     Unreachable(String),
     /// Connecting took too long.
@@ -28,7 +28,7 @@ pub(super) enum NoResponse {
     Broken(String),
 }
 
-pub(super) struct Client {
+pub(crate) struct Client {
     connector: Connector,
     connect: Duration,
     idle: Mutex<Vec<Idle>>,
@@ -40,17 +40,17 @@ struct Idle {
 }
 
 impl Client {
-    pub(super) fn new(connector: Connector, connect: Duration) -> Self {
+    pub(crate) fn new(connector: Connector, connect: Duration) -> Self {
         Self { connector, connect, idle: Mutex::default() }
     }
 
-    pub(super) fn connector(&self) -> &Connector {
+    pub(crate) fn connector(&self) -> &Connector {
         &self.connector
     }
 
     /// Sends a request. The connection comes back with the response, to be [kept](Self::keep) once its body was read
     /// to the end; dropped before, it is closed.
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &self,
         mut request: Request<Body>,
     ) -> Result<(Response<Incoming>, SendRequest<Body>), NoResponse> {
@@ -73,7 +73,7 @@ impl Client {
     }
 
     /// Keeps a connection for the next request.
-    pub(super) fn keep(&self, connection: SendRequest<Body>) {
+    pub(crate) fn keep(&self, connection: SendRequest<Body>) {
         let since = Instant::now();
         let mut idle = self.idle.lock();
         if idle.len() >= IDLE {
@@ -98,7 +98,7 @@ impl Client {
         // It ends by itself when its sender and its response are gone.
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection to a model provider broke");
+                tracing::debug!(%error, "a connection broke");
             }
         });
         Ok(sender)
@@ -110,7 +110,7 @@ fn broken(error: &hyper::Error) -> NoResponse {
 }
 
 /// An error with its causes, which hyper's own text leaves out.
-pub(super) fn describe(error: &dyn std::error::Error) -> String {
+pub(crate) fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

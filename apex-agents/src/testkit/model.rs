@@ -1,24 +1,23 @@
-use crate::support::Node;
-use apex_agents::cost::Catalogue;
-use apex_agents::cost::price::Tokens;
-use apex_agents::model::{
-    Chain, ChainLink, ChainOptions, Message, Meter, ModelEvent, ModelProvider, ModelRequest,
-    ModelResponse, ModelStream, ModelUsage, Part,
+use crate::cost::Catalogue;
+use crate::cost::price::Tokens;
+use crate::model::{
+    Chain, ChainLink, ChainOptions, Finish, Meter, ModelEvent, ModelProvider, ModelRequest,
+    ModelResponse, ModelStream, ModelUsage, Part, ToolCall,
 };
-use apex_agents::{EngineOptions, Registry};
 use apex_core::clock::Clock;
 use apex_core::error::{Error, Kind, Result};
 use apex_core::store::Stores;
 use apex_core::usage::UsageRecorder;
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// What a model does with a question.
 #[derive(Debug, Clone)]
-pub(crate) enum Does {
+pub enum Does {
     /// Answers this, word by word.
     Says(String),
     /// Begins like this and breaks off.
@@ -27,16 +26,24 @@ pub(crate) enum Does {
     Hangs(String),
     /// Refuses at once.
     Refuses,
+    /// Wants these calls made: tools with their arguments.
+    Calls(Vec<(String, Value)>),
 }
 
-pub(crate) fn says(text: impl Into<String>) -> Does {
+/// It answers this.
+pub fn says(text: impl Into<String>) -> Does {
     Does::Says(text.into())
+}
+
+/// It wants these calls made.
+pub fn calls<'a>(wanted: impl IntoIterator<Item = (&'a str, Value)>) -> Does {
+    Does::Calls(wanted.into_iter().map(|(tool, arguments)| (tool.to_owned(), arguments)).collect())
 }
 
 type Script = Box<dyn Fn(&ModelRequest, usize) -> Does + Send + Sync>;
 
 /// A model that follows a script.
-pub(crate) struct Scripted {
+pub struct Scripted {
     name: &'static str,
     script: Script,
     asked: Mutex<Vec<ModelRequest>>,
@@ -46,7 +53,7 @@ pub(crate) struct Scripted {
 
 impl Scripted {
     /// A model that does with each question, and the number of those before it, what is said.
-    pub(crate) fn new(
+    pub fn new(
         name: &'static str,
         script: impl Fn(&ModelRequest, usize) -> Does + Send + Sync + 'static,
     ) -> Arc<Self> {
@@ -54,11 +61,14 @@ impl Scripted {
         Arc::new(Self { name, script: Box::new(script), asked, dropped })
     }
 
-    pub(crate) fn always(name: &'static str, does: Does) -> Arc<Self> {
+    /// A model that does the same each time.
+    pub fn always(name: &'static str, does: Does) -> Arc<Self> {
         Self::new(name, move |_, _| does.clone())
     }
 
-    pub(crate) fn asked(&self) -> Vec<ModelRequest> {
+    /// What it was asked, oldest first.
+    #[must_use]
+    pub fn asked(&self) -> Vec<ModelRequest> {
         self.asked.lock().clone()
     }
 }
@@ -90,6 +100,11 @@ impl ModelProvider for Scripted {
         let text = match &does {
             Does::Refuses => return Err(down()),
             Does::Says(text) | Does::Breaks(text) | Does::Hangs(text) => text.clone(),
+            Does::Calls(_) => String::new(),
+        };
+        let wanted = match &does {
+            Does::Calls(wanted) => wanted.clone(),
+            _ => Vec::new(),
         };
         let model = model.to_owned();
         let guard = Dropped(Arc::clone(&self.dropped), false);
@@ -111,9 +126,17 @@ impl ModelProvider for Scripted {
                 tokens: Tokens { input: 1_000, output: 100, ..Tokens::default() },
                 ..ModelUsage::default()
             };
+            let calls = (0..).zip(wanted).map(|(place, (name, arguments))| {
+                let (id, arguments) = (format!("{before}-{place}"), arguments.to_string());
+                Part::ToolCall(ToolCall { id, name, arguments, signature: None })
+            });
+            let calls: Vec<Part> = calls.collect();
+            let finish = if calls.is_empty() { Finish::Stop } else { Finish::ToolCalls };
+            let said = (!text.is_empty()).then_some(Part::Text(text));
             let response = ModelResponse {
                 model,
-                parts: vec![Part::Text(text)],
+                parts: said.into_iter().chain(calls).collect(),
+                finish,
                 usage: Some(usage),
                 ..ModelResponse::default()
             };
@@ -135,46 +158,33 @@ impl Drop for Dropped {
 }
 
 /// A chain of these models, all as `gpt-4o`, that records into the stores.
-pub(crate) fn chain(
+#[must_use]
+pub fn chain(
     stores: &Stores,
     clock: &Arc<dyn Clock>,
     models: &[&Arc<Scripted>],
     options: ChainOptions,
 ) -> Chain {
+    chain_of(meter(stores, clock), models, options)
+}
+
+/// What records into the stores.
+#[must_use]
+pub fn meter(stores: &Stores, clock: &Arc<dyn Clock>) -> Meter {
     let sink = Arc::new(UsageRecorder::new(Arc::clone(&stores.usage), 100));
-    let meter = Meter::new(Arc::new(Catalogue::embedded().unwrap()), Arc::clone(clock), sink);
+    Meter::new(Arc::new(Catalogue::embedded().unwrap()), Arc::clone(clock), sink)
+}
+
+/// A chain of these models, all as `gpt-4o`, that is metered so.
+#[must_use]
+pub fn chain_of(meter: Meter, models: &[&Arc<Scripted>], options: ChainOptions) -> Chain {
     let links =
         models.iter().map(|model| ChainLink::new(Arc::<Scripted>::clone(model) as _, "gpt-4o"));
     Chain::new(links, options, meter).unwrap()
 }
 
 /// Each model once.
-pub(crate) fn once() -> ChainOptions {
+#[must_use]
+pub fn once() -> ChainOptions {
     ChainOptions { tries: 1, ..ChainOptions::default() }
-}
-
-/// A node on stores of its own whose agents may ask these models.
-pub(crate) fn node(registry: Registry, models: &[&Arc<Scripted>]) -> Node {
-    let plain = Node::new(Registry::default().agent(nobody()));
-    let (stores, clock) = (plain.stores.clone(), Arc::clone(&plain.clock));
-    drop(plain);
-    let models = Some(chain(&stores, &clock, models, once()));
-    Node::on(stores, clock, registry, EngineOptions { models, ..EngineOptions::default() })
-}
-
-fn nobody() -> impl apex_agents::Agent {
-    apex_agents::agent_fn(
-        "nobody",
-        "Nothing.",
-        |_: apex_agents::Request, _: apex_agents::Context| async { Ok(String::new()) },
-    )
-}
-
-/// The text of a request's first message.
-pub(crate) fn first_text(request: &ModelRequest) -> String {
-    let Message { parts, .. } = &request.messages[0];
-    match &parts[0] {
-        Part::Text(text) => text.clone(),
-        other => panic!("{other:?}"),
-    }
 }

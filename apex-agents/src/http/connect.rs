@@ -16,11 +16,11 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 /// The longest answer of a proxy to a request for a tunnel.
 const MAX_PROXY_ANSWER: usize = 8 << 10;
 
-pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// How a host is reached.
-pub(super) struct Connector {
+pub(crate) struct Connector {
     host: String,
     port: u16,
     tls: Option<(TlsConnector, ServerName<'static>)>,
@@ -37,7 +37,7 @@ struct Proxy {
 }
 
 impl Connector {
-    pub(super) fn new(base: &Uri, proxy: Option<&str>, roots: &[u8]) -> Result<Self> {
+    pub(crate) fn new(base: &Uri, proxy: Option<&str>, roots: &[u8]) -> Result<Self> {
         let (host, port) = host_and_port(base)?;
         let roots = Arc::new(store(roots)?);
         let tls = secured(base, "base_url", &roots)?;
@@ -46,14 +46,14 @@ impl Connector {
     }
 
     /// The endpoint whose certificate can be looked at; none without TLS.
-    pub(super) fn endpoint(&self) -> Option<String> {
+    pub(crate) fn endpoint(&self) -> Option<String> {
         self.tls.is_some().then(|| format!("model {}:{}", bracketed(&self.host), self.port))
     }
 
     /// The certificates that the host shows.
-    pub(super) async fn certificates(&self) -> Result<Vec<u8>> {
+    pub(crate) async fn certificates(&self) -> Result<Vec<u8>> {
         let unreached = |error: io::Error| {
-            Error::new(Kind::Unavailable, "model.certificate", error.to_string()).with_source(error)
+            Error::new(Kind::Unavailable, "http.certificate", error.to_string()).with_source(error)
         };
         match &self.tls {
             None => Ok(Vec::new()),
@@ -65,13 +65,13 @@ impl Connector {
     }
 
     /// What stands in the `Host` header.
-    pub(super) fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         let usual = if self.tls.is_some() { 443 } else { 80 };
         let host = bracketed(&self.host);
         if self.port == usual { host } else { format!("{host}:{}", self.port) }
     }
 
-    pub(super) async fn connect(&self) -> io::Result<Box<dyn Io>> {
+    pub(crate) async fn connect(&self) -> io::Result<Box<dyn Io>> {
         shake_hands(self.tls.as_ref(), self.dial().await?).await
     }
 
@@ -188,6 +188,6 @@ fn bracketed(host: &str) -> String {
     if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
 
-pub(super) fn wrong(option: &'static str, what: &str) -> Error {
-    Error::new(Kind::Config, "model.options", format!("the model provider's {option} {what}"))
+pub(crate) fn wrong(option: &'static str, what: &str) -> Error {
+    Error::new(Kind::Config, "http.options", format!("the server's {option} {what}"))
 }

@@ -11,17 +11,20 @@ use std::sync::Arc;
 
 /// What a node asks of its stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Asks {
+pub enum Asks {
+    /// For runs to work on.
     Claim,
     /// An append that only renews the lease.
     Renew,
+    /// An append of events, with or without the state.
     Append,
+    /// A message in a conversation.
     Say,
 }
 
 /// What may come between a node and its stores.
 #[async_trait]
-pub(crate) trait Gate: fmt::Debug + Send + Sync {
+pub trait Gate: fmt::Debug + Send + Sync {
     /// Before a call takes effect: passes, refuses or never returns.
     async fn enter(&self, asks: Asks) -> Result<()>;
 
@@ -37,7 +40,8 @@ struct Gated {
 }
 
 /// The same stores as a node sees them through a gate.
-pub(crate) fn behind(stores: &Stores, gate: Arc<dyn Gate>) -> Stores {
+#[must_use]
+pub fn behind(stores: &Stores, gate: Arc<dyn Gate>) -> Stores {
     let gated = Gated { stores: stores.clone(), gate };
     let runs = Arc::new(Over(gated.clone()));
     Stores { runs, threads: Arc::new(gated), ..stores.clone() }

@@ -3,8 +3,9 @@ use apex_core::id::{ApprovalId, CallId, StepId};
 use std::collections::{HashMap, HashSet};
 
 /// What is wrong with a run's log, held against the protocol: its numbers, the order of each step's events, and
-/// exactly one terminal event at the end.
-pub(crate) fn fault(events: &[Envelope]) -> Option<String> {
+/// exactly one terminal event at the end. `None` when nothing is.
+#[must_use]
+pub fn fault(events: &[Envelope]) -> Option<String> {
     let mut steps: HashMap<StepId, Step> = HashMap::new();
     let mut calls: HashMap<CallId, StepId> = HashMap::new();
     let mut used: HashSet<CallId> = HashSet::new();
@@ -96,6 +97,7 @@ struct Step {
     ended: bool,
 }
 
+#[cfg(test)]
 #[test]
 fn a_log_out_of_order_is_seen() {
     use apex_core::clock::SystemClock;
@@ -118,12 +120,19 @@ fn a_log_out_of_order_is_seen() {
         (1..).zip(events).map(envelope).collect()
     };
     let request_id = RequestId::new(&SystemClock);
-    let started = Event::RunStarted { request_id, state: RunState::Running, agents: Vec::new() };
+    let started = Event::RunStarted {
+        request_id,
+        state: RunState::Running,
+        agents: Vec::new(),
+        budget: None,
+        trace: None,
+    };
     let step = Event::AgentStarted {
         step: StepId(1),
         agent: "a".into(),
         purpose: String::new(),
         attempt: 1,
+        needs: Vec::new(),
     };
     let asked = Event::ApprovalRequested {
         step: StepId(1),
