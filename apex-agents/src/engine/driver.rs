@@ -14,7 +14,7 @@ use crate::replay::{self, Recording};
 use crate::stored::Stored;
 use crate::tool::{CallScope, Progress, Shown};
 use apex_core::clock::Timestamp;
-use apex_core::error::correlation::{carrying, of_message, within};
+use apex_core::error::correlation::{carrying, of_message};
 use apex_core::error::{Error, Kind, Result};
 use apex_core::event::{Decision, Event};
 use apex_core::id::{ApprovalId, CallId, StepId};
