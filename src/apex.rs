@@ -1,14 +1,15 @@
 use crate::Builder;
 use apex_agents::Engine;
-use apex_core::auth::Auth;
+use apex_agents::replay::Recording;
+use apex_core::auth::{Auth, Standing, User};
 use apex_core::clock::Clock;
 use apex_core::error::{Error, Group, Kind, Result};
 use apex_core::event::{Envelope, Event, RunResult};
 use apex_core::file::{Body, FileInfo};
 use apex_core::health::{HealthReport, Observer};
-use apex_core::id::{FileId, RequestId, RunId};
-use apex_core::principal::Principal;
-use apex_core::run::{Accepted, Delivery, Live, Message, Position, Runner, Subscription};
+use apex_core::id::{FileId, RequestId, RunId, UserId};
+use apex_core::principal::{Principal, Scopes};
+use apex_core::run::{Accepted, Delivery, Live, Message, Position, RunGraph, Runner, Subscription};
 use apex_core::store::Stores;
 #[cfg(feature = "tls")]
 use apex_transport::Tls;
@@ -101,6 +102,14 @@ impl Apex {
         Ok(Following { subscription, read: VecDeque::new() })
     }
 
+    /// The plan of a run and what happened in it so far; [`RunGraph::mermaid`] draws it.
+    ///
+    /// # Errors
+    /// `not_found` for a run that this principal may not see.
+    pub async fn graph(&self, principal: &Principal, run: RunId) -> Result<RunGraph> {
+        RunGraph::read(&*self.stores.runs, principal, run).await
+    }
+
     /// Asks a question and waits for the answer.
     ///
     /// # Errors
@@ -137,6 +146,15 @@ impl Apex {
             }
         }
         Err(Error::internal(OPERATION, "the run's log ended without an end").with("run", run))
+    }
+
+    /// What a run of this user's asked for and got, for a [`Replay`](apex_agents::replay::Replay); where `agents.record`
+    /// is on and the run has ended.
+    ///
+    /// # Errors
+    /// `not_found`; `bad_checkpoint` for one that this library cannot read.
+    pub async fn recording(&self, principal: &Principal, run: RunId) -> Result<Recording> {
+        self.engine.recording(principal, run).await
     }
 
     /// Steers runs: cancel, stop a step, decide.

@@ -4,6 +4,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod auth;
+pub mod budget;
 pub mod clock;
 pub mod config;
 #[cfg(feature = "postgres")]
@@ -31,4 +32,5 @@ pub mod testkit;
 pub mod thread;
 #[cfg(feature = "tls")]
 pub mod tls;
+pub mod trace;
 pub mod usage;

@@ -361,6 +361,9 @@ impl Usage {
         cost_usd: Some(Usd::ZERO),
     };
 
+    /// The use of an attempt of which nobody said what it used.
+    pub const UNKNOWN: Self = Self { cost_usd: None, ..Self::NONE };
+
     /// Both together; unpriced where either is.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {

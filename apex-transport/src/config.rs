@@ -1,4 +1,6 @@
+use crate::connection::Terms;
 use crate::protocol::Limits;
+use apex_core::budget::BudgetLimits;
 use apex_core::config::{Checks, FaultCode, HumanDuration, Section, duration};
 use apex_core::error::{Error, Kind, Result};
 use apex_core::file::FileLimits;
@@ -28,6 +30,8 @@ pub struct TransportConfig {
     pub runs: RunLimits,
     /// What the file store allows, to be told to clients and to be enforced on bodies.
     pub files: FileLimits,
+    /// What each user may use of models, as it is told by `GET /budget`.
+    pub budget: BudgetLimits,
     /// Tickets of one user that may be unused, to be told to clients.
     pub unused_tickets: usize,
 }
@@ -180,6 +184,7 @@ impl Default for TransportConfig {
             http: HttpConfig::default(),
             runs: RunLimits::default(),
             files: FileLimits::default(),
+            budget: BudgetLimits::default(),
             unused_tickets: 32,
         }
     }
@@ -249,9 +254,13 @@ impl TransportConfig {
         faults.into_result()
     }
 
-    /// What clients are told.
+    /// What each connection is held to and told.
     #[must_use]
-    pub fn limits(&self) -> Limits {
+    pub fn terms(&self) -> Terms {
+        Terms { config: self.connection, limits: self.limits() }
+    }
+
+    fn limits(&self) -> Limits {
         let connection = &self.connection;
         Limits {
             frame_bytes: connection.frame_bytes,

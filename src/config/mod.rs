@@ -1,6 +1,7 @@
 //! The configuration of a whole Apex: the sections of its rooms, put together, with one schema.
 
 mod kept;
+mod mcp;
 mod models;
 mod wire;
 
@@ -8,6 +9,7 @@ use crate::Builder;
 use crate::stores::openable;
 use apex_agents::EngineOptions;
 use apex_core::auth::AuthConfig;
+use apex_core::budget::BudgetLimits;
 use apex_core::config::{Checks, Environment, FaultCode, Section, reference};
 use apex_core::error::Result;
 use apex_core::file::FileLimits;
@@ -17,6 +19,7 @@ use apex_core::run::RunLimits;
 use serde::Deserialize;
 
 pub use kept::{DatabaseSection, RedisSection};
+pub use mcp::McpSection;
 pub use models::{CompatibleSection, ModelsSection, ProviderSection};
 pub use wire::{ConnectionsSection, ServerSection};
 
@@ -48,8 +51,12 @@ pub struct ApexConfig {
     pub files: FileLimits,
     /// The work of agents.
     pub agents: EngineOptions,
+    /// What each user may use of models.
+    pub budget: BudgetLimits,
     /// The models that agents may ask.
     pub models: ModelsSection,
+    /// Tools of other servers, and our tools for other clients, by the Model Context Protocol.
+    pub mcp: McpSection,
     /// Plain HTTP.
     pub server: ServerSection,
     /// Clients that are connected.
@@ -66,7 +73,9 @@ impl Section for ApexConfig {
         checks.section("redis", &self.redis);
         checks.section("files", &self.files);
         checks.section("agents", &self.agents);
+        checks.section("budget", &self.budget);
         checks.section("models", &self.models);
+        checks.section("mcp", &self.mcp);
         checks.section("server", &self.server);
         checks.section("connections", &self.connections);
         checks.section("resilience", &self.resilience);
@@ -87,7 +96,7 @@ impl ApexConfig {
     ///
     /// # Errors
     /// `config_invalid` when the address is of a database that this build cannot open, or the chain has a model that it
-    /// cannot ask.
+    /// cannot ask, or MCP is configured and not built in.
     pub fn builder(&self) -> Result<Builder> {
         let url = self.database.address();
         openable(&url, self.database.auth.as_ref(), self.redis.url.as_ref())?;
@@ -99,6 +108,7 @@ impl ApexConfig {
             .auth(AuthConfig { environment: self.environment, ..self.auth.clone() })
             .runs(self.runs)
             .files(self.files)
+            .budget(self.budget)
             .engine(self.agents.clone())
             .chain(self.models.options())
             .transport(self.transport())
@@ -119,7 +129,7 @@ impl ApexConfig {
         for link in self.models.links()? {
             builder = builder.model(link);
         }
-        Ok(builder)
+        self.mcp.add_to(builder)
     }
 
     /// What protects the calls to a dependency of the host's own, such as the service behind a tool. Hand its breaker
@@ -142,6 +152,7 @@ impl ApexConfig {
             http: self.server.http,
             runs: self.runs,
             files: self.files,
+            budget: self.budget,
             unused_tickets: self.auth.unused_tickets,
         }
     }

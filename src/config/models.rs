@@ -6,6 +6,7 @@ use apex_core::config::{
 };
 use apex_core::error::{Error, Kind, Result};
 use apex_core::money::Usd;
+use apex_core::resilience::PaceLimits;
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +72,13 @@ pub struct ProviderSection {
     pub api_key: Option<Secret<String>>,
     /// Another address than the provider's own.
     pub base_url: Option<WebUrl>,
+    /// The requests that this node sends to each of its models in a minute; absent for no limit. What comes faster
+    /// waits in a line in which users take turns. Several nodes share a key's limit: give each its part.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub requests_per_minute: Option<u32>,
+    /// The same in tokens, sent and received, as far as that can be told before a request.
+    #[schemars(range(min = 1_000, max = 1_000_000_000_000_u64))]
+    pub tokens_per_minute: Option<u64>,
 }
 
 /// How a server of one's own is reached.
@@ -83,11 +91,35 @@ pub struct CompatibleSection {
     pub api_key: Option<Secret<String>>,
     /// The address, with what stands before `/chat/completions`, such as `http://localhost:11434/v1`.
     pub base_url: Option<WebUrl>,
+    /// As those of the other providers.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub requests_per_minute: Option<u32>,
+    /// As those of the other providers.
+    #[schemars(range(min = 1_000, max = 1_000_000_000_000_u64))]
+    pub tokens_per_minute: Option<u64>,
+}
+
+impl ProviderSection {
+    fn pace(&self) -> PaceLimits {
+        PaceLimits { calls: self.requests_per_minute, weight: self.tokens_per_minute }
+    }
+}
+
+impl CompatibleSection {
+    fn pace(&self) -> PaceLimits {
+        PaceLimits { calls: self.requests_per_minute, weight: self.tokens_per_minute }
+    }
 }
 
 impl Default for CompatibleSection {
     fn default() -> Self {
-        Self { name: "compatible".to_owned(), api_key: None, base_url: None }
+        Self {
+            name: "compatible".to_owned(),
+            api_key: None,
+            base_url: None,
+            requests_per_minute: None,
+            tokens_per_minute: None,
+        }
     }
 }
 
@@ -157,7 +189,7 @@ impl Section for ModelsSection {
                 url.check(checks, key);
             }
         }
-        self.check_proxy(checks);
+        check_proxy(self.proxy.as_ref(), checks);
         checks.require(
             &["hedge", "ceiling_usd"],
             self.hedge.is_none() || self.ceiling_usd.is_none(),
@@ -175,25 +207,26 @@ impl Section for ModelsSection {
     }
 }
 
-impl ModelsSection {
-    fn check_proxy(&self, checks: &mut Checks<'_>) {
-        let Some(proxy) = &self.proxy else {
-            return;
-        };
-        let read = WebUrl::of_proxy(proxy.reveal());
-        let problem = read.as_ref().err().map(BadWebUrl::to_string).unwrap_or_default();
-        let advice = "write http://[USER:PASSWORD@]HOST:PORT, or https://";
-        checks.require(&["proxy"], read.is_ok(), FaultCode::Format, problem, advice);
-        // What goes through it has a TLS of its own.
-        checks.require_outside_development(
-            &["proxy"],
-            read.as_ref().map_or(true, |(url, login)| url.is_private() || !login),
-            FaultCode::Insecure,
-            "its password goes to another machine without TLS",
-            "write https://, or use a proxy without a password",
-        );
-    }
+/// Judges the `proxy` of a section.
+pub(super) fn check_proxy(proxy: Option<&Secret<String>>, checks: &mut Checks<'_>) {
+    let Some(proxy) = proxy else {
+        return;
+    };
+    let read = WebUrl::of_proxy(proxy.reveal());
+    let problem = read.as_ref().err().map(BadWebUrl::to_string).unwrap_or_default();
+    let advice = "write http://[USER:PASSWORD@]HOST:PORT, or https://";
+    checks.require(&["proxy"], read.is_ok(), FaultCode::Format, problem, advice);
+    // What goes through it has a TLS of its own.
+    checks.require_outside_development(
+        &["proxy"],
+        read.as_ref().map_or(true, |(url, login)| url.is_private() || !login),
+        FaultCode::Insecure,
+        "its password goes to another machine without TLS",
+        "write https://, or use a proxy without a password",
+    );
+}
 
+impl ModelsSection {
     /// By which rules the chain goes on.
     pub(super) fn options(&self) -> ChainOptions {
         ChainOptions {
@@ -217,7 +250,13 @@ impl ModelsSection {
         }
         #[cfg(any(feature = "anthropic", feature = "gemini", feature = "openai"))]
         if let Some(provider) = http::provider(self, provider)? {
-            return Ok(ChainLink::new(Arc::new(provider), model));
+            let own = match entry.split_once(':').map_or(entry, |(name, _)| name) {
+                "anthropic" => self.anthropic.pace(),
+                "gemini" => self.gemini.pace(),
+                "compatible" => self.compatible.pace(),
+                _ => self.openai.pace(),
+            };
+            return Ok(ChainLink::new(Arc::new(provider), model).with_pace(own));
         }
         Err(Error::new(
             Kind::Config,

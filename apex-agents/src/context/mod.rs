@@ -3,19 +3,21 @@ mod model;
 pub use model::Model;
 
 use crate::failure::Failure;
-use crate::model::Chain;
+use crate::model::{Chain, ToolSpec};
 use crate::stored::Stored;
 use crate::team::Team;
 use crate::tool::{Progress, Shown};
+use apex_core::budget::Balance;
 use apex_core::clock::{Clock, Timestamp};
 use apex_core::error::{Error, Kind, Result};
 use apex_core::file::ArtifactStore;
-use apex_core::id::{RunId, StepId, ThreadId};
+use apex_core::id::{ReservationId, RunId, StepId, ThreadId};
 use apex_core::money::Usage;
 use apex_core::principal::Principal;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -45,6 +47,8 @@ pub(crate) struct Inner {
     pub(crate) chain: Option<Chain>,
     /// Who is there.
     pub(crate) team: Arc<Team>,
+    /// The tools that there are, as models see them.
+    pub(crate) tools: Arc<BTreeMap<String, ToolSpec>>,
     pub(crate) shown: mpsc::Sender<Shown>,
     /// How many bytes of the step's text were shown.
     pub(crate) text: AtomicU64,
@@ -80,9 +84,11 @@ pub(crate) enum Ask {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Telling {
     /// A model is to be asked, which may use up to so much; refused when the budget has not as much left.
-    Begun { provider: String, model: String, bound: Usage },
+    Begun { provider: String, model: String, bound: Usage, reservation: Option<ReservationId> },
     /// A visible thought of the model's.
     Thought(String),
+    /// What is left of the budgets of the run's user.
+    Left(Vec<Balance>),
     /// An attempt has ended; `answered` says whether with the answer, `retracted` why what was shown of it does not
     /// hold.
     Ended {
@@ -91,6 +97,7 @@ pub(crate) enum Telling {
         answered: bool,
         usage: Usage,
         bound: Usage,
+        reservation: Option<ReservationId>,
         retracted: Option<String>,
     },
     /// This came of it, and nothing more will.
@@ -236,6 +243,11 @@ impl Context {
     #[must_use]
     pub fn team(&self) -> &Team {
         &self.inner.team
+    }
+
+    /// Those of these tools that there are, as models see them.
+    pub(crate) fn tools(&self, names: &[String]) -> Vec<ToolSpec> {
+        names.iter().filter_map(|name| self.inner.tools.get(name).cloned()).collect()
     }
 
     /// The models that a step may ask.

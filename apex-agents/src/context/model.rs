@@ -7,6 +7,7 @@ use crate::stored::Stored;
 use crate::tool::Shown;
 use apex_core::error::{Error, Kind, Result};
 use apex_core::event::Event;
+use apex_core::id::ReservationId;
 use apex_core::money::Usage;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ impl Model<'_> {
     ///
     /// # Errors
     /// What the last model says, when none answered; `unavailable` where there is no model; `budget_exhausted` when the
-    /// run's budget has not as much left as the answer may use; `cancelled` when the step has ended.
+    /// run's budget or its user's has not as much left as the answer may use; `cancelled` when the step has ended.
     pub async fn ask(&self, request: ModelRequest) -> Result<ModelResponse> {
         self.asked(request, false).await?.ok_or_else(offline)
     }
@@ -44,9 +45,13 @@ impl Model<'_> {
         self.asked(request, true).await?.ok_or_else(offline)
     }
 
-    /// As [`Model::ask`]; `None` where there is no model.
-    pub(crate) async fn try_ask(&self, request: ModelRequest) -> Result<Option<ModelResponse>> {
-        self.asked(request, false).await
+    /// As [`Model::ask`], or [`Model::stream`] where the user is `shown` it; `None` where there is no model.
+    pub(crate) async fn try_ask(
+        &self,
+        request: ModelRequest,
+        shown: bool,
+    ) -> Result<Option<ModelResponse>> {
+        self.asked(request, shown).await
     }
 
     async fn asked(&self, request: ModelRequest, show: bool) -> Result<Option<ModelResponse>> {
@@ -59,7 +64,10 @@ impl Model<'_> {
                 let question = Question::new(context, place, show);
                 let came = question.put(&chain, request).await?;
                 // So that what an answer cost is on record before anything is built on it.
-                chain.meter().sink().settle(ON_RECORD).await;
+                chain.meter().settle(ON_RECORD).await;
+                if let Some(left) = chain.meter().left(&context.inner.principal).await {
+                    context.ask(Ask::Told { place, what: Telling::Left(left) }).await?;
+                }
                 let what = Telling::Came(came.clone());
                 context.ask(Ask::Told { place, what }).await?;
                 came
@@ -91,10 +99,12 @@ struct Question<'a> {
     show: bool,
     deltas: Deltas<'a>,
     thoughts: String,
-    /// The models by attempt, and what each may use.
-    asked: FxHashMap<u32, (String, String, Usage)>,
+    /// The models by attempt, what each may use, and under which that is reserved.
+    asked: FxHashMap<u32, (String, String, Usage, Option<ReservationId>)>,
     /// Why the first model that there is gave no answer.
     failed: Option<Failure>,
+    /// Why an attempt was not made.
+    vetoed: Option<Failure>,
 }
 
 impl<'a> Question<'a> {
@@ -108,6 +118,7 @@ impl<'a> Question<'a> {
             thoughts: String::new(),
             asked: FxHashMap::default(),
             failed: None,
+            vetoed: None,
         }
     }
 
@@ -130,11 +141,15 @@ impl<'a> Question<'a> {
                 Some(Ok(event)) => match self.take(event).await {
                     // The attempt has not left yet, and does not.
                     Err(error) if error.kind() == Kind::BudgetExhausted => {
-                        return Ok(Came::Failed(error.into()));
+                        stream.veto();
+                        self.vetoed = Some(error.into());
                     }
                     taken => taken?,
                 },
-                Some(Err(error)) => return Ok(self.gave_up(error)),
+                Some(Err(error)) => {
+                    let vetoed = self.vetoed.take_if(|_| error.kind() == Kind::BudgetExhausted);
+                    return Ok(vetoed.map_or_else(|| self.gave_up(error), Came::Failed));
+                }
                 None => return Ok(self.gave_up(offline())),
             }
         }
@@ -142,9 +157,11 @@ impl<'a> Question<'a> {
 
     async fn take(&mut self, event: ChainEvent) -> Result<()> {
         match event {
-            ChainEvent::Begun { attempt, provider, model, bound } => {
-                self.asked.insert(attempt, (provider.clone(), model.clone(), bound));
-                self.say(Telling::Begun { provider, model, bound }).await
+            ChainEvent::Begun { attempt, provider, model, bound, reservation } => {
+                let begun = (provider.clone(), model.clone(), bound, reservation);
+                self.say(Telling::Begun { provider, model, bound, reservation }).await?;
+                self.asked.insert(attempt, begun);
+                Ok(())
             }
             ChainEvent::Piece(ModelEvent::Text(text)) => {
                 self.think().await?;
@@ -167,7 +184,7 @@ impl<'a> Question<'a> {
                 self.tell(attempt, false, usage, None).await
             }
             ChainEvent::Dropped { attempt } => {
-                self.tell(attempt, false, crate::model::UNKNOWN, None).await
+                self.tell(attempt, false, Usage::UNKNOWN, None).await
             }
             ChainEvent::Retracted { attempt, error, usage } => {
                 self.thoughts.clear();
@@ -195,8 +212,11 @@ impl<'a> Question<'a> {
         usage: Usage,
         retracted: Option<String>,
     ) -> Result<()> {
-        let (provider, model, bound) = self.asked.remove(&attempt).unwrap_or_default();
-        self.say(Telling::Ended { provider, model, answered, usage, bound, retracted }).await
+        let asked = self.asked.remove(&attempt).unwrap_or_default();
+        let (provider, model, bound, reservation) = asked;
+        let ended =
+            Telling::Ended { provider, model, answered, usage, bound, reservation, retracted };
+        self.say(ended).await
     }
 
     async fn say(&self, what: Telling) -> Result<()> {

@@ -5,17 +5,21 @@ use super::fault::FaultReason;
 use super::request::ModelRequest;
 use crate::cost::Catalogue;
 use crate::cost::price::{Route, Tokens};
+use apex_core::budget::{Balance, Budgets, Charge, Reserved};
 use apex_core::clock::{Clock, Timestamp};
-use apex_core::id::{AttemptId, RunId, StepId};
+use apex_core::error::Result;
+use apex_core::id::{AttemptId, ReservationId, RunId, StepId};
 use apex_core::money::Usage;
 use apex_core::principal::Principal;
 use apex_core::usage::{Attempt, AttemptOutcome, UsageRecorder};
 use async_trait::async_trait;
+use metrics::{Label, histogram};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use tracing::{Span, field, info_span};
 
 /// Where attempts are recorded.
 #[async_trait]
@@ -91,13 +95,20 @@ pub struct Meter {
     catalogue: Arc<Catalogue>,
     clock: Arc<dyn Clock>,
     sink: Arc<dyn UsageSink>,
+    budgets: Option<Arc<Budgets>>,
 }
 
 impl Meter {
     /// A meter.
     #[must_use]
     pub fn new(catalogue: Arc<Catalogue>, clock: Arc<dyn Clock>, sink: Arc<dyn UsageSink>) -> Self {
-        Self { catalogue, clock, sink }
+        Self { catalogue, clock, sink, budgets: None }
+    }
+
+    /// The same, and no attempt leaves before what it may use is reserved of its user's budget.
+    #[must_use]
+    pub fn with_budgets(self, budgets: Arc<Budgets>) -> Self {
+        Self { budgets: Some(budgets), ..self }
     }
 
     /// Tokens and their price at a time; unpriced where the catalogue does not know.
@@ -128,17 +139,80 @@ impl Meter {
         self.price(provider, model, self.clock.now(), &usage)
     }
 
+    /// Reserves what an attempt may use of its user's budget, where users have one.
+    ///
+    /// # Errors
+    /// `budget_exhausted`; what the store says.
+    pub(crate) async fn reserve(&self, asker: &Asker, bound: Usage) -> Result<Option<Reserved>> {
+        let Some(budgets) = &self.budgets else {
+            return Ok(None);
+        };
+        let most = Charge::of(bound, Charge::default());
+        budgets.reserve(&asker.principal, most).await.map(Some)
+    }
+
+    /// What is left of a user's budgets, where users have one and it can be told.
+    pub(crate) async fn left(&self, principal: &Principal) -> Option<Vec<Balance>> {
+        let left = self.budgets.as_ref()?.balances(principal).await;
+        left.inspect_err(|error| tracing::warn!(%error, "nobody can tell what is left of a budget"))
+            .ok()
+    }
+
+    /// Counts what was reserved for an attempt of a lost node as used, where that node has not settled it.
+    pub(crate) fn charge(&self, principal: &Principal, reservation: ReservationId, most: Charge) {
+        if let Some(budgets) = &self.budgets {
+            budgets.charge(principal, reservation, most);
+        }
+    }
+
+    /// Waits until what was used so far is on record and settled, at most as long as said.
+    pub(crate) async fn settle(&self, within: Duration) {
+        tokio::join!(self.sink.settle(within), self.settle_budgets(within));
+    }
+
+    /// Waits until what was used so far is settled, at most as long as said.
+    pub(crate) async fn settle_budgets(&self, within: Duration) {
+        if let Some(budgets) = &self.budgets {
+            budgets.settle(within).await;
+        }
+    }
+
     /// Where it records.
     pub(crate) fn sink(&self) -> &dyn UsageSink {
         &*self.sink
     }
 
     /// An attempt that begins now.
-    pub(crate) fn begin(&self, asker: &Asker, provider: &str, model: &str, number: u32) -> Metered {
+    pub(crate) fn begin(
+        &self,
+        asker: &Asker,
+        provider: &str,
+        model: &str,
+        number: u32,
+        reserved: Option<Reserved>,
+    ) -> Metered {
         let at = self.clock.now();
+        let span = info_span!(
+            "chat",
+            otel.name = format!("chat {model}"),
+            otel.kind = "client",
+            otel.status_code = field::Empty,
+            gen_ai.operation.name = "chat",
+            gen_ai.provider.name = convention(provider),
+            gen_ai.request.model = model,
+            gen_ai.usage.input_tokens = field::Empty,
+            gen_ai.usage.output_tokens = field::Empty,
+            gen_ai.usage.cache_read.input_tokens = field::Empty,
+            "error.type" = field::Empty,
+            apex.attempt = number,
+            apex.outcome = field::Empty,
+            apex.cost_usd = field::Empty,
+        );
         Metered {
             meter: self.clone(),
+            span,
             principal: asker.principal.clone(),
+            reserved,
             attempt: Some(Attempt {
                 attempt: AttemptId::new(&*self.clock),
                 run: asker.run,
@@ -153,25 +227,30 @@ impl Meter {
                 request: None,
                 service_tier: None,
                 cache_write_tokens: 0,
-                usage: UNKNOWN,
+                usage: Usage::UNKNOWN,
                 estimated: true,
             }),
         }
     }
 }
 
-/// The use of an attempt of which nobody said what it used.
-pub(crate) const UNKNOWN: Usage = Usage { cost_usd: None, ..Usage::NONE };
-
 /// An attempt under way; recorded when it ends, however that is.
 #[derive(Debug)]
 pub(crate) struct Metered {
     meter: Meter,
+    span: Span,
     principal: Principal,
+    /// What of its user's budget is reserved for it.
+    reserved: Option<Reserved>,
     attempt: Option<Attempt>,
 }
 
 impl Metered {
+    /// Its span, by OpenTelemetry's conventions for generative AI: the request to the provider is made within it.
+    pub(crate) fn span(&self) -> Span {
+        self.span.clone()
+    }
+
     /// Which attempt it is.
     pub(crate) fn number(&self) -> u32 {
         self.attempt.as_ref().map_or(0, |attempt| attempt.number)
@@ -232,8 +311,13 @@ impl Metered {
 
     fn record(&mut self) {
         if let Some(mut attempt) = self.attempt.take() {
+            if let Some(reserved) = self.reserved.take() {
+                let charge = Charge::of(attempt.usage, reserved.most());
+                reserved.settle(charge);
+            }
             let took = self.meter.clock.now().since(attempt.at);
             attempt.took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+            told(&self.span, &attempt, took);
             self.meter.sink.record(&self.principal, attempt);
         }
     }
@@ -242,5 +326,53 @@ impl Metered {
 impl Drop for Metered {
     fn drop(&mut self) {
         self.record();
+    }
+}
+
+/// Tells the span and the metrics how an attempt ended. What nobody knows is in neither.
+#[expect(clippy::cast_precision_loss, reason = "no attempt uses 2^53 tokens")]
+fn told(span: &Span, attempt: &Attempt, took: Duration) {
+    let error = match attempt.outcome {
+        AttemptOutcome::Answered => None,
+        other => Some(attempt.reason.as_deref().unwrap_or(other.word())),
+    };
+    let provider = Label::new("gen_ai.provider.name", convention(&attempt.provider).to_owned());
+    let model = Label::new("gen_ai.request.model", attempt.model.clone());
+    let named = [Label::new("gen_ai.operation.name", "chat"), provider, model];
+    let with = |more: Option<Label>| named.iter().cloned().chain(more).collect::<Vec<Label>>();
+    let failed = error.map(|error| Label::new("error.type", error.to_owned()));
+    histogram!("gen_ai.client.operation.duration", with(failed)).record(took.as_secs_f64());
+    span.record("apex.outcome", attempt.outcome.word());
+    if let Some(error) = error {
+        span.record("error.type", error);
+        span.record("otel.status_code", "ERROR");
+    }
+    let usage = attempt.usage;
+    if usage == UNKNOWN {
+        return;
+    }
+    for (kind, tokens) in [("input", usage.input_tokens), ("output", usage.output_tokens)] {
+        let kind = Label::new("gen_ai.token.type", kind);
+        histogram!("gen_ai.client.token.usage", with(Some(kind))).record(tokens as f64);
+    }
+    span.record("gen_ai.usage.input_tokens", usage.input_tokens);
+    span.record("gen_ai.usage.output_tokens", usage.output_tokens);
+    span.record("gen_ai.usage.cache_read.input_tokens", usage.cached_tokens);
+    if let Some(usd) = usage.cost_usd {
+        histogram!("apex_model_cost_usd", with(None)).record(usd.to_f64());
+        span.record("apex.cost_usd", usd.to_f64());
+    }
+}
+
+/// A provider as the conventions name it; one that they do not know keeps its name.
+fn convention(provider: &str) -> &str {
+    match provider {
+        "gemini" | "google" => "gcp.gemini",
+        "mistral" => "mistral_ai",
+        "xai" | "x-ai" => "x_ai",
+        "moonshot" => "moonshot_ai",
+        "bedrock" | "aws" => "aws.bedrock",
+        "azure" => "azure.ai.openai",
+        other => other,
     }
 }

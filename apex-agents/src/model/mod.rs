@@ -39,7 +39,6 @@ pub use format::{Format, StreamDecoder};
 #[cfg(any(feature = "anthropic", feature = "gemini", feature = "openai"))]
 pub use http::{HttpOptions, HttpProvider};
 pub use limits::{RateLimit, RateLimits};
-pub(crate) use metering::UNKNOWN;
 pub use metering::{Asker, MemoryUsage, Meter, UsageSink};
 pub use offline::Offline;
 pub use request::{

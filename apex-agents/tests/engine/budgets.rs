@@ -1,9 +1,7 @@
 //! What a run may use is reserved before it is spent, and shared by all of its agents.
 
-use crate::order;
-use crate::scripted::{Does, Scripted, chain, once, says};
-use crate::support::{Node, RuntimeClock, names};
 use apex_agents::model::ModelRequest;
+use apex_agents::testkit::{Does, Node, Scripted, chain, clock, fault, names, once, says};
 use apex_agents::{Context, EngineOptions, Plan, PlanStep, Registry, Request, agent_fn};
 use apex_core::event::{Envelope, Event};
 use apex_core::store::memory;
@@ -13,12 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A question that may use some 300 tokens at most: 1,000 and 100 are what the scripted model says it used.
-fn question() -> ModelRequest {
+pub(crate) fn question() -> ModelRequest {
     ModelRequest { max_output_tokens: Some(200), ..ModelRequest::user("why?") }
 }
 
 /// Asks `times` in turn or at once, and answers with what came of each.
-fn asks(times: usize, at_once: bool) -> Registry {
+pub(crate) fn asks(times: usize, at_once: bool) -> Registry {
     Registry::default().agent(agent_fn("a", "Asks.", move |_: Request, run: Context| async move {
         let ask = async || match run.model().ask(question()).await {
             Ok(_) => "answered".to_owned(),
@@ -41,14 +39,14 @@ async fn ran(
     model: &Arc<Scripted>,
     options: EngineOptions,
 ) -> (String, Vec<Envelope>) {
-    let clock = RuntimeClock::shared();
+    let clock = clock();
     let stores = memory::open(memory::MemoryOptions::default(), Arc::clone(&clock));
     let models = Some(chain(&stores, &clock, &[model], once()));
     let node = Node::on(stores, clock, registry, EngineOptions { models, ..options });
     let user = node.user();
     let accepted = node.ask(&user, "go").await;
     let events = node.ended(&user, accepted.run).await;
-    assert_eq!(order::fault(&events), None, "{:?}", names(&events));
+    assert_eq!(fault(&events), None, "{:?}", names(&events));
     (node.answer(&user, accepted).await, events)
 }
 

@@ -1,7 +1,7 @@
 //! What the dispatcher and the contexts promise to tools and agents.
 
-use crate::support::Node;
-use apex_agents::{Context, Registry, Request, ToolContext, agent_fn, tool_fn};
+use apex_agents::testkit::{Node, clock};
+use apex_agents::{Context, EngineOptions, Registry, Request, ToolContext, agent_fn, tool_fn};
 use apex_core::error::Kind;
 use apex_core::event::Event;
 use apex_core::run::{Delivery, Live, Position, Subscription};
@@ -85,7 +85,7 @@ async fn progress_is_shown_to_those_who_watch_and_never_recorded() {
         run.call::<()>("work", ()).await?;
         Ok(String::new())
     });
-    let clock = crate::support::RuntimeClock::shared();
+    let clock = apex_agents::testkit::clock();
     let stores = memory::open(memory::MemoryOptions::default(), Arc::clone(&clock));
     let live = Live::default();
     let registry = Registry::default().agent(agent).tool(work);
@@ -133,4 +133,38 @@ async fn progress_is_shown_to_those_who_watch_and_never_recorded() {
     assert!((90..=102).contains(&shown.len()), "{}", shown.len());
     assert!(shown.is_sorted());
     assert_eq!(shown.last(), Some(&(1_000, Some(1_000))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_makes_so_many_calls_a_minute_over_all_runs_and_others_have_their_own() {
+    let agent = agent_fn("a", "Calls.", |_: Request, run: Context| async move {
+        let mut told = Vec::new();
+        for _ in 0..3 {
+            told.push(match run.call::<u32>("echo", 1).await {
+                Ok(_) => "called".to_owned(),
+                Err(error) => error.code().to_owned(),
+            });
+        }
+        Ok(told.join(" "))
+    });
+    let echo = tool_fn("echo", "Echoes.", |n: u32, _: ToolContext| async move { Ok(n) });
+    let registry = Registry::default().agent(agent).tool(echo);
+    let options = EngineOptions { user_calls_per_minute: Some(4), ..EngineOptions::default() };
+    let clock = clock();
+    let stores = memory::open(memory::MemoryOptions::default(), Arc::clone(&clock));
+    let node = Node::on(stores, clock, registry, options);
+    let (ada, bob) = (node.user(), node.user());
+    for (user, told) in [
+        (&ada, "called called called"),
+        (&ada, "called rate_limited rate_limited"),
+        (&bob, "called called called"),
+    ] {
+        let accepted = node.ask(user, "go").await;
+        node.ended(user, accepted.run).await;
+        assert_eq!(node.answer(user, accepted).await, told);
+    }
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let accepted = node.ask(&ada, "go").await;
+    node.ended(&ada, accepted.run).await;
+    assert_eq!(node.answer(&ada, accepted).await, "called called rate_limited");
 }

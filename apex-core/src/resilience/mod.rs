@@ -11,6 +11,8 @@ mod config;
 mod deadline;
 mod endpoints;
 mod fallback;
+mod line;
+mod pace;
 mod policy;
 mod random;
 mod retry;
@@ -25,5 +27,8 @@ pub use config::ResilienceConfig;
 pub use deadline::Deadline;
 pub use endpoints::{Endpoint, EndpointStatus, Endpoints, Need};
 pub use fallback::{Answer, Degraded};
+#[cfg(feature = "postgres")]
+pub(crate) use line::Line;
+pub use pace::{Pace, PaceLimits};
 pub use policy::{Policy, PolicyOptions};
 pub use retry::{Backoff, Budget};

@@ -1,6 +1,7 @@
 //! The stores, each behind its own seam, so that tickets can sit in one place and threads in another.
 
 use crate::auth::{AuditStore, AuthStores, SessionStore, TicketStore, UserStore};
+use crate::budget::BudgetStore;
 use crate::error::{Error, Kind, Result};
 use crate::file::{ArtifactStore, FileStore};
 use crate::id::{NodeId, RunId, ThreadId};
@@ -50,6 +51,8 @@ pub struct Stores {
     pub limits: Arc<dyn LimitStore>,
     /// What runs asked of models.
     pub usage: Arc<dyn UsageStore>,
+    /// What users have used of their budgets.
+    pub budgets: Arc<dyn BudgetStore>,
     /// Where that is, for [`transfer::copy`].
     pub portable: Portable,
 }

@@ -3,9 +3,10 @@
 use super::bench::{Bench, body, thought};
 use super::{Backend, cases, usage};
 use crate::auth::{Standing, User};
+use crate::budget::{BudgetLimits, Charge, Reservation};
 use crate::clock::Clock as _;
 use crate::error::{Error, Kind, Result};
-use crate::id::{ArtifactId, FileId};
+use crate::id::{ArtifactId, FileId, ReservationId};
 use crate::principal::{Principal, Scopes};
 use crate::run::Position;
 use crate::thread::{Role, Share, ThreadMessage, Whose};
@@ -71,7 +72,13 @@ async fn fill(bench: &Bench, user: &Principal) -> Theirs {
     let artifact = made.await.unwrap().artifact;
     let attempt = Attempt { run: Some(ended.run), ..usage::attempt(bench) };
     stores.usage.record(user, vec![attempt]).await.unwrap();
+    let spent = Charge { tokens: 7, ..Charge::default() };
+    stores.budgets.settle(user, ReservationId::new(&*bench.clock), spent).await.unwrap();
     Theirs { lease, ended, file, artifact }
+}
+
+async fn spent(bench: &Bench, user: &Principal) -> u64 {
+    bench.stores.budgets.used(user).await.unwrap()[1].spent.tokens
 }
 
 async fn all_of_an_erased_user_is_gone_and_nothing_of_others(backend: Arc<dyn Backend>) {
@@ -104,6 +111,7 @@ async fn all_of_an_erased_user_is_gone_and_nothing_of_others(backend: Arc<dyn Ba
     hidden(stores.files.open(&ada, hers.file).await);
     hidden(stores.artifacts.read(&ada, hers.artifact).await);
     assert!(stores.usage.totals(&ada, &UsageQuery::default()).await.unwrap().is_empty());
+    assert_eq!(spent(&bench, &ada).await, 0);
 
     assert_eq!(stores.threads.shares(&bob, his.lease.thread).await.unwrap(), []);
     assert!(stores.threads.threads(&bob, Whose::Shared, None, 10).await.unwrap().items.is_empty());
@@ -113,6 +121,7 @@ async fn all_of_an_erased_user_is_gone_and_nothing_of_others(backend: Arc<dyn Ba
     assert_eq!(stores.files.info(&bob, his.file).await.unwrap().bytes, 4);
     assert_eq!(stores.artifacts.read(&bob, his.artifact).await.unwrap().1, "{}");
     assert_eq!(stores.usage.totals(&bob, &UsageQuery::default()).await.unwrap().len(), 1);
+    assert_eq!(spent(&bench, &bob).await, 7);
     bench.complete(&his.lease, 1).await.unwrap();
 }
 
@@ -127,6 +136,12 @@ async fn nothing_more_is_begun_in_the_name_of_an_erased_user(backend: Arc<dyn Ba
     hidden(stores.threads.add(&ada, lease.thread, said(&bench, lease)).await);
     hidden(stores.files.put(&ada, FileId::new(&*bench.clock), "a", body(&[b"x"])).await);
     hidden(stores.artifacts.put(&ada, lease.run, "b", "text/plain", Bytes::new()).await);
+    let asked = Reservation { id: ReservationId::new(&*bench.clock), most: Charge::default() };
+    let limits = BudgetLimits::default();
+    hidden(stores.budgets.reserve(&ada, asked, &limits, Duration::from_secs(60)).await);
+    let late = Charge { tokens: 7, ..Charge::default() };
+    stores.budgets.settle(&ada, asked.id, late).await.unwrap();
+    assert_eq!(spent(&bench, &ada).await, 0);
     assert!(stores.files.list(&ada).await.unwrap().is_empty());
     assert!(stores.artifacts.list(&ada, lease.run).await.unwrap().is_empty());
 }

@@ -15,6 +15,7 @@ mod artifact;
 mod audit;
 mod bench;
 mod between;
+mod budget;
 mod clock;
 mod erase;
 mod file;
@@ -114,6 +115,7 @@ pub fn suite() -> Vec<Case> {
         audit::cases(),
         limit::cases(),
         usage::cases(),
+        budget::cases(),
     ]
     .concat()
 }

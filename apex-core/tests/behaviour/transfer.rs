@@ -4,10 +4,11 @@ use crate::backend::{Postgres, runtime};
 use apex_core::auth::{
     AuditAction, AuditEvent, RefreshHash, SessionRecord, Standing, TokenHash, User,
 };
+use apex_core::budget::Charge;
 use apex_core::clock::Clock as _;
 use apex_core::error::Kind;
 use apex_core::file::Body;
-use apex_core::id::{AttemptId, AuditId, FileId, SessionId, UserId};
+use apex_core::id::{AttemptId, AuditId, FileId, ReservationId, SessionId, UserId};
 use apex_core::money::Usage;
 use apex_core::principal::{Principal, Scopes};
 use apex_core::run::{Checkpoint, RunState, Signal};
@@ -136,8 +137,13 @@ pub(crate) async fn fill(bench: &Bench) -> (Principal, FileId) {
     let open = bench.running(&user).await.lease;
     let mut batch = bench.batch(&open, 1, vec![thought(5)], None);
     let state = Bytes::from(vec![0xff; 70_000]);
-    batch.checkpoint = Some(Checkpoint { version: 3, state });
+    batch.checkpoint = Some(Checkpoint::whole(3, state));
     stores.runs.append(&open, batch).await.unwrap();
+    for more in ["and", "more"] {
+        let mut batch = bench.batch(&open, 2, vec![], None);
+        batch.checkpoint = Some(Checkpoint::more(3, more));
+        stores.runs.append(&open, batch).await.unwrap();
+    }
     stores.runs.signal(&user, open.run, Signal::Cancel).await.unwrap();
     bench.start_in(&user, open.thread).await;
     for (role, text) in [(Role::User, "a\0b ü"), (Role::Assistant, "# there")] {
@@ -186,6 +192,9 @@ pub(crate) async fn fill(bench: &Bench) -> (Principal, FileId) {
         ..attempt.clone()
     };
     stores.usage.record(&user, vec![attempt, unpriced]).await.unwrap();
+    let usd = "0.000000000000000000000001".parse().unwrap();
+    let spent = Charge { tokens: 1_100, usd };
+    stores.budgets.settle(&user, ReservationId::new(clock), spent).await.unwrap();
     (user, file)
 }
 

@@ -10,6 +10,7 @@ use apex_core::id::{Epoch, RunId, ThreadId};
 use apex_core::principal::Scope;
 use apex_core::run::InboxEntry;
 use apex_core::thread::{Paged, Thread, ThreadMessage, Whose};
+use apex_core::trace::{TraceParent, coming_from};
 use http::{Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -82,8 +83,11 @@ pub(super) async fn message(
         ));
     }
     let message = message.into_message();
+    let place = call.trace_parent();
     let accepted = call
-        .change(|gateway| async move { gateway.runner.start(&principal, message).await })
+        .change(|gateway| async move {
+            coming_from(place, gateway.runner.start(&principal, message)).await
+        })
         .await?;
     Ok(reply::json(StatusCode::ACCEPTED, &accepted))
 }
@@ -181,6 +185,11 @@ pub(super) fn id_of<T: FromStr>(text: &str, what: &'static str) -> Result<T> {
 }
 
 impl Call {
+    /// The place in a trace from which the request comes.
+    pub(super) fn trace_parent(&self) -> Option<TraceParent> {
+        self.head.headers.get("traceparent")?.to_str().ok()?.parse().ok()
+    }
+
     /// The query as fields.
     ///
     /// # Errors

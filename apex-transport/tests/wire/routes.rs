@@ -2,9 +2,11 @@
 
 use crate::support::http::Answer;
 use crate::support::{PAGE, Settings, Wire, bearer};
+use apex_core::budget::{BudgetLimits, Charge, Reservation};
 use apex_core::clock::SystemClock;
 use apex_core::config::Environment;
-use apex_core::id::RequestId;
+use apex_core::id::{RequestId, ReservationId};
+use apex_transport::TransportConfig;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -103,6 +105,7 @@ async fn every_route_but_health_and_login_needs_a_credential() {
         ("POST", format!("/runs/{id}/cancel")),
         ("POST", format!("/runs/{id}/approvals/{id}")),
         ("GET", format!("/runs/{id}/report.json")),
+        ("GET", format!("/runs/{id}/graph.json")),
         ("GET", format!("/artifacts/{id}")),
     ] {
         let answer = wire.ask(method, &path, &[], b"").await;
@@ -193,12 +196,20 @@ async fn a_conversation_by_http_alone() {
     let report = apex_core::file::artifact_id(run.parse().unwrap(), "report.json");
     let answer = wire.get(&format!("/artifacts/{report}"), &headers).await;
     assert_eq!(answer.json()["schema"], "apex.report/1");
+    let graph = wire.get(&format!("/runs/{run}/graph.json"), &headers).await;
+    assert_eq!(graph.header("content-type"), Some("application/json"));
+    let [step] = graph.json()["steps"].as_array().unwrap().clone().try_into().unwrap();
+    assert_eq!((&step["state"], &step["tries"]), (&json!("ok"), &json!(["s1"])));
+    let drawn = wire.get(&format!("/runs/{run}/graph.mmd"), &headers).await;
+    assert_eq!(drawn.header("content-type"), Some("text/vnd.mermaid; charset=utf-8"));
+    assert!(drawn.text().starts_with("flowchart TD\n"), "{}", drawn.text());
 
     assert_eq!(wire.delete(&format!("/threads/{thread}"), &headers).await.status, 204);
     for path in [
         format!("/threads/{thread}"),
         format!("/runs/{run}"),
         format!("/runs/{run}/report.json"),
+        format!("/runs/{run}/graph.mmd"),
         format!("/artifacts/{report}"),
     ] {
         assert_eq!(code(&wire.get(&path, &headers).await), (404, "not_found".into()), "{path}");
@@ -368,4 +379,38 @@ async fn it_mounts_under_a_prefix() {
     assert_eq!(wire.get("/apex/health/live", &[]).await.status, 200);
     assert_eq!(wire.get("/health/live", &[]).await.status, 404);
     assert_eq!(wire.get("/apexhealth/live", &[]).await.status, 404);
+}
+
+#[tokio::test]
+async fn everyone_sees_what_is_left_of_their_own_budget() {
+    let limits = BudgetLimits {
+        user_day_tokens: Some(1_000),
+        user_month_usd: Some("2".parse().unwrap()),
+        ..BudgetLimits::default()
+    };
+    let settings = Settings::default();
+    let transport = TransportConfig { budget: limits, ..settings.transport };
+    let wire = Wire::start_with(Settings { transport, ..settings }).await;
+    let (ada, bob) = (bearer(&wire.token("ada").await), bearer(&wire.token("bob").await));
+    let user = wire.principal(ada.trim_start_matches("Bearer ")).await;
+    let budgets = &wire.stores.budgets;
+    let [spent, open] = [(); 2].map(|()| ReservationId::new(&SystemClock));
+    let charge = |tokens, usd: &str| Charge { tokens, usd: usd.parse().unwrap() };
+    budgets.settle(&user, spent, charge(600, "0.5")).await.unwrap();
+    let asked = Reservation { id: open, most: charge(300, "0.25") };
+    let minute = Duration::from_secs(60);
+    assert!(budgets.reserve(&user, asked, &limits, minute).await.unwrap().granted);
+    let answer = wire.get("/budget", &[("authorization", &ada)]).await;
+    assert_eq!((answer.status, answer.header("cache-control")), (200, Some("no-store")));
+    let body = answer.json();
+    let [day, month] = [&body["items"][0], &body["items"][1]];
+    assert_eq!(day["spent"], json!({"tokens": 600, "usd": "0.5"}));
+    assert_eq!(day["reserved"], json!({"tokens": 300, "usd": "0.25"}));
+    assert_eq!((&day["limit_tokens"], &day["left_tokens"]), (&json!(1_000), &json!(100)));
+    assert_eq!((&day["period"], &day["limit_usd"]), (&json!("day"), &Value::Null));
+    assert_eq!((&month["limit_usd"], &month["left_usd"]), (&json!("2"), &json!("1.25")));
+    assert!(day["renews_at"].as_str().unwrap().ends_with("T00:00:00.000Z"));
+    let other = wire.get("/budget", &[("authorization", &bob)]).await.json();
+    assert_eq!(other["items"][0]["left_tokens"], json!(1_000));
+    assert_eq!(code(&wire.get("/budget", &[]).await), (401, "unauthenticated".into()));
 }

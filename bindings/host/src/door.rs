@@ -117,7 +117,10 @@ impl AuthMethod for HostDoor {
 }
 
 /// The host's own place for secrets: asked while a configuration is read, on that thread.
-pub struct HostSecrets(pub Box<dyn Fn(&str) -> Result<Option<String>> + Send + Sync>);
+pub struct HostSecrets(pub Box<AsksSecret>);
+
+/// Gives the secret of a configuration's key, if there is one.
+pub type AsksSecret = dyn Fn(&str) -> Result<Option<String>> + Send + Sync;
 
 impl fmt::Debug for HostSecrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

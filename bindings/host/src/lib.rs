@@ -27,11 +27,11 @@ mod settings;
 mod tool;
 mod wire;
 
-pub use agent::{AgentSpec, HostAgent, Made, OutputSpec};
+pub use agent::{AgentSpec, HostAgent, HostOutput, Made, OutputSpec};
 pub use analysis::{Content, analyse, look};
 pub use callback::{Call, Callback};
 pub use context::{AgentWork, ToolWork};
-pub use door::{HostDoor, HostSecrets, Watcher};
+pub use door::{AsksSecret, HostDoor, HostSecrets, Watcher};
 pub use events::{Batch, Events};
 pub use host::{Ask, Host};
 pub use logs::{Logs, Record};
@@ -41,7 +41,7 @@ pub use problem::Problem;
 pub use runtime::Runtime;
 pub use serving::Serving;
 pub use settings::Settings;
-pub use tool::{Approval, HostTool, LooksUp, ToolSpec};
+pub use tool::{Approval, EffectName, HostTool, LooksUp, NeedsApproval, ToolSpec};
 pub use wire::{Answer, Head, Knocked};
 
 pub use netra_apex::agents::cost::{Report, sample};

@@ -49,8 +49,11 @@ pub enum Approval {
     Always,
     /// Those of which this says so, by their arguments; an answer that fails is a yes. It is asked while a run's events
     /// wait, so it answers at once.
-    When(Arc<dyn Fn(&Value) -> Result<bool> + Send + Sync>),
+    When(Arc<NeedsApproval>),
 }
+
+/// Says of a call's arguments whether a person has to approve it.
+pub type NeedsApproval = dyn Fn(&Value) -> Result<bool> + Send + Sync;
 
 impl fmt::Debug for Approval {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

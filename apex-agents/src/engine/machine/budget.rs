@@ -3,10 +3,11 @@
 use super::state::Status;
 use super::{Ending, Machine, Out};
 use crate::failure::Failure;
+use apex_core::budget::{Balance, Charge};
 use apex_core::clock::Timestamp;
 use apex_core::error::Kind;
 use apex_core::event::Event;
-use apex_core::money::{Usage, Usd};
+use apex_core::money::Usd;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -21,14 +22,6 @@ pub(crate) struct Budget {
     pub(crate) steps: u32,
     /// At work.
     pub(crate) time: Duration,
-}
-
-/// What counts against a budget. What nobody knows counts as much as it can have been; an unpriced model costs tokens
-/// only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(crate) struct Charge {
-    pub(crate) tokens: u64,
-    pub(crate) usd: Usd,
 }
 
 /// What a budget limits.
@@ -46,29 +39,9 @@ pub(crate) enum Measure {
 pub(crate) struct Spent {
     pub(crate) charged: Charge,
     pub(crate) warned: BTreeSet<Measure>,
-}
-
-impl Charge {
-    /// The use of an attempt that used at most `bound`.
-    pub(super) fn of(usage: Usage, bound: Self) -> Self {
-        if usage == crate::model::UNKNOWN {
-            return bound;
-        }
-        let tokens = usage.input_tokens.saturating_add(usage.output_tokens);
-        Self { tokens, usd: usage.cost_usd.unwrap_or(bound.usd) }
-    }
-
-    pub(super) fn plus(self, other: Self) -> Self {
-        Self {
-            tokens: self.tokens.saturating_add(other.tokens),
-            usd: self.usd.checked_add(other.usd).unwrap_or(self.usd),
-        }
-    }
-
-    pub(super) fn less(self, other: Self) -> Self {
-        let usd = if other.usd < self.usd { self.usd - other.usd } else { Usd::ZERO };
-        Self { tokens: self.tokens.saturating_sub(other.tokens), usd }
-    }
+    /// Which periods of its user's, and of what, it has told of.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) warned_of_user: BTreeSet<(Timestamp, Measure)>,
 }
 
 impl Machine {
@@ -109,11 +82,34 @@ impl Machine {
         false
     }
 
+    /// Tells, once for each period and measure, that four fifths of what the run's user may use are gone.
+    pub(super) fn warn_of_user(&mut self, balances: &[Balance], out: &mut Out) {
+        for balance in balances {
+            let (used, scope) = (balance.used.spent, balance.used.period.scope());
+            let renews_at = balance.used.renews_at;
+            let tokens =
+                balance.limit_tokens.filter(|limit| most(used.tokens, *limit)).map(|limit| {
+                    let limit = json!({"tokens": limit, "renews_at": renews_at});
+                    (Measure::Tokens, json!({"tokens": used.tokens}), limit)
+                });
+            let usd =
+                balance.limit_usd.filter(|limit| used.usd >= limit.ratio(4, 5)).map(|limit| {
+                    let limit = json!({"usd": limit, "renews_at": renews_at});
+                    (Measure::Usd, json!({"usd": used.usd}), limit)
+                });
+            for (measure, used, limit) in tokens.into_iter().chain(usd) {
+                if self.state.spent.warned_of_user.insert((renews_at, measure)) {
+                    let scope = scope.to_owned();
+                    out.events.push(Event::BudgetWarning { scope, used, limit });
+                }
+            }
+        }
+    }
+
     /// Tells, once for each measure, that four fifths are gone.
     pub(super) fn warn(&mut self, now: Timestamp, out: &mut Out) {
         let (budget, charged) = (&self.facts.budget, self.state.spent.charged);
         let worked = self.state.worked(now);
-        let most = |used: u64, limit: u64| u128::from(used) * 5 >= u128::from(limit) * 4;
         let usd = budget.usd.filter(|limit| charged.usd >= limit.ratio(4, 5));
         let seconds = (worked.as_secs(), budget.time.as_secs());
         let told: [(Measure, Option<(Value, Value)>); 4] = [
@@ -146,4 +142,9 @@ impl Machine {
             }
         }
     }
+}
+
+/// Whether four fifths of a limit are gone.
+fn most(used: u64, limit: u64) -> bool {
+    u128::from(used) * 5 >= u128::from(limit) * 4
 }

@@ -1,13 +1,13 @@
-use super::budget::Charge;
 use super::journal::Entry;
 use super::state::OpenQuestion;
 use super::step::{Asking, Refusal, flood};
 use super::{LONGEST_NOTE, Machine, Out};
 use crate::context::{Came, Reply, Telling};
 use crate::text::clip;
+use apex_core::budget::Charge;
 use apex_core::clock::Timestamp;
 use apex_core::event::{Event, ModelUse};
-use apex_core::id::{AttemptId, RunId, StepId};
+use apex_core::id::{AttemptId, ReservationId, RunId, StepId};
 use apex_core::money::Usage;
 use apex_core::usage::{Attempt, AttemptOutcome};
 
@@ -22,6 +22,8 @@ pub(crate) struct Lost {
     asked_at: Timestamp,
     provider: String,
     model: String,
+    /// What was reserved of its user's budget for the question, and may have been used.
+    pub(crate) reserved: Vec<(ReservationId, Charge)>,
 }
 
 impl Lost {
@@ -50,7 +52,7 @@ impl Lost {
             request: None,
             service_tier: None,
             cache_write_tokens: 0,
-            usage: crate::model::UNKNOWN,
+            usage: Usage::UNKNOWN,
             estimated: true,
         }
     }
@@ -81,7 +83,8 @@ impl Machine {
             return Ok(Some(Reply::Came(Came::Nothing)));
         }
         let reserved = Charge::default();
-        let question = OpenQuestion { place, asked_at: now, asking: Vec::new(), reserved };
+        let of_user = Vec::new();
+        let question = OpenQuestion { place, asked_at: now, asking: Vec::new(), reserved, of_user };
         open.questions.push(question);
         self.state.questions += 1;
         if self.state.questions > MOST_QUESTIONS {
@@ -103,6 +106,10 @@ impl Machine {
         if let Telling::Thought(note) = &what {
             return self.note(index, note, out);
         }
+        if let Telling::Left(balances) = &what {
+            self.warn_of_user(balances, out);
+            return Ok(Some(Reply::Done));
+        }
         out.save = true;
         if let Telling::Begun { bound, .. } = &what {
             self.check_budget(Charge::of(*bound, Charge::default())).map_err(Refusal::Call)?;
@@ -115,19 +122,20 @@ impl Machine {
         };
         let step = open.step;
         match what {
-            Telling::Thought(_) => {}
-            Telling::Begun { provider, model, bound } => {
+            Telling::Thought(_) | Telling::Left(_) => {}
+            Telling::Begun { provider, model, bound, reservation } => {
                 let note = format!("I ask {model} ({provider}).");
                 if let Some(question) = open.questions.get_mut(at) {
                     question.asking.push((provider, model));
                     let bound = Charge::of(bound, Charge::default());
                     question.reserved = question.reserved.plus(bound);
+                    question.of_user.extend(reservation.map(|id| (id, bound)));
                 }
                 open.notes += 1;
                 let note = clip(&note, LONGEST_NOTE).into_owned();
                 out.events.push(Event::AgentThinking { step, agent, note });
             }
-            Telling::Ended { provider, model, answered, usage, bound, retracted } => {
+            Telling::Ended { provider, model, answered, usage, bound, reservation, retracted } => {
                 let bound = Charge::of(bound, Charge::default());
                 if let Some(question) = open.questions.get_mut(at) {
                     let is_it =
@@ -135,6 +143,7 @@ impl Machine {
                     let known = question.asking.iter().position(is_it);
                     known.map(|known| question.asking.remove(known));
                     question.reserved = question.reserved.less(bound);
+                    question.of_user.retain(|(id, _)| Some(*id) != reservation);
                 }
                 let charged = &mut self.state.spent.charged;
                 *charged = charged.plus(Charge::of(usage, bound));
@@ -190,7 +199,7 @@ impl Machine {
             *charged = charged.plus(question.reserved);
         }
         for (provider, model) in open.into_iter().flatten().flat_map(|question| question.asking) {
-            self.spend(index, provider, model, false, crate::model::UNKNOWN);
+            self.spend(index, provider, model, false, Usage::UNKNOWN);
         }
     }
 
@@ -202,12 +211,17 @@ impl Machine {
                 continue;
             };
             for question in &open.questions {
-                lost.extend(question.asking.iter().map(|(provider, model)| Lost {
+                // What was reserved is known of all together: it goes with the first.
+                let reserved = std::iter::once(question.of_user.clone());
+                let reserved = reserved.chain(std::iter::repeat(Vec::new()));
+                let asking = question.asking.iter().zip(reserved);
+                lost.extend(asking.map(|((provider, model), reserved)| Lost {
                     step: open.step,
                     place: question.place,
                     asked_at: question.asked_at,
                     provider: provider.clone(),
                     model: model.clone(),
+                    reserved,
                 }));
             }
         }

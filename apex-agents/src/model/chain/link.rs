@@ -1,11 +1,8 @@
 use super::ChainOptions;
 use crate::model::ModelProvider;
 use crate::model::request::{ModelRequest, Part};
-use apex_core::resilience::{Breaker, Budget};
-use parking_lot::Mutex;
+use apex_core::resilience::{Breaker, Budget, Pace, PaceLimits};
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::time::Instant;
 
 /// What a model can do beside text; what it cannot is not asked of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,19 +38,33 @@ pub struct ChainLink {
     provider: Arc<dyn ModelProvider>,
     model: String,
     abilities: Abilities,
+    pace: PaceLimits,
 }
 
 impl ChainLink {
     /// A model that can do everything.
     #[must_use]
     pub fn new(provider: Arc<dyn ModelProvider>, model: impl Into<String>) -> Self {
-        Self { provider, model: model.into(), abilities: Abilities::ALL }
+        Self {
+            provider,
+            model: model.into(),
+            abilities: Abilities::ALL,
+            pace: PaceLimits::default(),
+        }
     }
 
     /// Says what the model can do.
     #[must_use]
     pub fn with_abilities(mut self, abilities: Abilities) -> Self {
         self.abilities = abilities;
+        self
+    }
+
+    /// Says how many requests and tokens this node may send in a minute. What comes faster waits in a line in which
+    /// users take turns.
+    #[must_use]
+    pub fn with_pace(mut self, pace: PaceLimits) -> Self {
+        self.pace = pace;
         self
     }
 }
@@ -65,8 +76,9 @@ pub(super) struct Link {
     pub(super) model: String,
     pub(super) breaker: Breaker,
     pub(super) retries: Budget,
+    /// When it may be asked: by its limits, and by what the provider has said.
+    pub(super) pace: Pace,
     abilities: Abilities,
-    limited: Mutex<Option<Instant>>,
 }
 
 impl Link {
@@ -78,22 +90,11 @@ impl Link {
             breaker: Breaker::new(dependency, options.breaker.clone()),
             retries: Budget::new(options.retry_share, options.retries_per_second),
             abilities: link.abilities,
-            limited: Mutex::default(),
+            pace: Pace::new(link.pace),
         }
     }
 
     pub(super) fn can(&self, request: &ModelRequest) -> bool {
         self.abilities.allow(request)
-    }
-
-    /// How long the provider wants to be left alone, as far as it has said.
-    pub(super) fn limited_for(&self) -> Option<Duration> {
-        let until = (*self.limited.lock())?;
-        let left = until.saturating_duration_since(Instant::now());
-        (!left.is_zero()).then_some(left)
-    }
-
-    pub(super) fn limit(&self, wait: Duration) {
-        *self.limited.lock() = Instant::now().checked_add(wait);
     }
 }

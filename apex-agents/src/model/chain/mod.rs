@@ -16,11 +16,13 @@ use super::request::ModelRequest;
 use super::stream::Written;
 use apex_core::error::{Error, ErrorReport, Kind, Result};
 use apex_core::health::{BreakerSource, CertificateSource};
+use apex_core::id::ReservationId;
 use apex_core::money::{Usage, Usd};
 use apex_core::resilience::{Breaker, BreakerOptions};
 use link::Link;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -38,7 +40,8 @@ pub struct ChainOptions {
     pub retries_per_second: u32,
     /// After how long without a first sign of an answer the next model is asked as well; whichever shows something
     /// first gives the answer, the other one is dropped, and billed. `None` never does. Not with a `ceiling`: nobody
-    /// knows what the first will cost.
+    /// knows what the first will cost. Nor where the user's budget has not as much left as the second may use beside
+    /// the first.
     pub hedge: Option<Duration>,
     /// The longest wait for one model; one that asks for more is passed over, even where it is the last.
     pub patience: Duration,
@@ -87,6 +90,8 @@ pub enum ChainEvent {
         model: String,
         /// What the attempt may use at most, estimated by the size of the request and the limit of the answer.
         bound: Usage,
+        /// Under which that is reserved of the user's budget, where users have one.
+        reservation: Option<ReservationId>,
     },
     /// A piece of its answer; never [`ModelEvent::Done`].
     Piece(ModelEvent),
@@ -179,9 +184,12 @@ impl Chain {
     #[must_use]
     pub fn stream(&self, asker: impl Into<Asker>, request: Arc<ModelRequest>) -> ChainStream {
         let (inner, asker) = (Arc::clone(&self.inner), asker.into());
-        ChainStream(Written::new(|writer| async move {
-            run::run(&inner, &asker, &request, &writer).await
-        }))
+        let veto = Arc::new(AtomicBool::new(false));
+        let vetoed = Arc::clone(&veto);
+        let events = Written::new(|writer| async move {
+            run::run(&inner, &asker, &request, &writer, &vetoed).await
+        });
+        ChainStream { events, veto }
     }
 
     /// Asks for an answer and waits for the whole of it.
@@ -230,11 +238,20 @@ impl BreakerSource for Chain {
 
 /// What happens on the way to an answer. Dropping it ends the attempt under way, which is recorded as abandoned.
 #[derive(Debug)]
-pub struct ChainStream(Written<ChainEvent>);
+pub struct ChainStream {
+    events: Written<ChainEvent>,
+    veto: Arc<AtomicBool>,
+}
 
 impl ChainStream {
     /// The next event; `None` after the end.
     pub async fn next(&mut self) -> Option<Result<ChainEvent>> {
-        std::future::poll_fn(|cx| self.0.poll(cx)).await
+        std::future::poll_fn(|cx| self.events.poll(cx)).await
+    }
+
+    /// Keeps the attempt that was the last event from being made. One beside another one is left out; else nothing
+    /// more is asked, and the stream ends with `budget_exhausted`.
+    pub fn veto(&self) {
+        self.veto.store(true, Ordering::Relaxed);
     }
 }

@@ -1,3 +1,4 @@
+use super::attempt::tokens;
 use super::link::Link;
 use super::{ChainEvent, Inner};
 use crate::model::fault::{FaultReason, ModelFault};
@@ -6,6 +7,7 @@ use crate::model::request::ModelRequest;
 use crate::model::stream::{ModelStream, Writer};
 use apex_core::error::{Error, Kind, Result};
 use apex_core::money::Usage;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -15,6 +17,8 @@ pub(super) struct Way<'a> {
     pub(super) asker: &'a Asker,
     pub(super) request: &'a ModelRequest,
     pub(super) writer: &'a Writer<ChainEvent>,
+    /// Whether the reader has a word against the attempt that it was told of.
+    pub(super) veto: &'a AtomicBool,
     pub(super) attempts: u32,
     pub(super) total: Usage,
 }
@@ -37,8 +41,9 @@ pub(super) async fn run(
     asker: &Asker,
     request: &ModelRequest,
     writer: &Writer<ChainEvent>,
+    veto: &AtomicBool,
 ) -> Result<()> {
-    let mut way = Way { inner, asker, request, writer, attempts: 0, total: Usage::NONE };
+    let mut way = Way { inner, asker, request, writer, veto, attempts: 0, total: Usage::NONE };
     let mut last = None;
     let able: Vec<Placed<'_>> = inner.order().filter(|(_, link)| link.can(request)).collect();
     for (at, placed) in able.iter().enumerate() {
@@ -117,19 +122,24 @@ impl<'a> Way<'a> {
                 );
                 return Err((error.with("ceiling", ceiling), Next::End));
             }
-            if let Some(wait) = link.limited_for() {
-                if wait > options.patience {
-                    let fault = ModelFault::new(link.provider.name(), FaultReason::RateLimited);
-                    return Err((fault.error("", Some(wait)), Next::Other));
-                }
-                tokio::time::sleep(wait).await;
+            let limited = |wait| {
+                let fault = ModelFault::new(link.provider.name(), FaultReason::RateLimited);
+                (fault.error("", Some(wait)), Next::Other)
+            };
+            if let Some(wait) = link.pace.closed_for().filter(|wait| *wait > options.patience) {
+                return Err(limited(wait));
             }
+            // A budget that has not enough left has it for no other model, and none is asked behind its back.
+            let bound = self.bound(link);
+            let booked = self.book(bound).await.map_err(|error| (error, Next::End))?;
+            let user = Some(self.asker.principal.user());
+            link.pace.begin(user, tokens(bound), options.patience).await.map_err(limited)?;
             let permit = link.breaker.admit().map_err(|error| (error, Next::Other))?;
             tried += 1;
             if tried == 1 {
                 link.retries.deposit();
             }
-            let error = match self.attempt(placed, permit, others).await {
+            let error = match self.attempt(placed, permit, booked, others).await {
                 Ok(answered) => return Ok(answered),
                 Err(error) => error,
             };
@@ -142,6 +152,9 @@ impl<'a> Way<'a> {
 
     fn next(&self, link: &Link, error: &Error, tried: u32) -> Next {
         let options = &self.inner.options;
+        if error.kind() == Kind::BudgetExhausted && ModelFault::of(error).is_none() {
+            return Next::End;
+        }
         // A provider of a host's own may say nothing about what its error means.
         let reason = reason(error);
         if options.last_words.contains(&reason) {

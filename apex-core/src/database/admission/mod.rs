@@ -5,7 +5,6 @@
 //! priority goes first, but once a request of a lower one has waited for long, every fourth place is its. When the
 //! line is full, a newcomer takes the room of the last request of a lower priority, or is refused.
 
-mod line;
 #[cfg(test)]
 mod tests;
 
@@ -13,7 +12,7 @@ use super::access::{Access, Priority};
 use super::config::DatabaseConfig;
 use crate::error::{Error, Kind, Result};
 use crate::id::UserId;
-use line::{Line, Waiter};
+use crate::resilience::Line;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,6 +25,13 @@ const TURN_OF_THE_AGED: u32 = 4;
 
 /// What a waiting request is told.
 type Grant = Result<Place, Refused>;
+
+/// A request that waits.
+#[derive(Debug)]
+struct Waiter {
+    since: Instant,
+    grant: oneshot::Sender<Grant>,
+}
 
 /// Why a request is not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +106,7 @@ struct State {
     rules: Rules,
     free: usize,
     /// The least first, as [`Priority::ALL`].
-    lines: [Line; 3],
+    lines: [Line<Waiter>; 3],
     users: HashMap<UserId, Book>,
     next_number: u64,
     /// Places that went to higher priorities while a request of a lower one had waited for long.
@@ -227,8 +233,8 @@ impl Admission {
         let (grant, granted) = oneshot::channel();
         let number = state.next_number;
         state.next_number += 1;
-        let waiter = Waiter { number, since: Instant::now(), grant };
-        state.line(access.priority).add(access.user, waiter);
+        let waiter = Waiter { since: Instant::now(), grant };
+        state.line(access.priority).add(access.user, number, waiter);
         state.note_waiting(access.user, true);
         drop(state);
         if let Some(shed) = shed {
@@ -266,7 +272,7 @@ impl State {
         self.lines.iter().map(Line::len).sum()
     }
 
-    fn line(&mut self, priority: Priority) -> &mut Line {
+    fn line(&mut self, priority: Priority) -> &mut Line<Waiter> {
         let [low, normal, critical] = &mut self.lines;
         match priority {
             Priority::Low => low,
@@ -328,7 +334,9 @@ impl State {
         let may = |user| self.may_hold_more(user);
         let mut candidates =
             Priority::ALL.into_iter().rev().zip(self.lines.iter().rev()).filter_map(
-                |(priority, line)| line.next(may).map(|(turn, since)| (priority, turn, since)),
+                |(priority, line)| {
+                    line.next(may).map(|(turn, waiter)| (priority, turn, waiter.since))
+                },
             );
         let (first, turn, _) = candidates.next()?;
         let now = Instant::now();

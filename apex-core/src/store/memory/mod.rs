@@ -3,6 +3,7 @@
 
 mod artifact;
 mod audit;
+mod budget;
 mod erase;
 mod file;
 mod limit;
@@ -77,6 +78,7 @@ struct Parts {
     audit: Arc<audit::MemoryAuditStore>,
     limits: Arc<limit::MemoryLimitStore>,
     usage: Arc<usage::MemoryUsageStore>,
+    budgets: Arc<budget::MemoryBudgetStore>,
 }
 
 impl Parts {
@@ -101,6 +103,8 @@ impl Parts {
             Arc::new(artifact::MemoryArtifactStore::new(Arc::clone(&erased), Arc::clone(&runs)));
         let tickets = Arc::new(ticket::MemoryTicketStore::default());
         let usage = Arc::new(usage::MemoryUsageStore::default());
+        let budgets = budget::MemoryBudgetStore::new(Arc::clone(clock), Arc::clone(&erased));
+        let budgets = Arc::new(budgets);
         let kept: Vec<Arc<dyn erase::Erase>> = vec![
             runs.clone(),
             threads.clone(),
@@ -108,6 +112,7 @@ impl Parts {
             artifacts.clone(),
             tickets.clone(),
             usage.clone(),
+            budgets.clone(),
         ];
         Self {
             users: Arc::new(user::MemoryUserStore::new(Arc::clone(&erased), kept)),
@@ -124,6 +129,7 @@ impl Parts {
             artifacts,
             tickets,
             usage,
+            budgets,
         }
     }
 
@@ -142,6 +148,7 @@ impl Parts {
             audit: self.audit,
             limits: self.limits,
             usage: self.usage,
+            budgets: self.budgets,
             portable: Portable::default(),
         }
     }

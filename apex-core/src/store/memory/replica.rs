@@ -35,6 +35,7 @@ impl Replica {
             kept(&parts.audit, |audit| &audit.events),
             kept(&parts.limits, |limits| &limits.state),
             kept(&parts.usage, |usage| &usage.attempts),
+            kept(&parts.budgets, |budgets| &budgets.users),
         ];
         let replica =
             Self { clock, runs: Arc::clone(&parts.runs), stores, reached: Mutex::default() };

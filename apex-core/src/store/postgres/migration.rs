@@ -20,6 +20,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0006_copying.sql"),
     include_str!("migrations/0007_search.sql"),
     include_str!("migrations/0008_era.sql"),
+    include_str!("migrations/0009_checkpoint.sql"),
+    include_str!("migrations/0010_budget.sql"),
 ];
 
 // This one says, too, when the schema is one that this login may not use.

@@ -5,6 +5,7 @@
 
 mod artifact;
 mod audit;
+mod budget;
 mod claim;
 mod clock;
 mod content;
@@ -172,6 +173,7 @@ pub async fn open_with(
         users: Arc::new(user::PostgresUserStore::new(database.clone(), Arc::clone(&wakeup))),
         wakeup,
         audit: Arc::new(audit::PostgresAuditStore::new(database.clone())),
+        budgets: Arc::new(budget::PostgresBudgetStore::new(database.clone(), Arc::clone(&time))),
         limits: Arc::new(limit::PostgresLimitStore::new(database.clone(), time)),
         usage: Arc::new(usage::PostgresUsageStore::new(database.clone())),
         portable: Portable::default(),

@@ -15,12 +15,14 @@ const WITH_CONTENT: [&str; 2] = [
     "DELETE FROM artifact WHERE user = ?1 RETURNING blob",
 ];
 /// What refers to these goes with them.
-const PLAIN: [&str; 6] = [
+const PLAIN: [&str; 8] = [
     "DELETE FROM run WHERE user = ?1",
     "DELETE FROM inbox WHERE user = ?1",
     "DELETE FROM thread WHERE user = ?1",
     "DELETE FROM share WHERE reader = ?1",
     "DELETE FROM usage_attempt WHERE user = ?1",
+    "DELETE FROM budget WHERE user = ?1",
+    "DELETE FROM budget_reservation WHERE user = ?1",
     "DELETE FROM ticket WHERE user = ?1",
 ];
 const ERASED: &str = "SELECT 1 FROM user WHERE user = ?1 AND standing = 'erased'";

@@ -8,6 +8,7 @@
 mod artifact;
 mod audit;
 mod blob;
+mod budget;
 mod database;
 mod erase;
 mod error;
@@ -127,6 +128,7 @@ pub fn open_with(
     let database = Database::open(options, &blobs, node, &*clock, Arc::clone(&wakeup))?;
     let database = Arc::new(database);
     let rows = portable::SqlitePortable::new(Arc::clone(&database), Arc::clone(&blobs));
+    let time = Arc::clone(&clock);
     let stores = Stores {
         node,
         runs: Arc::new(run_log::SqliteRunLog::new(
@@ -152,7 +154,8 @@ pub fn open_with(
         sessions: Arc::new(session::SqliteSessionStore::new(Arc::clone(&database))),
         users: Arc::new(user::SqliteUserStore::new(Arc::clone(&database), blobs)),
         audit: Arc::new(audit::SqliteAuditStore::new(Arc::clone(&database))),
-        usage: Arc::new(usage::SqliteUsageStore::new(database)),
+        usage: Arc::new(usage::SqliteUsageStore::new(Arc::clone(&database))),
+        budgets: Arc::new(budget::SqliteBudgetStore::new(database, time)),
         portable: Portable::default(),
     };
     Ok(stores.kept_in(Arc::new(rows)))

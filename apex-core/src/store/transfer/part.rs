@@ -1,5 +1,6 @@
 use super::rows::Rows;
 use crate::auth::{AuditStore, SessionStore, UserStore};
+use crate::budget::BudgetStore;
 use crate::error::{Error, Kind, Result};
 use crate::file::{ArtifactStore, FileStore};
 use crate::run::RunLog;
@@ -55,17 +56,18 @@ pub(crate) struct Rest {
     files: Arc<dyn FileStore>,
     artifacts: Arc<dyn ArtifactStore>,
     usage: Arc<dyn UsageStore>,
+    budgets: Arc<dyn BudgetStore>,
 }
 
 impl Portable {
     /// All of `stores` is kept in one place.
     pub(crate) fn whole(stores: &Stores, rows: Arc<dyn Rows>) -> Self {
         let Stores { users, audit, sessions, .. } = stores.clone();
-        let Stores { runs, threads, files, artifacts, usage, .. } = stores.clone();
+        let Stores { runs, threads, files, artifacts, usage, budgets, .. } = stores.clone();
         Self {
             accounts: Some(Accounts(Arc::clone(&rows), users, audit)),
             logins: Some(Logins(Arc::clone(&rows), sessions)),
-            rest: Some(Rest { rows, runs, threads, files, artifacts, usage }),
+            rest: Some(Rest { rows, runs, threads, files, artifacts, usage, budgets }),
         }
     }
 
@@ -98,6 +100,7 @@ impl Rest {
             && Arc::ptr_eq(&self.files, &stores.files)
             && Arc::ptr_eq(&self.artifacts, &stores.artifacts)
             && Arc::ptr_eq(&self.usage, &stores.usage)
+            && Arc::ptr_eq(&self.budgets, &stores.budgets)
     }
 }
 

@@ -51,7 +51,7 @@ macro_rules! table {
 }
 
 /// Every table without contents, those that others refer to first.
-pub(crate) static TABLES: [Table; 15] = [
+pub(crate) static TABLES: [Table; 18] = [
     table!(Accounts, "user", "account", 1, 500: Id "account", Text "scopes", Int "created_at", Text "standing"),
     table!(Accounts, "subject", "subject", 1, 500: Text "subject", Id "account"),
     table!(Logins, "session", "session", 1, 500:
@@ -66,6 +66,11 @@ pub(crate) static TABLES: [Table; 15] = [
         Text "model", Text "outcome", Text "reason", Text "request", Text "service_tier", Int "cache_write_tokens",
         Int "input_tokens", Int "cached_tokens", Int "output_tokens", Int "reasoning_tokens", Decimal "cost_usd",
         Bool "estimated"),
+    table!(Rest, "budget", "budget", 1, 500:
+        Id "owner", Int "day_since", Int "day_tokens", Decimal "day_usd", Int "month_since", Int "month_tokens",
+        Decimal "month_usd"),
+    table!(Rest, "budget_reservation", "budget_reservation", 1, 500:
+        Id "reservation", Id "owner", Int "until", Bool "settled", Int "tokens", Decimal "usd"),
     table!(Rest, "thread", "thread", 1, 500:
         Id "thread", Id "owner", Words "title", Int "created_at", Int "updated_at"),
     table!(Rest, "share", "share", 2, 500: Id "thread", Id "reader", Id "owner", Int "at"),
@@ -79,6 +84,7 @@ pub(crate) static TABLES: [Table; 15] = [
     table!(Rest, "run_input", "run_input", 1, 200: Int "id", Words "text", Text "attachments"),
     // One may have 16 MiB.
     table!(Rest, "run_checkpoint", "run_checkpoint", 1, 4: Int "id", Int "version", Bytes "state"),
+    table!(Rest, "run_checkpoint_more", "run_checkpoint_more", 2, 20: Int "id", Int "place", Bytes "state"),
     table!(Rest, "run_snapshot", "run_snapshot", 1, 50: Int "id", Words "snapshot"),
     table!(Rest, "event", "event", 2, 200: Int "id", Int "seq", Bool "terminal", Bytes "json"),
     table!(Rest, "inbox", "inbox", 2, 500:
