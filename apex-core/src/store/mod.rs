@@ -6,12 +6,14 @@ use crate::error::{Error, Kind};
 use crate::file::{ArtifactStore, FileStore};
 use crate::id::{NodeId, RunId};
 use crate::limit::LimitStore;
+use crate::memory::MemoryStore;
 use crate::run::{RunLog, Wakeup};
 use crate::thread::{SearchIndex, ThreadStore};
 use crate::usage::UsageStore;
 use std::sync::Arc;
 use transfer::Portable;
 
+pub mod export;
 pub mod memory;
 #[cfg(feature = "postgres")]
 pub mod postgres;
@@ -52,6 +54,8 @@ pub struct Stores {
     pub usage: Arc<dyn UsageStore>,
     /// What users have used of their budgets.
     pub budgets: Arc<dyn BudgetStore>,
+    /// What agents remember of users.
+    pub memory: Arc<dyn MemoryStore>,
     /// Where that is, for [`transfer::copy`].
     pub portable: Portable,
 }
