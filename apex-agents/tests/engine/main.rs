@@ -21,6 +21,7 @@ mod lease;
 mod model;
 mod order;
 mod pipeline;
+mod remembering;
 mod scripted;
 mod support;
 mod team;

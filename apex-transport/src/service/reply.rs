@@ -9,7 +9,6 @@ use hyper::body::{Body, Frame, SizeHint};
 use serde::Serialize;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-#[cfg(feature = "sse")]
 use tokio::sync::mpsc;
 
 /// The body of an answer.
@@ -20,7 +19,6 @@ pub struct ResponseBody(Content);
 enum Content {
     Whole(Full<Bytes>),
     /// It comes piece by piece, for as long as somebody sends.
-    #[cfg(feature = "sse")]
     Pieces(mpsc::Receiver<Bytes>),
 }
 
@@ -36,7 +34,6 @@ impl From<Bytes> for ResponseBody {
     }
 }
 
-#[cfg(feature = "sse")]
 impl From<mpsc::Receiver<Bytes>> for ResponseBody {
     fn from(pieces: mpsc::Receiver<Bytes>) -> Self {
         Self(Content::Pieces(pieces))
@@ -55,7 +52,6 @@ impl Body for ResponseBody {
             Content::Whole(whole) => Pin::new(whole)
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
-            #[cfg(feature = "sse")]
             Content::Pieces(pieces) => {
                 pieces.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
             }
@@ -65,7 +61,6 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Content::Whole(whole) => whole.is_end_stream(),
-            #[cfg(feature = "sse")]
             Content::Pieces(_) => false,
         }
     }
@@ -73,7 +68,6 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Content::Whole(whole) => whole.size_hint(),
-            #[cfg(feature = "sse")]
             Content::Pieces(_) => SizeHint::default(),
         }
     }

@@ -40,7 +40,7 @@ pub(crate) fn load(checkpoint: &Checkpoint) -> Result<State> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::budget::{Charge, Measure, Spent};
+    use super::super::budget::{Measure, Spent};
     use super::super::journal::{Approval, Entry, Journal};
     use super::super::state::{Ending, OpenCall, OpenQuestion, OpenStep, Part, Status, Waiting};
     use super::*;
@@ -48,9 +48,10 @@ mod tests {
     use crate::failure::Failure;
     use crate::plan::PlanStep;
     use crate::stored::Stored;
+    use apex_core::budget::Charge;
     use apex_core::clock::Timestamp;
     use apex_core::event::{ModelUse, Payload, RunResult, RunStatus};
-    use apex_core::id::{ApprovalId, ArtifactId, CallId, StepId, UserId};
+    use apex_core::id::{ApprovalId, ArtifactId, CallId, ReservationId, StepId, UserId};
     use apex_core::money::{Usage, Usd};
     use serde_json::{Value, json};
 
@@ -111,6 +112,7 @@ mod tests {
                 asked_at: at,
                 asking: vec![(provider.clone(), name.clone())],
                 reserved: Charge { tokens: 900, usd: Usd::from_units(7) },
+                of_user: Vec::new(),
             }],
             models: vec![ModelUse { provider, model: name, attempts: 2, answers: 1, usage }],
             calls: vec![OpenCall { call: CallId(4), tool: "add".into(), started_at: at, place: 2 }],
@@ -157,6 +159,23 @@ mod tests {
             state.ending = Some(ending);
             assert_eq!(load(&save(&state).unwrap()).unwrap(), state);
         }
+    }
+
+    /// They came later within version 3, whose readers pass over what they do not know: a budget of the user's is then
+    /// freed when its reservation lapses.
+    #[test]
+    fn what_is_reserved_of_a_users_budget_is_saved_where_there_is_one() {
+        let mut state = full();
+        let at = Timestamp::from_millis(1_763_856_000_000);
+        state.spent.warned_of_user.insert((at, Measure::Usd));
+        let reserved = (ReservationId::derived(&[b"reservation"]), Charge::default());
+        for part in &mut state.parts {
+            if let Status::Open(open) = &mut part.status {
+                open.questions[0].of_user.push(reserved);
+            }
+        }
+        assert_ne!(state, full());
+        assert_eq!(load(&save(&state).unwrap()).unwrap(), state);
     }
 
     /// Runs that were saved by an earlier build have to go on: what changes this file needs a new version.
