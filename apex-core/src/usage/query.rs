@@ -19,7 +19,10 @@ pub struct UsageQuery {
 }
 
 /// What attempts are grouped by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
 pub enum GroupBy {
     /// Nothing: one sum of all, whose group is empty.
     #[default]
@@ -30,6 +33,11 @@ pub enum GroupBy {
     Outcome,
     /// The day in UTC, such as `2026-11-22`.
     Day,
+    /// The run, by its id; empty for what was asked outside of one.
+    Run,
+    /// The step of its run, such as `s2`: which agent that was, its run's events say. Of one run, by
+    /// [`UsageQuery::run`], or over all of them.
+    Step,
 }
 
 /// A sum of attempts.
@@ -63,6 +71,8 @@ impl GroupBy {
             Self::Model => format!("{}:{}", attempt.provider, attempt.model),
             Self::Outcome => attempt.outcome.word().to_owned(),
             Self::Day => attempt.at.to_string().chars().take(10).collect(),
+            Self::Run => attempt.run.map(|run| run.to_string()).unwrap_or_default(),
+            Self::Step => attempt.step.map(|step| step.to_string()).unwrap_or_default(),
         }
     }
 }

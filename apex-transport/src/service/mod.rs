@@ -263,6 +263,7 @@ async fn route(call: Call, body: RequestBody) -> Result<Response<ResponseBody>> 
         (&Method::POST, ["threads", id, "shares"]) => shares::add(&call, body, id).await,
         (&Method::DELETE, ["threads", id, "shares", user]) => shares::end(&call, id, user).await,
         (&Method::GET, ["budget"]) => budget::left(&call).await,
+        (&Method::GET, ["usage"]) => budget::spent(&call).await,
         (&Method::GET, ["memory"]) => memory::list(&call).await,
         (&Method::DELETE, ["memory"]) => memory::forget_all(&call).await,
         (&Method::DELETE, ["memory", name]) => memory::forget(&call, name).await,
