@@ -15,6 +15,10 @@ mod engine;
 mod failure;
 mod history;
 #[cfg(any(feature = "anthropic", feature = "gemini", feature = "mcp", feature = "openai"))]
+#[cfg_attr(
+    not(any(feature = "anthropic", feature = "gemini", feature = "openai")),
+    allow(dead_code, reason = "certificates are looked at of model providers only")
+)]
 mod http;
 #[cfg(feature = "mcp")]
 pub mod mcp;

@@ -128,10 +128,12 @@ fn effect(hints: Option<&ToolAnnotations>) -> Effect {
 }
 
 fn texts(content: &[ContentBlock]) -> Vec<&str> {
-    let text = |block| match block {
-        &ContentBlock::Text(ref text) => Some(text.text.as_str()),
-        _ => None,
-    };
+    fn text(block: &ContentBlock) -> Option<&str> {
+        match block {
+            ContentBlock::Text(text) => Some(&text.text),
+            _ => None,
+        }
+    }
     content.iter().filter_map(text).collect()
 }
 
