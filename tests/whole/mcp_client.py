@@ -1,4 +1,7 @@
-"""An MCP client of the official Python SDK, for the tests of the server: `mcp_client.py URL TOKEN`. Prints JSON lines."""
+"""An MCP client of the official Python SDK, for the tests of the server: `mcp_client.py URL TOKEN`.
+
+It prints what it met as lines of JSON.
+"""
 
 import asyncio
 import json
