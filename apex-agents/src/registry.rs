@@ -1,9 +1,8 @@
 //! What agents and tools exist.
 
 use crate::agent::{self, Agent, AnyAgent};
-use crate::model::ToolSpec;
 use crate::team::Team;
-use crate::tool::{self, AnyTool, Shape, Tool, ToolSource};
+use crate::tool::{self, AnyTool, Shape, Tool, ToolSource, Toolbox};
 use apex_core::error::{Error, Kind, Result};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
@@ -114,8 +113,9 @@ impl Registry {
                 Err(fault) => faults.push(format!("tool {name:?}: its arguments schema: {fault}")),
             }
         }
+        let toolbox = Arc::new(Toolbox::new(tools.iter(), self.sources.clone()));
         for (name, ready) in &agents {
-            for tool in ready.agent.tools().iter().filter(|tool| !tools.contains_key(*tool)) {
+            for tool in ready.agent.tools().iter().filter(|tool| !toolbox.may_have(tool)) {
                 faults.push(format!(
                     "agent {name:?} calls tool {tool:?}, which is not there; add it"
                 ));
@@ -144,17 +144,8 @@ impl Registry {
             }));
             let team = Arc::new(team);
             drop(told);
-            let specs = tools.iter().map(|(name, ready)| {
-                let spec = ToolSpec {
-                    name: name.clone(),
-                    description: ready.tool.description().to_owned(),
-                    arguments: ready.tool.arguments_schema(),
-                };
-                (name.clone(), spec)
-            });
-            let specs = Arc::new(specs.collect());
             let sources = self.sources;
-            return Ok(Ready { purposes, team, specs, agents, tools, sources, entry });
+            return Ok(Ready { purposes, team, toolbox, agents, tools, sources, entry });
         }
         Err(Error::new(Kind::Config, "registry.check", faults.join("; ")))
     }
@@ -169,7 +160,7 @@ pub(crate) struct Ready {
     /// Who takes whose result.
     pub(crate) team: Arc<Team>,
     /// The tools as models see them.
-    pub(crate) specs: Arc<BTreeMap<String, ToolSpec>>,
+    pub(crate) toolbox: Arc<Toolbox>,
     pub(crate) tools: FxHashMap<String, tool::Ready>,
     /// Where more tools come from.
     pub(crate) sources: Vec<Arc<dyn ToolSource>>,

@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::model::{Chain, ToolSpec};
 use crate::stored::Stored;
 use crate::team::Team;
-use crate::tool::{Progress, Shown};
+use crate::tool::{Progress, Shown, Toolbox};
 use apex_core::budget::Balance;
 use apex_core::clock::{Clock, Timestamp};
 use apex_core::error::{Error, Kind, Result};
@@ -17,7 +17,6 @@ use apex_core::principal::Principal;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -48,7 +47,7 @@ pub(crate) struct Inner {
     /// Who is there.
     pub(crate) team: Arc<Team>,
     /// The tools that there are, as models see them.
-    pub(crate) tools: Arc<BTreeMap<String, ToolSpec>>,
+    pub(crate) tools: Arc<Toolbox>,
     pub(crate) shown: mpsc::Sender<Shown>,
     /// How many bytes of the step's text were shown.
     pub(crate) text: AtomicU64,
@@ -247,7 +246,7 @@ impl Context {
 
     /// Those of these tools that there are, as models see them.
     pub(crate) fn tools(&self, names: &[String]) -> Vec<ToolSpec> {
-        names.iter().filter_map(|name| self.inner.tools.get(name).cloned()).collect()
+        self.inner.tools.named(names)
     }
 
     /// The models that a step may ask.

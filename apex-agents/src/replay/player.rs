@@ -231,7 +231,7 @@ impl Player<'_> {
             progress: Progress::new(step, shown.clone()),
             chain: self.replay.models.clone(),
             team: Arc::clone(&self.replay.registry.team),
-            tools: Arc::clone(&self.replay.registry.specs),
+            tools: Arc::clone(&self.replay.registry.toolbox),
             shown,
             text: AtomicU64::new(0),
             cancelled: CancellationToken::new(),

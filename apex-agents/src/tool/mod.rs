@@ -8,6 +8,7 @@ mod progress;
 mod quota;
 mod redaction;
 mod schema;
+mod toolbox;
 
 pub use apex_core::resilience::Effect;
 pub use context::ToolContext;
@@ -18,6 +19,7 @@ pub(crate) use dispatcher::{Dispatched, Dispatcher, Ready, Terms};
 pub(crate) use progress::{Progress, Shown};
 pub(crate) use quota::Quota;
 pub(crate) use schema::Shape;
+pub(crate) use toolbox::Toolbox;
 
 use apex_core::error::{Error, Kind, Result};
 use async_trait::async_trait;
