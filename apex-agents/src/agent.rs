@@ -103,7 +103,7 @@ pub trait Agent: fmt::Debug + Send + Sync + 'static {
     }
 
     /// The tools that it calls, by their names, as far as they are known before it runs: an engine whose registry lacks
-    /// one, and has no server whose tools begin so, is not built.
+    /// one is not built.
     fn tools(&self) -> &[String] {
         &[]
     }

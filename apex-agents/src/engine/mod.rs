@@ -14,6 +14,7 @@ mod offered;
 mod options;
 mod outcome;
 mod shared;
+mod shown;
 mod trace;
 mod work;
 
@@ -85,6 +86,7 @@ impl Engine {
             Arc::new(services),
             Arc::clone(&options.redact),
             options.tool_timeout,
+            options.result_bytes,
             options
                 .user_calls_per_minute
                 .map(|calls| Quota::new(Arc::clone(&stores.limits), calls)),

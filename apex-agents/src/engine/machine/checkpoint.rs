@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 /// The version of the format that this engine writes. It reads the ones before as well: version 2 adds the questions
 /// to models and what they cost, version 3 calls that wait and the decisions that they wait for, version 4 the changes
-/// that follow a state, each on a line of its own.
+/// that follow a state, each on a line of its own, and whether it has read what others wrote.
 pub(crate) const VERSION: u32 = 4;
 
 /// How many bytes of changes are saved, at least, before the state is saved whole again.
@@ -216,13 +216,14 @@ fn damaged() -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::super::budget::{Charge, Measure, Spent};
+    use super::super::budget::{Measure, Spent};
     use super::super::journal::Approval;
     use super::super::state::{Ending, OpenCall, OpenQuestion, OpenStep, Waiting};
     use super::*;
     use crate::context::Came;
     use crate::failure::Failure;
     use crate::stored::Stored;
+    use apex_core::budget::Charge;
     use apex_core::clock::Timestamp;
     use apex_core::event::{ModelUse, Payload, RunResult, RunStatus};
     use apex_core::id::{ApprovalId, ArtifactId, CallId, StepId, UserId};
@@ -286,6 +287,7 @@ mod tests {
                 asked_at: at,
                 asking: vec![(provider.clone(), name.clone())],
                 reserved: Charge { tokens: 900, usd: Usd::from_units(7) },
+                of_user: Vec::new(),
             }],
             models: vec![ModelUse { provider, model: name, attempts: 2, answers: 1, usage }],
             calls: vec![OpenCall { call: CallId(4), tool: "add".into(), started_at: at, place: 2 }],
@@ -343,6 +345,7 @@ mod tests {
         let (mut saver, mut state) = (Saver::default(), full());
         let mut saved = vec![saver.save(&mut state).unwrap()];
         state.calls_made += 1;
+        state.untrusted = Some("read_page".into());
         state.degrade("and no second one");
         saved.push(saver.save(&mut state).unwrap());
         let open = state.parts.len() - 1;
