@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 /// The version of the format that this engine writes. It reads the ones before as well: version 2 adds the questions
 /// to models and what they cost, version 3 calls that wait and the decisions that they wait for, version 4 the changes
-/// that follow a state, each on a line of its own.
+/// that follow a state, each on a line of its own, and whether it has read what others wrote.
 pub(crate) const VERSION: u32 = 4;
 
 /// How many bytes of changes are saved, at least, before the state is saved whole again.
@@ -216,13 +216,14 @@ fn damaged() -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::super::budget::{Charge, Measure, Spent};
+    use super::super::budget::{Measure, Spent};
     use super::super::journal::Approval;
     use super::super::state::{Ending, OpenCall, OpenQuestion, OpenStep, Waiting};
     use super::*;
     use crate::context::Came;
     use crate::failure::Failure;
     use crate::stored::Stored;
+    use apex_core::budget::Charge;
     use apex_core::clock::Timestamp;
     use apex_core::event::{ModelUse, Payload, RunResult, RunStatus};
     use apex_core::id::{ApprovalId, ArtifactId, CallId, StepId, UserId};
@@ -286,6 +287,7 @@ mod tests {
                 asked_at: at,
                 asking: vec![(provider.clone(), name.clone())],
                 reserved: Charge { tokens: 900, usd: Usd::from_units(7) },
+                of_user: Vec::new(),
             }],
             models: vec![ModelUse { provider, model: name, attempts: 2, answers: 1, usage }],
             calls: vec![OpenCall { call: CallId(4), tool: "add".into(), started_at: at, place: 2 }],
@@ -343,6 +345,7 @@ mod tests {
         let (mut saver, mut state) = (Saver::default(), full());
         let mut saved = vec![saver.save(&mut state).unwrap()];
         state.calls_made += 1;
+        state.untrusted = Some("read_page".into());
         state.degrade("and no second one");
         saved.push(saver.save(&mut state).unwrap());
         let open = state.parts.len() - 1;
@@ -471,14 +474,14 @@ mod tests {
         assert_eq!(load(&damaged).unwrap_err().kind(), Kind::BadCheckpoint);
     }
 
-    /// The bytes that runs of so many effects write, and what they would write if each wrote the whole.
+    /// The bytes that runs of so many effects write.
     #[test]
     fn many_effects_write_about_as_many_bytes_as_they_bring() {
         let mut per_effect = Vec::new();
         for effects in [10_usize, 100, 1_000] {
             let (mut saver, mut state) = (Saver::default(), full());
             let part = state.parts.len() - 1;
-            let (mut deltas, mut wholes) = (0, 0);
+            let mut written = 0;
             for place in 10..10 + effects {
                 let journal = &mut state.parts[part].journal;
                 journal.ask(place, Entry::call("add".into(), format!("{place:064}")));
@@ -489,12 +492,14 @@ mod tests {
                         false => journal.begin(place),
                         true => journal.complete(place, Ok(Stored::Inline(json!("r".repeat(200))))),
                     }
-                    deltas += saver.save(&mut state).unwrap().state.len();
-                    wholes += serde_json::to_vec(&state).unwrap().len();
+                    written += saver.save(&mut state).unwrap().state.len();
                 }
             }
-            println!("{effects} effects: {deltas} bytes as changes, {wholes} as whole states");
-            per_effect.push(deltas / effects);
+            println!(
+                "{effects} effects: {written} bytes, {} as one state",
+                whole(&state).state.len()
+            );
+            per_effect.push(written / effects);
         }
         assert!(per_effect[2] < per_effect[0] * 2, "{per_effect:?}");
     }

@@ -1,7 +1,7 @@
 //! Tools of MCP servers, against a server of the official Python SDK: PyPI `mcp`.
 
-use apex_agents::testkit::Node;
 use apex_agents::mcp::{McpReach, McpServer, McpServers};
+use apex_agents::testkit::Node;
 use apex_agents::{Approvals, Context, Registry, Request, agent_fn};
 use apex_core::config::Secret;
 use apex_core::event::{Decision, Event};
