@@ -13,6 +13,7 @@ pub mod cost;
 mod declared;
 mod engine;
 mod failure;
+mod history;
 #[cfg(any(feature = "anthropic", feature = "gemini", feature = "mcp", feature = "openai"))]
 mod http;
 #[cfg(feature = "mcp")]
@@ -29,11 +30,13 @@ mod team;
 pub mod testkit;
 mod text;
 mod tool;
+pub mod tools;
 
 pub use agent::{Agent, AgentFn, AgentOutput, Request, Then, agent_fn};
 pub use context::{Context, Model};
 pub use declared::{Declared, agent};
 pub use engine::{Engine, EngineOptions};
+pub use history::History;
 pub use plan::{Plan, PlanStep};
 pub use registry::Registry;
 pub use team::{Member, Team};

@@ -22,6 +22,7 @@ pub mod file;
 pub mod health;
 pub mod id;
 pub mod limit;
+pub mod memory;
 pub mod money;
 pub mod principal;
 pub mod resilience;

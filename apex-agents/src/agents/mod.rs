@@ -27,6 +27,7 @@ mod wording;
 use crate::cost::{AnalysisOptions, Catalogue};
 use crate::registry::Registry;
 use crate::supervisor;
+use crate::tools;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,4 +61,8 @@ pub fn team(catalogue: Arc<Catalogue>, options: AnalysisOptions) -> Registry {
         .tool(usage::find_passages())
         .tool(usage::plan_actions())
         .tool(usage::write_report())
+        .tool(tools::read_conversation())
+        .tool(tools::remember())
+        .tool(tools::recall())
+        .tool(tools::forget())
 }

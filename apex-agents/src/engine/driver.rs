@@ -327,7 +327,8 @@ impl Driver {
                     let checkpoint = (!ends).then(|| self.machine.save()).transpose()?;
                     let ended = self.ended(&events);
                     let shown = self.as_shown();
-                    let events = events.into_iter().map(|event| shown.event(event)).collect();
+                    let events: Vec<Event> =
+                        events.into_iter().map(|event| shown.event(event)).collect();
                     let seen = Trace::seen(&events);
                     self.writer.append(events, checkpoint, transition).await?;
                     self.trace.tell(seen);

@@ -78,6 +78,8 @@ impl Engine {
             threads: Arc::clone(&stores.threads),
             usage: Arc::clone(&stores.usage),
             search: Arc::clone(&stores.search),
+            memory: Arc::clone(&stores.memory),
+            clock: Arc::clone(&clock),
             blocking: Arc::new(Semaphore::new(options.parallel_work)),
         };
         let dispatcher = Dispatcher::new(

@@ -24,43 +24,30 @@ impl Shown<'_> {
     }
 
     /// What somebody says in an event. What a call is made with stays as it is: a person who approves it has to see it.
-    pub(super) fn event(&self, event: Event) -> Event {
-        match event {
-            Event::AgentThinking { step, agent, note } => {
-                Event::AgentThinking { step, agent, note: self.text(note) }
+    pub(super) fn event(&self, mut event: Event) -> Event {
+        match &mut event {
+            Event::AgentThinking { note: text, .. }
+            | Event::ToolCompleted { summary: text, .. } => {
+                self.change(text);
             }
-            Event::ToolCompleted { step, agent, call, tool, outcome, elapsed_ms, summary } => {
-                let summary = self.text(summary);
-                Event::ToolCompleted { step, agent, call, tool, outcome, elapsed_ms, summary }
+            Event::AgentCompleted { output, .. } => self.value(output),
+            Event::RunCompleted { result, degraded, .. } => {
+                self.change(&mut result.text);
+                degraded.iter_mut().for_each(|note| self.change(note));
             }
-            Event::AgentCompleted {
-                step,
-                agent,
-                outcome,
-                elapsed_ms,
-                mut output,
-                usage,
-                models,
-            } => {
-                self.value(&mut output);
-                Event::AgentCompleted { step, agent, outcome, elapsed_ms, output, usage, models }
-            }
-            Event::RunCompleted { elapsed_ms, usage, degraded, mut result } => {
-                result.text = self.text(result.text);
-                let degraded = degraded.into_iter().map(|note| self.text(note)).collect();
-                Event::RunCompleted { elapsed_ms, usage, degraded, result }
-            }
-            Event::RunFailed { elapsed_ms, usage, mut error } => {
-                error.message = self.text(error.message);
-                Event::RunFailed { elapsed_ms, usage, error }
-            }
-            other => other,
+            Event::RunFailed { error, .. } => self.change(&mut error.message),
+            _ => {}
         }
+        event
+    }
+
+    fn change(&self, text: &mut String) {
+        *text = self.text(std::mem::take(text));
     }
 
     fn value(&self, value: &mut Value) {
         match value {
-            Value::String(text) => *text = self.text(std::mem::take(text)),
+            Value::String(text) => self.change(text),
             Value::Array(items) => items.iter_mut().for_each(|item| self.value(item)),
             Value::Object(fields) => fields.values_mut().for_each(|field| self.value(field)),
             _ => {}

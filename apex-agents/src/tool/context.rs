@@ -1,15 +1,19 @@
 use super::progress::Progress;
 use crate::failure::Failure;
 use crate::stored::payload;
+use crate::tools::Exchange;
+use apex_core::clock::Clock;
 use apex_core::error::{Error, Kind, Result};
 use apex_core::event::Payload;
 use apex_core::file::{ArtifactStore, Content, FileInfo, FileStore};
 use apex_core::id::{ArtifactId, CallId, FileId, RunId, ThreadId};
+use apex_core::memory::{MemoryStore, Note};
 use apex_core::principal::Principal;
-use apex_core::thread::{Found, Paged, SearchIndex, SearchQuery, ThreadMessage, ThreadStore};
+use apex_core::thread::{Found, Paged, Role, SearchIndex, SearchQuery, ThreadMessage, ThreadStore};
 use apex_core::usage::{Attempt, UsageStore};
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +39,8 @@ pub(crate) struct ToolServices {
     pub(crate) threads: Arc<dyn ThreadStore>,
     pub(crate) usage: Arc<dyn UsageStore>,
     pub(crate) search: Arc<dyn SearchIndex>,
+    pub(crate) memory: Arc<dyn MemoryStore>,
+    pub(crate) clock: Arc<dyn Clock>,
     /// How many pieces of blocking work run at the same time.
     pub(crate) blocking: Arc<Semaphore>,
 }
@@ -176,6 +182,59 @@ impl ToolContext {
             }
         }
         Ok(last)
+    }
+
+    /// Hands over what was asked and answered in this conversation before this run, oldest first.
+    pub(crate) async fn said(&self, mut take: impl FnMut(Exchange) + Send) -> Result<()> {
+        let (mut cursor, mut asked) = (None, FxHashMap::default());
+        for _ in 0..MOST_PAGES {
+            let page = self
+                .services
+                .threads
+                .messages(self.principal(), self.scope.thread, cursor.as_deref(), PAGE)
+                .await?;
+            for message in page.items.into_iter().filter(|message| message.run != self.run()) {
+                match message.role {
+                    Role::User => drop(asked.insert(message.run, message.text)),
+                    Role::Assistant => {
+                        if let Some(question) = asked.remove(&message.run) {
+                            take(Exchange { question, answer: message.text });
+                        }
+                    }
+                }
+            }
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps a note about the user under a name; one of the same name is replaced.
+    ///
+    /// # Errors
+    /// As [`MemoryStore::keep`].
+    pub async fn remember(&self, name: &str, text: &str) -> Result<()> {
+        let (name, text) = (name.to_owned(), text.to_owned());
+        let note = Note { name, text, run: Some(self.run()), at: self.services.clock.now() };
+        self.services.memory.keep(self.principal(), note).await
+    }
+
+    /// The notes about the user, by name.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn recall(&self) -> Result<Vec<Note>> {
+        self.services.memory.notes(self.principal()).await
+    }
+
+    /// Drops a note about the user.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub async fn forget(&self, name: &str) -> Result<()> {
+        self.services.memory.forget(self.principal(), name).await
     }
 
     /// What the user's runs asked of models, the latest first.

@@ -24,6 +24,7 @@ mod lease;
 mod mcp;
 mod model;
 mod pipeline;
+mod remembering;
 mod replay;
 mod team;
 mod tools;

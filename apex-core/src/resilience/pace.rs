@@ -269,7 +269,8 @@ mod tests {
             assert!(calls <= 10 && weight <= 1_000, "{calls} calls that weigh {weight}");
         }
         let took = begun.last().unwrap().0.duration_since(begun[0].0);
-        assert!(took < 45 * MINUTE, "{took:?}: the pace is not made use of");
+        // They weigh 40 minutes together, and one that does not fit waits for those before it to be over.
+        assert!(took < 55 * MINUTE, "{took:?}: the pace is not made use of");
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@ use crate::error::{Error, Kind, Result};
 use crate::file::{ArtifactStore, FileStore};
 use crate::id::{NodeId, RunId, ThreadId};
 use crate::limit::LimitStore;
+use crate::memory::MemoryStore;
 use crate::principal::Principal;
 use crate::run::{RunLog, Wakeup};
 use crate::thread::{SearchIndex, ThreadStore};
@@ -13,6 +14,7 @@ use crate::usage::UsageStore;
 use std::sync::Arc;
 use transfer::Portable;
 
+pub mod export;
 pub mod memory;
 #[cfg(feature = "postgres")]
 pub mod postgres;
@@ -53,6 +55,8 @@ pub struct Stores {
     pub usage: Arc<dyn UsageStore>,
     /// What users have used of their budgets.
     pub budgets: Arc<dyn BudgetStore>,
+    /// What agents remember of users.
+    pub memory: Arc<dyn MemoryStore>,
     /// Where that is, for [`transfer::copy`].
     pub portable: Portable,
 }

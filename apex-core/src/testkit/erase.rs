@@ -7,6 +7,7 @@ use crate::budget::{BudgetLimits, Charge, Reservation};
 use crate::clock::Clock as _;
 use crate::error::{Error, Kind, Result};
 use crate::id::{ArtifactId, FileId, ReservationId};
+use crate::memory::Note;
 use crate::principal::{Principal, Scopes};
 use crate::run::Position;
 use crate::thread::{Role, Share, ThreadMessage, Whose};
@@ -26,7 +27,7 @@ fn hidden<T>(answer: Result<T>) {
     assert_eq!(answer.err().as_ref().map(Error::kind), Some(Kind::NotFound));
 }
 
-async fn account(bench: &Bench, subject: &str) -> Principal {
+pub(super) async fn account(bench: &Bench, subject: &str) -> Principal {
     let user = bench.user();
     let new = User {
         user: user.user(),
@@ -39,11 +40,11 @@ async fn account(bench: &Bench, subject: &str) -> Principal {
 }
 
 /// One of everything.
-struct Theirs {
-    lease: crate::run::Lease,
-    ended: crate::run::Lease,
-    file: FileId,
-    artifact: ArtifactId,
+pub(super) struct Theirs {
+    pub(super) lease: crate::run::Lease,
+    pub(super) ended: crate::run::Lease,
+    pub(super) file: FileId,
+    pub(super) artifact: ArtifactId,
 }
 
 fn said(bench: &Bench, lease: &crate::run::Lease) -> ThreadMessage {
@@ -56,7 +57,7 @@ fn said(bench: &Bench, lease: &crate::run::Lease) -> ThreadMessage {
     }
 }
 
-async fn fill(bench: &Bench, user: &Principal) -> Theirs {
+pub(super) async fn fill(bench: &Bench, user: &Principal) -> Theirs {
     let stores = &bench.stores;
     let ended = bench.running(user).await.lease;
     bench.append(&ended, 1, vec![thought(10)], None).await.unwrap();
@@ -72,9 +73,14 @@ async fn fill(bench: &Bench, user: &Principal) -> Theirs {
     let artifact = made.await.unwrap().artifact;
     let attempt = Attempt { run: Some(ended.run), ..usage::attempt(bench) };
     stores.usage.record(user, vec![attempt]).await.unwrap();
+    stores.memory.keep(user, note(bench)).await.unwrap();
     let spent = Charge { tokens: 7, ..Charge::default() };
     stores.budgets.settle(user, ReservationId::new(&*bench.clock), spent).await.unwrap();
     Theirs { lease, ended, file, artifact }
+}
+
+fn note(bench: &Bench) -> Note {
+    Note { name: "city".into(), text: "Graz".into(), run: None, at: bench.clock.now() }
 }
 
 async fn spent(bench: &Bench, user: &Principal) -> u64 {
@@ -112,6 +118,7 @@ async fn all_of_an_erased_user_is_gone_and_nothing_of_others(backend: Arc<dyn Ba
     hidden(stores.artifacts.read(&ada, hers.artifact).await);
     assert!(stores.usage.totals(&ada, &UsageQuery::default()).await.unwrap().is_empty());
     assert_eq!(spent(&bench, &ada).await, 0);
+    assert_eq!(stores.memory.notes(&ada).await.unwrap(), []);
 
     assert_eq!(stores.threads.shares(&bob, his.lease.thread).await.unwrap(), []);
     assert!(stores.threads.threads(&bob, Whose::Shared, None, 10).await.unwrap().items.is_empty());
@@ -122,6 +129,7 @@ async fn all_of_an_erased_user_is_gone_and_nothing_of_others(backend: Arc<dyn Ba
     assert_eq!(stores.artifacts.read(&bob, his.artifact).await.unwrap().1, "{}");
     assert_eq!(stores.usage.totals(&bob, &UsageQuery::default()).await.unwrap().len(), 1);
     assert_eq!(spent(&bench, &bob).await, 7);
+    assert_eq!(stores.memory.notes(&bob).await.unwrap().len(), 1);
     bench.complete(&his.lease, 1).await.unwrap();
 }
 
@@ -139,6 +147,7 @@ async fn nothing_more_is_begun_in_the_name_of_an_erased_user(backend: Arc<dyn Ba
     let asked = Reservation { id: ReservationId::new(&*bench.clock), most: Charge::default() };
     let limits = BudgetLimits::default();
     hidden(stores.budgets.reserve(&ada, asked, &limits, Duration::from_secs(60)).await);
+    hidden(stores.memory.keep(&ada, note(&bench)).await);
     let late = Charge { tokens: 7, ..Charge::default() };
     stores.budgets.settle(&ada, asked.id, late).await.unwrap();
     assert_eq!(spent(&bench, &ada).await, 0);

@@ -18,6 +18,7 @@ mod between;
 mod budget;
 mod clock;
 mod erase;
+mod export;
 mod file;
 pub mod history;
 mod inbox;
@@ -26,6 +27,7 @@ mod lease;
 mod limit;
 pub mod line;
 pub mod loss;
+mod memory;
 mod model;
 mod random;
 mod run_log;
@@ -107,6 +109,7 @@ pub fn suite() -> Vec<Case> {
         search::cases(),
         share::cases(),
         erase::cases(),
+        export::cases(),
         file::cases(),
         artifact::cases(),
         ticket::cases(),
@@ -116,6 +119,7 @@ pub fn suite() -> Vec<Case> {
         limit::cases(),
         usage::cases(),
         budget::cases(),
+        memory::cases(),
     ]
     .concat()
 }

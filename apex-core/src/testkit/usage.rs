@@ -15,7 +15,7 @@ cases!("usage":
     attempts_are_paged_from_the_latest,
     one_run_can_be_asked_for,
     sums_are_exact,
-    sums_are_by_model_outcome_and_day,
+    sums_are_by_model_outcome_day_run_and_step,
     what_is_forgotten_is_gone,
 );
 
@@ -170,14 +170,18 @@ async fn sums_are_exact(backend: Arc<dyn Backend>) {
     assert_eq!((total.priced_cost_usd, total.usage.input_tokens), (sum, 20_100));
 }
 
-async fn sums_are_by_model_outcome_and_day(backend: Arc<dyn Backend>) {
+async fn sums_are_by_model_outcome_day_run_and_step(backend: Arc<dyn Backend>) {
     let bench = Bench::open(&*backend).await;
     let (user, usage) = (bench.user(), &bench.stores.usage);
     let day = |text: &str| text.parse::<Timestamp>().unwrap();
     let (first, second) = (day("2026-11-22T23:59:59.999Z"), day("2026-11-23T00:00:00.000Z"));
+    let run = bench.new_run(bench.thread()).run;
+    let step = Some(StepId(12));
     let one = Attempt { at: first, ..attempt(&bench) };
     let two = Attempt {
         at: second,
+        run: Some(run),
+        step,
         provider: "gemini".into(),
         outcome: AttemptOutcome::Failed,
         ..attempt(&bench)
@@ -192,6 +196,8 @@ async fn sums_are_by_model_outcome_and_day(backend: Arc<dyn Backend>) {
         (GroupBy::Model, ["gemini:gpt-5", "openai:gpt-5"]),
         (GroupBy::Outcome, ["answered", "failed"]),
         (GroupBy::Day, ["2026-11-22", "2026-11-23"]),
+        (GroupBy::Run, ["", &run.to_string()]),
+        (GroupBy::Step, ["", &format!("{run}:s12")]),
     ] {
         let query = UsageQuery { by, ..all };
         assert_eq!(sums(query).await, groups.map(|group| (group.to_owned(), 1)));

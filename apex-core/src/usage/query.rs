@@ -19,7 +19,10 @@ pub struct UsageQuery {
 }
 
 /// What attempts are grouped by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
 pub enum GroupBy {
     /// Nothing: one sum of all, whose group is empty.
     #[default]

@@ -9,6 +9,7 @@ use apex_core::clock::Clock as _;
 use apex_core::error::Kind;
 use apex_core::file::Body;
 use apex_core::id::{AttemptId, AuditId, FileId, ReservationId, SessionId, UserId};
+use apex_core::memory::Note;
 use apex_core::money::Usage;
 use apex_core::principal::{Principal, Scopes};
 use apex_core::run::{Checkpoint, RunState, Signal};
@@ -192,6 +193,13 @@ pub(crate) async fn fill(bench: &Bench) -> (Principal, FileId) {
         ..attempt.clone()
     };
     stores.usage.record(&user, vec![attempt, unpriced]).await.unwrap();
+    let note = Note {
+        name: "city".into(),
+        text: "Gr\0az ü".into(),
+        run: Some(ended.run),
+        at: clock.now(),
+    };
+    stores.memory.keep(&user, note).await.unwrap();
     let usd = "0.000000000000000000000001".parse().unwrap();
     let spent = Charge { tokens: 1_100, usd };
     stores.budgets.settle(&user, ReservationId::new(clock), spent).await.unwrap();

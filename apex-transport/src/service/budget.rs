@@ -1,12 +1,15 @@
-//! What the user may still use of models.
+//! What the user has used of models, and may still use.
 
 use super::Call;
 use super::reply::{self, ResponseBody};
 use apex_core::budget::Balance;
+use apex_core::clock::Timestamp;
 use apex_core::error::Result;
+use apex_core::id::RunId;
 use apex_core::principal::Scope;
+use apex_core::usage::{GroupBy, Total, UsageQuery};
 use http::{Response, StatusCode};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 #[derive(Serialize)]
 struct BudgetBody {
@@ -20,4 +23,28 @@ pub(super) async fn left(call: &Call) -> Result<Response<ResponseBody>> {
     let used = call.gateway.stores.budgets.used(&principal).await?;
     let items = used.map(|used| Balance::new(used, &call.gateway.config.budget)).into();
     Ok(reply::json(StatusCode::OK, &BudgetBody { items }))
+}
+
+#[derive(Deserialize)]
+struct Spent {
+    #[serde(default)]
+    by: GroupBy,
+    run: Option<RunId>,
+    from: Option<Timestamp>,
+    before: Option<Timestamp>,
+}
+
+#[derive(Serialize)]
+struct UsageBody {
+    items: Vec<Total>,
+}
+
+/// `GET /usage?by&run&from&before`: what the user's runs used and cost, one sum for each model, outcome, day (UTC), run
+/// or step, or one of all. What nobody knows the price of is counted apart, never as nothing.
+pub(super) async fn spent(call: &Call) -> Result<Response<ResponseBody>> {
+    let principal = call.principal(Scope::Read).await?;
+    let Spent { by, run, from, before } = call.query()?;
+    let query = UsageQuery { from, before, run, by };
+    let items = call.gateway.stores.usage.totals(&principal, &query).await?;
+    Ok(reply::json(StatusCode::OK, &UsageBody { items }))
 }

@@ -11,10 +11,12 @@ mod ag_ui;
 mod body;
 mod budget;
 mod conversation;
+mod export;
 mod files;
 mod guard;
 mod health;
 mod login;
+mod memory;
 mod mounted;
 #[cfg(feature = "oidc")]
 mod oidc;
@@ -278,6 +280,11 @@ async fn route(call: Call, body: RequestBody) -> Result<Response<ResponseBody>> 
         (&Method::POST, ["threads", id, "shares"]) => shares::add(&call, body, id).await,
         (&Method::DELETE, ["threads", id, "shares", user]) => shares::end(&call, id, user).await,
         (&Method::GET, ["budget"]) => budget::left(&call).await,
+        (&Method::GET, ["usage"]) => budget::spent(&call).await,
+        (&Method::GET, ["memory"]) => memory::list(&call).await,
+        (&Method::DELETE, ["memory"]) => memory::forget_all(&call).await,
+        (&Method::DELETE, ["memory", name]) => memory::forget(&call, name).await,
+        (&Method::GET, ["export"]) => export::all(&call).await,
         (&Method::GET, ["inbox"]) => conversation::inbox(&call).await,
 
         (&Method::GET, ["runs", id]) => conversation::run(&call, id).await,

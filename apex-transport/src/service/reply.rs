@@ -11,7 +11,6 @@ use serde::Serialize;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-#[cfg(feature = "sse")]
 use tokio::sync::mpsc;
 
 /// The body of an answer.
@@ -24,7 +23,6 @@ enum Content {
     /// That of a service that stands behind the same door.
     Mounted(BoxBody<Bytes, Infallible>),
     /// It comes piece by piece, for as long as somebody sends.
-    #[cfg(feature = "sse")]
     Pieces(mpsc::Receiver<Bytes>),
 }
 
@@ -46,7 +44,6 @@ impl From<BoxBody<Bytes, Infallible>> for ResponseBody {
     }
 }
 
-#[cfg(feature = "sse")]
 impl From<mpsc::Receiver<Bytes>> for ResponseBody {
     fn from(pieces: mpsc::Receiver<Bytes>) -> Self {
         Self(Content::Pieces(pieces))
@@ -68,7 +65,6 @@ impl Body for ResponseBody {
             Content::Mounted(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
-            #[cfg(feature = "sse")]
             Content::Pieces(pieces) => {
                 pieces.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
             }
@@ -79,7 +75,6 @@ impl Body for ResponseBody {
         match &self.0 {
             Content::Whole(whole) => whole.is_end_stream(),
             Content::Mounted(body) => body.is_end_stream(),
-            #[cfg(feature = "sse")]
             Content::Pieces(_) => false,
         }
     }
@@ -88,7 +83,6 @@ impl Body for ResponseBody {
         match &self.0 {
             Content::Whole(whole) => whole.size_hint(),
             Content::Mounted(body) => body.size_hint(),
-            #[cfg(feature = "sse")]
             Content::Pieces(_) => SizeHint::default(),
         }
     }

@@ -3,9 +3,13 @@
 use crate::support::http::Answer;
 use crate::support::{PAGE, Settings, Wire, bearer};
 use apex_core::budget::{BudgetLimits, Charge, Reservation};
-use apex_core::clock::SystemClock;
+use apex_core::clock::{Clock as _, SystemClock};
 use apex_core::config::Environment;
-use apex_core::id::{RequestId, ReservationId};
+use apex_core::id::{AttemptId, HolderId, RequestId, ReservationId, RunId, StepId};
+use apex_core::limit::{LimitKey, Place};
+use apex_core::memory::Note;
+use apex_core::money::Usage;
+use apex_core::usage::{Attempt, AttemptOutcome};
 use apex_transport::TransportConfig;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -431,4 +435,122 @@ async fn everyone_sees_what_is_left_of_their_own_budget() {
     let other = wire.get("/budget", &[("authorization", &bob)]).await.json();
     assert_eq!(other["items"][0]["left_tokens"], json!(1_000));
     assert_eq!(code(&wire.get("/budget", &[]).await), (401, "unauthenticated".into()));
+}
+
+#[tokio::test]
+async fn what_runs_cost_is_summed_by_run_step_model_and_day_for_their_user_alone() {
+    let wire = Wire::start().await;
+    let (ada, bob) = (bearer(&wire.token("ada").await), bearer(&wire.token("bob").await));
+    let user = wire.principal(ada.trim_start_matches("Bearer ")).await;
+    let [first, second] = [(); 2].map(|()| RunId::new(&SystemClock));
+    let attempt = |run, step, tokens: u64, cost: Option<&str>| Attempt {
+        attempt: AttemptId::new(&SystemClock),
+        run: Some(run),
+        step: Some(StepId(step)),
+        number: 1,
+        at: "2026-11-22T10:00:00Z".parse().unwrap(),
+        took_ms: 1,
+        provider: "openai".into(),
+        model: "gpt-5".into(),
+        outcome: AttemptOutcome::Answered,
+        reason: None,
+        request: None,
+        service_tier: None,
+        cache_write_tokens: 0,
+        usage: Usage {
+            input_tokens: tokens,
+            cost_usd: cost.map(|cost| cost.parse().unwrap()),
+            ..Usage::NONE
+        },
+        estimated: false,
+    };
+    let attempts = vec![
+        attempt(first, 1, 10, Some("0.1")),
+        attempt(first, 2, 20, Some("0.2")),
+        attempt(second, 2, 40, None),
+    ];
+    wire.stores.usage.record(&user, attempts).await.unwrap();
+    let hers = [("authorization", ada.as_str())];
+    let sums = async |query: &str| {
+        let body = wire.get(&format!("/usage{query}"), &hers).await.json();
+        let items = body["items"].as_array().unwrap().clone();
+        let sum = |one: Value| {
+            let cost = (one["usage"]["cost_usd"].clone(), one["priced_cost_usd"].clone());
+            (one["group"].as_str().unwrap().to_owned(), one["usage"]["input_tokens"].clone(), cost)
+        };
+        items.into_iter().map(sum).collect::<Vec<_>>()
+    };
+    let sum = |group: &str, tokens: u64, cost: Option<&str>, priced: &str| {
+        (group.to_owned(), json!(tokens), (json!(cost), json!(priced)))
+    };
+    assert_eq!(sums("").await, [sum("", 70, None, "0.3")], "unpriced is not $0");
+    assert_eq!(sums("?by=day").await, [sum("2026-11-22", 70, None, "0.3")]);
+    assert_eq!(sums("?by=model").await, [sum("openai:gpt-5", 70, None, "0.3")]);
+    let of_first = sum(&first.to_string(), 30, Some("0.3"), "0.3");
+    let mut runs = [of_first, sum(&second.to_string(), 40, None, "0")];
+    runs.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(sums("?by=run").await, runs);
+    let steps = [sum("s1", 10, Some("0.1"), "0.1"), sum("s2", 20, Some("0.2"), "0.2")];
+    assert_eq!(sums(&format!("?by=step&run={first}")).await, steps);
+    assert_eq!(sums("?from=2026-11-23T00:00:00Z").await, []);
+    assert_eq!(code(&wire.get("/usage?by=colour", &hers).await), (400, "bad_request".into()));
+    let other = wire.get("/usage", &[("authorization", &bob)]).await.json();
+    assert_eq!(other["items"], json!([]));
+}
+
+#[tokio::test]
+async fn what_is_remembered_is_listed_and_deleted_by_its_user_alone() {
+    let wire = Wire::start().await;
+    let (ada, bob) = (bearer(&wire.token("ada").await), bearer(&wire.token("bob").await));
+    let user = wire.principal(ada.trim_start_matches("Bearer ")).await;
+    for name in ["city", "team"] {
+        let note =
+            Note { name: name.into(), text: "Graz".into(), run: None, at: SystemClock.now() };
+        wire.stores.memory.keep(&user, note).await.unwrap();
+    }
+    let (hers, his) = ([("authorization", ada.as_str())], [("authorization", bob.as_str())]);
+    let listed = wire.get("/memory", &hers).await.json();
+    assert_eq!(listed["items"][0]["name"], json!("city"));
+    assert_eq!(listed["items"].as_array().unwrap().len(), 2);
+    assert_eq!(wire.get("/memory", &his).await.json()["items"], json!([]));
+    assert_eq!(wire.delete("/memory/city", &his).await.status, 404);
+    assert_eq!(wire.delete("/memory/city", &hers).await.status, 204);
+    assert_eq!(code(&wire.delete("/memory/city", &hers).await), (404, "not_found".into()));
+    assert_eq!(wire.delete("/memory", &hers).await.status, 204);
+    assert_eq!(wire.get("/memory", &hers).await.json()["items"], json!([]));
+}
+
+#[tokio::test]
+async fn a_user_takes_along_all_that_is_kept_one_export_at_a_time() {
+    let wire = Wire::start().await;
+    let (ada, bob) = (bearer(&wire.token("ada").await), bearer(&wire.token("bob").await));
+    let run = message(&wire, &ada, "hello", None).await["run"].clone();
+    let other = message(&wire, &bob, "secret", None).await["run"].clone();
+    ended(&wire, &ada, &run).await;
+    ended(&wire, &bob, &other).await;
+    let hers = [("authorization", ada.as_str())];
+    for _ in 0..2 {
+        let answer = wire.get("/export", &hers).await;
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (200, Some("application/jsonl"))
+        );
+        // It comes in chunks, each a line with its size before it.
+        let text = answer.text();
+        let lines = text.lines().filter(|line| line.starts_with('{'));
+        let lines: Vec<Value> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!((&lines[0]["kind"], &lines[0]["version"]), (&json!("export"), &json!(1)));
+        let last = lines.last().unwrap();
+        assert_eq!((&last["kind"], &last["lines"]), (&json!("end"), &json!(lines.len())));
+        assert!(lines.iter().any(|line| line["kind"] == "message" && line["run"] == run));
+        assert!(lines.iter().any(|line| line["kind"] == "session"));
+        assert!(!text.contains("secret") && !text.contains(other.as_str().unwrap()));
+        assert!(!text.contains(ada.trim_start_matches("Bearer ")));
+    }
+    let user = wire.principal(ada.trim_start_matches("Bearer ")).await;
+    let key = LimitKey::new("exports", user.user()).unwrap();
+    let place = Place { key, holder: HolderId::new(&SystemClock), most: 1 };
+    wire.stores.limits.hold(&place, Duration::from_secs(60)).await.unwrap();
+    assert_eq!(code(&wire.get("/export", &hers).await), (429, "rate_limited".into()));
+    assert_eq!(code(&wire.get("/export", &[]).await), (401, "unauthenticated".into()));
 }

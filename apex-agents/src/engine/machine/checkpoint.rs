@@ -218,7 +218,7 @@ fn damaged() -> Error {
 mod tests {
     use super::super::budget::{Measure, Spent};
     use super::super::journal::Approval;
-    use super::super::state::{Ending, OpenCall, OpenQuestion, OpenStep, Waiting};
+    use super::super::state::{Ending, OpenCall, OpenQuestion, OpenStep, Status, Waiting};
     use super::*;
     use crate::context::Came;
     use crate::failure::Failure;
@@ -226,7 +226,7 @@ mod tests {
     use apex_core::budget::Charge;
     use apex_core::clock::Timestamp;
     use apex_core::event::{ModelUse, Payload, RunResult, RunStatus};
-    use apex_core::id::{ApprovalId, ArtifactId, CallId, StepId, UserId};
+    use apex_core::id::{ApprovalId, ArtifactId, CallId, ReservationId, StepId, UserId};
     use apex_core::money::{Usage, Usd};
     use serde_json::{Value, json};
 
@@ -422,6 +422,22 @@ mod tests {
             make(&mut state);
             assert!(Saver::default().save(&mut state).is_err(), "{state:?}");
         }
+    }
+
+    #[test]
+    fn what_is_reserved_of_a_users_budget_is_saved_where_there_is_one() {
+        let mut state = full();
+        let at = Timestamp::from_millis(1_763_856_000_000);
+        state.spent.warned_of_user.insert((at, Measure::Usd));
+        let reserved = (ReservationId::derived(&[b"reservation"]), Charge::default());
+        for part in &mut state.parts {
+            if let Status::Open(open) = &mut part.status {
+                open.questions[0].of_user.push(reserved);
+            }
+        }
+        assert_ne!(state, full());
+        let saved = Saver::default().save(&mut state).unwrap();
+        assert_eq!(load(&saved).unwrap().0, state);
     }
 
     /// Runs that were saved by an earlier build have to go on: what changes this file needs a new version.

@@ -7,6 +7,7 @@ mod budget;
 mod erase;
 mod file;
 mod limit;
+mod note;
 #[cfg(feature = "testkit")]
 mod replica;
 mod run_log;
@@ -79,6 +80,7 @@ struct Parts {
     limits: Arc<limit::MemoryLimitStore>,
     usage: Arc<usage::MemoryUsageStore>,
     budgets: Arc<budget::MemoryBudgetStore>,
+    notes: Arc<note::MemoryNoteStore>,
 }
 
 impl Parts {
@@ -105,6 +107,7 @@ impl Parts {
         let usage = Arc::new(usage::MemoryUsageStore::default());
         let budgets = budget::MemoryBudgetStore::new(Arc::clone(clock), Arc::clone(&erased));
         let budgets = Arc::new(budgets);
+        let notes = Arc::new(note::MemoryNoteStore::new(Arc::clone(&erased)));
         let kept: Vec<Arc<dyn erase::Erase>> = vec![
             runs.clone(),
             threads.clone(),
@@ -113,6 +116,7 @@ impl Parts {
             tickets.clone(),
             usage.clone(),
             budgets.clone(),
+            notes.clone(),
         ];
         Self {
             users: Arc::new(user::MemoryUserStore::new(Arc::clone(&erased), kept)),
@@ -130,6 +134,7 @@ impl Parts {
             tickets,
             usage,
             budgets,
+            notes,
         }
     }
 
@@ -149,6 +154,7 @@ impl Parts {
             limits: self.limits,
             usage: self.usage,
             budgets: self.budgets,
+            memory: self.notes,
             portable: Portable::default(),
         }
     }

@@ -36,6 +36,7 @@ impl Replica {
             kept(&parts.limits, |limits| &limits.state),
             kept(&parts.usage, |usage| &usage.attempts),
             kept(&parts.budgets, |budgets| &budgets.users),
+            kept(&parts.notes, |notes| &notes.notes),
         ];
         let replica =
             Self { clock, runs: Arc::clone(&parts.runs), stores, reached: Mutex::default() };

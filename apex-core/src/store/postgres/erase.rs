@@ -13,7 +13,7 @@ const RUNS: &str =
 const LOCK: &str = "SELECT head FROM inbox_head WHERE owner = $1 FOR UPDATE";
 const EVENTS: &str = "DELETE FROM event WHERE id = ANY($1)";
 /// What refers to these goes with them.
-const OWN: [&str; 11] = [
+const OWN: [&str; 12] = [
     "WITH gone AS (DELETE FROM file WHERE owner = $1 RETURNING content) UPDATE content \
      SET removed_at = (extract(epoch FROM clock_timestamp()) * 1000)::bigint FROM gone \
      WHERE content.content = gone.content",
@@ -26,6 +26,7 @@ const OWN: [&str; 11] = [
     "DELETE FROM thread WHERE owner = $1",
     "DELETE FROM share WHERE reader = $1",
     "DELETE FROM usage_attempt WHERE owner = $1",
+    "DELETE FROM note WHERE owner = $1",
     "DELETE FROM budget WHERE owner = $1",
     "DELETE FROM budget_reservation WHERE owner = $1",
     "DELETE FROM ticket WHERE owner = $1",

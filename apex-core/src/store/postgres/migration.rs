@@ -22,6 +22,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0008_era.sql"),
     include_str!("migrations/0009_checkpoint.sql"),
     include_str!("migrations/0010_budget.sql"),
+    include_str!("migrations/0011_note.sql"),
 ];
 
 // This one says, too, when the schema is one that this login may not use.

@@ -16,6 +16,7 @@ mod inbox;
 mod limit;
 mod migration;
 mod node;
+mod note;
 mod portable;
 mod row;
 mod run_log;
@@ -173,6 +174,7 @@ pub async fn open_with(
         users: Arc::new(user::PostgresUserStore::new(database.clone(), Arc::clone(&wakeup))),
         wakeup,
         audit: Arc::new(audit::PostgresAuditStore::new(database.clone())),
+        memory: Arc::new(note::PostgresNoteStore::new(database.clone())),
         budgets: Arc::new(budget::PostgresBudgetStore::new(database.clone(), Arc::clone(&time))),
         limits: Arc::new(limit::PostgresLimitStore::new(database.clone(), time)),
         usage: Arc::new(usage::PostgresUsageStore::new(database.clone())),

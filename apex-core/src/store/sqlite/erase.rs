@@ -15,12 +15,13 @@ const WITH_CONTENT: [&str; 2] = [
     "DELETE FROM artifact WHERE user = ?1 RETURNING blob",
 ];
 /// What refers to these goes with them.
-const PLAIN: [&str; 8] = [
+const PLAIN: [&str; 9] = [
     "DELETE FROM run WHERE user = ?1",
     "DELETE FROM inbox WHERE user = ?1",
     "DELETE FROM thread WHERE user = ?1",
     "DELETE FROM share WHERE reader = ?1",
     "DELETE FROM usage_attempt WHERE user = ?1",
+    "DELETE FROM note WHERE user = ?1",
     "DELETE FROM budget WHERE user = ?1",
     "DELETE FROM budget_reservation WHERE user = ?1",
     "DELETE FROM ticket WHERE user = ?1",

@@ -23,6 +23,7 @@ mod mark;
 mod medium;
 mod migration;
 mod node;
+mod note;
 mod portable;
 mod reader;
 mod row;
@@ -155,6 +156,7 @@ pub fn open_with(
         users: Arc::new(user::SqliteUserStore::new(Arc::clone(&database), blobs)),
         audit: Arc::new(audit::SqliteAuditStore::new(Arc::clone(&database))),
         usage: Arc::new(usage::SqliteUsageStore::new(Arc::clone(&database))),
+        memory: Arc::new(note::SqliteNoteStore::new(Arc::clone(&database))),
         budgets: Arc::new(budget::SqliteBudgetStore::new(database, time)),
         portable: Portable::default(),
     };

@@ -3,6 +3,7 @@ use crate::auth::{AuditStore, SessionStore, UserStore};
 use crate::budget::BudgetStore;
 use crate::error::{Error, Kind, Result};
 use crate::file::{ArtifactStore, FileStore};
+use crate::memory::MemoryStore;
 use crate::run::RunLog;
 use crate::store::Stores;
 use crate::thread::ThreadStore;
@@ -57,17 +58,18 @@ pub(crate) struct Rest {
     artifacts: Arc<dyn ArtifactStore>,
     usage: Arc<dyn UsageStore>,
     budgets: Arc<dyn BudgetStore>,
+    memory: Arc<dyn MemoryStore>,
 }
 
 impl Portable {
     /// All of `stores` is kept in one place.
     pub(crate) fn whole(stores: &Stores, rows: Arc<dyn Rows>) -> Self {
         let Stores { users, audit, sessions, .. } = stores.clone();
-        let Stores { runs, threads, files, artifacts, usage, budgets, .. } = stores.clone();
+        let Stores { runs, threads, files, artifacts, usage, budgets, memory, .. } = stores.clone();
         Self {
             accounts: Some(Accounts(Arc::clone(&rows), users, audit)),
             logins: Some(Logins(Arc::clone(&rows), sessions)),
-            rest: Some(Rest { rows, runs, threads, files, artifacts, usage, budgets }),
+            rest: Some(Rest { rows, runs, threads, files, artifacts, usage, budgets, memory }),
         }
     }
 
@@ -101,6 +103,7 @@ impl Rest {
             && Arc::ptr_eq(&self.artifacts, &stores.artifacts)
             && Arc::ptr_eq(&self.usage, &stores.usage)
             && Arc::ptr_eq(&self.budgets, &stores.budgets)
+            && Arc::ptr_eq(&self.memory, &stores.memory)
     }
 }
 

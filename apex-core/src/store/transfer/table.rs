@@ -51,7 +51,7 @@ macro_rules! table {
 }
 
 /// Every table without contents, those that others refer to first.
-pub(crate) static TABLES: [Table; 18] = [
+pub(crate) static TABLES: [Table; 19] = [
     table!(Accounts, "user", "account", 1, 500: Id "account", Text "scopes", Int "created_at", Text "standing"),
     table!(Accounts, "subject", "subject", 1, 500: Text "subject", Id "account"),
     table!(Logins, "session", "session", 1, 500:
@@ -71,6 +71,7 @@ pub(crate) static TABLES: [Table; 18] = [
         Decimal "month_usd"),
     table!(Rest, "budget_reservation", "budget_reservation", 1, 500:
         Id "reservation", Id "owner", Int "until", Bool "settled", Int "tokens", Decimal "usd"),
+    table!(Rest, "note", "note", 2, 500: Id "owner", Text "name", Words "text", Id "run", Int "at"),
     table!(Rest, "thread", "thread", 1, 500:
         Id "thread", Id "owner", Words "title", Int "created_at", Int "updated_at"),
     table!(Rest, "share", "share", 2, 500: Id "thread", Id "reader", Id "owner", Int "at"),
