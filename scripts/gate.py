@@ -1,6 +1,6 @@
 """Counts the instructions of the hot paths under callgrind and compares them with `benches/gate.json`.
 
-Each row names a benchmark, the arguments that choose one path of it, and a count of operations, which is passed as its
+Each row names a program of `benches/gate`, the arguments that choose one path of it, and a count of operations, which is passed as its
 last argument. It is run with that count and twice of it; the difference is the cost of the work without the start of
 the process. `--update` writes what was measured.
 """
@@ -17,22 +17,12 @@ GATE = ROOT / "benches" / "gate.json"
 TOLERANCE = 0.10
 
 
-def binaries() -> dict[str, str]:
-    """Builds the benchmarks, and nothing else of their packages; their executables by name."""
-    look = ["cargo", "metadata", "--format-version=1", "--no-deps", "--locked"]
-    known = subprocess.run(look, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
-    build = ["cargo", "bench", "--all-features", "--locked", "--no-run", "--message-format=json"]
-    for package in json.loads(known)["packages"]:
-        benches = [target["name"] for target in package["targets"] if "bench" in target["kind"]]
-        if benches:
-            build += ["-p", package["name"], *(f"--bench={name}" for name in benches)]
-    out = subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
-    found: dict[str, str] = {}
-    for line in out.splitlines():
-        message = json.loads(line)
-        if message.get("executable") and "bench" in message["target"]["kind"]:
-            found[message["target"]["name"]] = message["executable"]
-    return found
+def folder() -> pathlib.Path:
+    """Builds the benchmarks; where their executables are."""
+    command = ["cargo", "build", "--release", "--locked", "-p", "apex-gate", "--message-format=json"]
+    out = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    built = (json.loads(line).get("executable") for line in out.splitlines())
+    return next(pathlib.Path(path).parent for path in built if path)
 
 
 def instructions(binary: str, arguments: list[str], count: int) -> int:
@@ -48,10 +38,10 @@ def instructions(binary: str, arguments: list[str], count: int) -> int:
 def main() -> None:
     gate: dict[str, dict[str, Any]] = json.loads(GATE.read_text())
     update = sys.argv[1:] == ["--update"]
-    built = binaries()
+    built = folder()
     failed = False
     for path, row in gate.items():
-        binary, count = built[row["bench"]], int(row["count"])
+        binary, count = str(built / row["program"]), int(row["count"])
         once, twice = (instructions(binary, row["arguments"], n) for n in (count, 2 * count))
         measured = (twice - once) // count
         limit = int(row["instructions"])

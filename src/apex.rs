@@ -1,5 +1,6 @@
 use crate::Builder;
 use apex_agents::Engine;
+use apex_agents::replay::Recording;
 use apex_core::auth::{Auth, Standing, User};
 use apex_core::clock::Clock;
 use apex_core::error::{Error, Group, Kind, Result};
@@ -8,7 +9,7 @@ use apex_core::file::{Body, FileInfo};
 use apex_core::health::{HealthReport, Observer};
 use apex_core::id::{FileId, RequestId, RunId, UserId};
 use apex_core::principal::{Principal, Scopes};
-use apex_core::run::{Accepted, Delivery, Live, Message, Position, Runner, Subscription};
+use apex_core::run::{Accepted, Delivery, Live, Message, Position, RunGraph, Runner, Subscription};
 use apex_core::store::Stores;
 #[cfg(feature = "tls")]
 use apex_transport::Tls;
@@ -44,19 +45,9 @@ impl Apex {
     /// first call.
     ///
     /// # Errors
-    /// `unavailable`, `storage_failed`.
+    /// `forbidden` for an account that is barred; `unavailable`, `storage_failed`.
     pub async fn user(&self, name: &str) -> Result<Principal> {
-        let new = User {
-            user: UserId::new(&*self.clock),
-            scopes: Scopes::USER,
-            created_at: self.clock.now(),
-            standing: Standing::Active,
-        };
-        let user = self.stores.users.resolve(&format!("host:{name}"), new).await?;
-        if user.standing != Standing::Active {
-            return Err(Error::new(Kind::Forbidden, "apex.user", "this account is disabled"));
-        }
-        Ok(Principal::vouched(user.user, user.scopes))
+        self.auth.vouch(name).await
     }
 
     /// Keeps a file of the user's, to be named in a message.
@@ -91,17 +82,32 @@ impl Apex {
     /// # Errors
     /// `not_found` for a run that is not this principal's.
     pub async fn follow(&self, principal: &Principal, run: RunId) -> Result<Following> {
+        self.resume(principal, run, Position::default()).await
+    }
+
+    /// Follows a run from where a reader is.
+    ///
+    /// # Errors
+    /// `not_found` for a run that is not this principal's.
+    pub async fn resume(
+        &self,
+        principal: &Principal,
+        run: RunId,
+        position: Position,
+    ) -> Result<Following> {
         let (log, live) = (Arc::clone(&self.stores.runs), &self.live);
-        let (_, subscription) = Subscription::open(
-            log,
-            &*self.stores.wakeup,
-            live,
-            principal.clone(),
-            run,
-            Position::default(),
-        )
-        .await?;
+        let (_, subscription) =
+            Subscription::open(log, &*self.stores.wakeup, live, principal.clone(), run, position)
+                .await?;
         Ok(Following { subscription, read: VecDeque::new() })
+    }
+
+    /// The plan of a run and what happened in it so far; [`RunGraph::mermaid`] draws it.
+    ///
+    /// # Errors
+    /// `not_found` for a run that this principal may not see.
+    pub async fn graph(&self, principal: &Principal, run: RunId) -> Result<RunGraph> {
+        RunGraph::read(&*self.stores.runs, principal, run).await
     }
 
     /// Asks a question and waits for the answer.
@@ -110,17 +116,27 @@ impl Apex {
     /// As [`Apex::start`]; `cancelled`; and the error with which the run failed, by its code.
     pub async fn ask(&self, principal: &Principal, text: &str) -> Result<RunResult> {
         let accepted = self.start(principal, text, Vec::new()).await?;
-        let mut following = self.follow(principal, accepted.run).await?;
+        self.result(principal, accepted.run).await
+    }
+
+    /// Waits for the answer of a run.
+    ///
+    /// # Errors
+    /// `not_found` for a run that is not this principal's; `cancelled`; and the error with which the run failed, by its
+    /// code.
+    pub async fn result(&self, principal: &Principal, run: RunId) -> Result<RunResult> {
+        const OPERATION: &str = "apex.result";
+        let mut following = self.follow(principal, run).await?;
         while let Some(envelope) = following.next().await? {
             match envelope.event {
                 Event::RunCompleted { result, .. } => return Ok(result),
                 Event::RunCancelled { .. } => {
-                    return Err(Error::new(Kind::Cancelled, "apex.ask", "the run was cancelled"));
+                    return Err(Error::new(Kind::Cancelled, OPERATION, "the run was cancelled"));
                 }
                 Event::RunFailed { error, .. } => {
                     let kind = Kind::ALL.iter().find(|kind| kind.row().code == error.code).copied();
                     let failed =
-                        Error::new(kind.unwrap_or(Kind::Internal), "apex.ask", error.message);
+                        Error::new(kind.unwrap_or(Kind::Internal), OPERATION, error.message);
                     return Err(match error.correlation {
                         Some(id) => failed.with_correlation(id),
                         None => failed,
@@ -129,8 +145,16 @@ impl Apex {
                 _ => {}
             }
         }
-        Err(Error::internal("apex.ask", "the run's log ended without an end")
-            .with("run", accepted.run))
+        Err(Error::internal(OPERATION, "the run's log ended without an end").with("run", run))
+    }
+
+    /// What a run of this user's asked for and got, for a [`Replay`](apex_agents::replay::Replay); where `agents.record`
+    /// is on and the run has ended.
+    ///
+    /// # Errors
+    /// `not_found`; `bad_checkpoint` for one that this library cannot read.
+    pub async fn recording(&self, principal: &Principal, run: RunId) -> Result<Recording> {
+        self.engine.recording(principal, run).await
     }
 
     /// Steers runs: cancel, stop a step, decide.
@@ -210,6 +234,16 @@ pub struct Following {
 }
 
 impl Following {
+    /// What comes next, as it is recorded: several events at once where several are there, and a
+    /// [`Delivery::Reset`] where a part is no longer kept. Dropping the future loses nothing. What [`Following::next`]
+    /// has read already does not come again.
+    ///
+    /// # Errors
+    /// What the log says; the place stays, so that the call can be made again.
+    pub async fn delivery(&mut self) -> Result<Delivery> {
+        self.subscription.next().await
+    }
+
     /// The next event; `None` after the terminal one.
     ///
     /// # Errors

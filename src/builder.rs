@@ -2,6 +2,8 @@ use crate::Apex;
 use crate::resources::Resources;
 use crate::stores::{MAIN, Opened, Opening};
 use apex_agents::cost::{AnalysisOptions, Catalogue};
+#[cfg(feature = "mcp")]
+use apex_agents::mcp::{McpOffer, McpOfferOptions, McpServer, McpServers};
 use apex_agents::model::{Chain, ChainLink, ChainOptions, Meter};
 use apex_agents::{Agent, Engine, EngineOptions, Registry, Tool, agents};
 #[cfg(feature = "oidc")]
@@ -18,7 +20,10 @@ use apex_core::health::{
 };
 use apex_core::run::{Live, RunLimits, Runner};
 use apex_core::store::{Stores, transfer};
+use apex_core::trace::TraceBridge;
 use apex_core::usage::UsageRecorder;
+#[cfg(feature = "mcp")]
+use apex_transport::Mount;
 #[cfg(feature = "tls")]
 use apex_transport::{Tls, TlsFiles};
 use apex_transport::{Transport, TransportConfig, TransportService};
@@ -51,10 +56,15 @@ pub struct Builder {
     auth_parts: AuthParts,
     ways: apex_transport::Chain,
     engine: EngineOptions,
+    traces: Option<Arc<dyn TraceBridge>>,
     models: Vec<ChainLink>,
     chain: ChainOptions,
     transport: TransportConfig,
     health: HealthConfig,
+    #[cfg(feature = "mcp")]
+    servers: Vec<McpServer>,
+    #[cfg(feature = "mcp")]
+    offer: Option<McpOfferOptions>,
     alerts: Option<Arc<dyn AlertSink>>,
     probes: Vec<Arc<dyn Probe>>,
     breakers: Vec<Arc<dyn BreakerSource>>,
@@ -76,6 +86,14 @@ impl Builder {
     #[must_use]
     pub fn tool(mut self, tool: impl Tool) -> Self {
         self.registry = self.registry.tool(tool);
+        self
+    }
+
+    /// Joins the spans of runs to the traces of the host's exporter; a run's trace is that of the request that asked for
+    /// it, where it has a `traceparent`.
+    #[must_use]
+    pub fn traces(mut self, bridge: Arc<dyn TraceBridge>) -> Self {
+        self.traces = Some(bridge);
         self
     }
 
@@ -236,6 +254,23 @@ impl Builder {
         self
     }
 
+    /// Adds the tools of an MCP server, for every agent to call as `<server>__<tool>`. A server that is not there does
+    /// not keep the node from starting; its tools come when it comes.
+    #[cfg(feature = "mcp")]
+    #[must_use]
+    pub fn mcp_server(mut self, server: McpServer) -> Self {
+        self.servers.push(server);
+        self
+    }
+
+    /// Offers tools to MCP clients, under the route `/mcp` and behind the same handshake as all others.
+    #[cfg(feature = "mcp")]
+    #[must_use]
+    pub fn mcp_offer(mut self, options: McpOfferOptions) -> Self {
+        self.offer = Some(options);
+        self
+    }
+
     /// Says how the wire behaves. Its `runs`, `files`, `budget` and `unused_tickets` are taken from what is said here.
     #[must_use]
     pub fn transport(mut self, config: TransportConfig) -> Self {
@@ -344,6 +379,10 @@ impl Builder {
             _ => self.registry,
         };
         let disk = self.database.as_ref().filter(|_| self.stores.is_none()).and_then(file_of);
+        #[cfg(feature = "mcp")]
+        let servers = McpServers::connect(self.servers).await?;
+        #[cfg(feature = "mcp")]
+        let registry = registry.servers(&servers);
         let opened: Opened = match self.stores {
             Some(stores) => stores.into(),
             None => opening.open(&clock).await?,
@@ -351,7 +390,10 @@ impl Builder {
         let stores = opened.stores;
         transfer::refuse_half(&stores).await?;
         let live = Live::default();
+        #[cfg(feature = "mcp")]
+        let longest = self.engine.step_deadline;
         let mut options = EngineOptions { runs: self.runs, ..self.engine };
+        options.traces = self.traces.or(options.traces);
         if let Some(catalogue) = catalogue.filter(|_| !self.models.is_empty()) {
             let recorder = UsageRecorder::new(Arc::clone(&stores.usage), USAGE_WAITING);
             let mut meter = Meter::new(catalogue, Arc::clone(&clock), Arc::new(recorder));
@@ -371,6 +413,8 @@ impl Builder {
             None => health,
         };
         let probes = opened.probes.into_iter().chain(self.probes);
+        #[cfg(feature = "mcp")]
+        let probes = probes.chain(servers.probes());
         let health = probes.fold(health, Health::with_probe);
         let asked = options.models.iter().flat_map(Chain::certificates);
         let models = options.models.clone().map(|chain| Arc::new(chain) as Arc<dyn BreakerSource>);
@@ -406,6 +450,13 @@ impl Builder {
             chain: self.ways,
             config: transport,
         })?;
+        #[cfg(feature = "mcp")]
+        let service = match self.offer {
+            Some(offer) => {
+                service.mount(Mount::new("mcp", longest, McpOffer::new(&engine, offer)?))
+            }
+            None => service,
+        };
         engine.launch();
         resources.watch(&observer, &stores, &engine, service.hub());
         Ok(Apex {

@@ -31,7 +31,7 @@ pub mod prelude {
     pub use crate::{Apex, Builder, Following};
     pub use apex_agents::{
         Agent, AgentOutput, Context, Effect, LookUp, Plan, PlanStep, Registry, Request, Tool,
-        ToolContext, agent_fn, tool_fn,
+        ToolContext, agent, agent_fn, tool_fn,
     };
     pub use apex_core::error::{Error, ErrorReport, Kind, Result};
     pub use apex_core::event::{Envelope, Event, RunResult, RunStatus};
@@ -42,11 +42,19 @@ pub mod prelude {
     pub use serde::{Deserialize, Serialize};
 }
 
-/// The guide's code compiles.
+/// The guide's code compiles and, but for what asks models, runs.
 #[cfg(all(doctest, feature = "anthropic", feature = "gemini", feature = "openai"))]
+#[cfg_attr(feature = "mcp", doc = include_str!("../docs/guide/mcp.md"))]
 #[doc = include_str!("../docs/guide/models.md")]
 #[doc = include_str!("../docs/guide/tools.md")]
+#[doc = include_str!("../docs/guide/agents.md")]
+#[doc = include_str!("../docs/guide/team.md")]
 mod guide {}
+
+/// The code of the page on tests compiles and runs.
+#[cfg(all(doctest, feature = "testkit"))]
+#[doc = include_str!("../docs/guide/testing.md")]
+mod testing_page {}
 
 /// The code of the agents' page compiles and runs.
 #[cfg(doctest)]

@@ -1,7 +1,7 @@
 //! What an agent is: a name, a purpose, and typed work that turns an input into an output.
 //!
-//! An agent is written typed, as a free async function ([`agent_fn`]) or as a small struct that implements
-//! [`Agent`]; the one place where its types are erased is at the end of this file. The events that users see of it
+//! An agent is [declared](crate::agent()), or written typed as a free async function ([`agent_fn`]) or a small struct
+//! that implements [`Agent`]; the one place where its types are erased is at the end of this file. The events that users see of it
 //! are the runtime's doing, not the agent's.
 
 use crate::context::Context;
@@ -100,6 +100,12 @@ pub trait Agent: fmt::Debug + Send + Sync + 'static {
     /// How long a step of it may take, tool calls included, where that differs from the engine's default.
     fn deadline(&self) -> Option<Duration> {
         None
+    }
+
+    /// The tools that it calls, by their names, as far as they are known before it runs: an engine whose registry lacks
+    /// one is not built.
+    fn tools(&self) -> &[String] {
+        &[]
     }
 
     /// The JSON Schema of its input, whose fields say whose results it takes; that of its type, unless it is only
@@ -207,6 +213,7 @@ pub(crate) trait AnyAgent: fmt::Debug + Send + Sync {
     fn name(&self) -> &str;
     fn purpose(&self) -> &str;
     fn deadline(&self) -> Option<Duration>;
+    fn tools(&self) -> &[String];
     fn input_schema(&self) -> Value;
     fn output_schema(&self) -> Value;
     async fn run(&self, input: Value, context: Context) -> std::result::Result<Made, Failure>;
@@ -228,6 +235,10 @@ impl<A: Agent> AnyAgent for Erased<A> {
 
     fn deadline(&self) -> Option<Duration> {
         self.0.deadline()
+    }
+
+    fn tools(&self) -> &[String] {
+        self.0.tools()
     }
 
     fn input_schema(&self) -> Value {

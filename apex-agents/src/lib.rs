@@ -10,25 +10,36 @@ mod agent;
 pub mod agents;
 mod context;
 pub mod cost;
+mod declared;
 mod engine;
 mod failure;
 mod history;
+#[cfg(any(feature = "anthropic", feature = "gemini", feature = "mcp", feature = "openai"))]
+mod http;
+#[cfg(feature = "mcp")]
+pub mod mcp;
 pub mod model;
 mod plan;
 mod prompt;
 mod registry;
+pub mod replay;
 mod stored;
 mod supervisor;
 mod team;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 mod text;
 mod tool;
 pub mod tools;
 
 pub use agent::{Agent, AgentFn, AgentOutput, Request, Then, agent_fn};
 pub use context::{Context, Model};
+pub use declared::{Declared, agent};
 pub use engine::{Engine, EngineOptions};
 pub use history::History;
 pub use plan::{Plan, PlanStep};
 pub use registry::Registry;
 pub use team::{Member, Team};
-pub use tool::{Effect, LookUp, Redact, SecretNames, Tool, ToolContext, ToolFn, tool_fn};
+pub use tool::{
+    Approvals, Effect, LookUp, Redact, SecretNames, Tool, ToolContext, ToolFn, tool_fn,
+};

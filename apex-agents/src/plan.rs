@@ -1,11 +1,17 @@
 //! Which agents work on a request, and who needs whose result.
 
+pub use apex_core::event::PlanStep;
+
+use crate::text::clip;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The most steps that a plan may have.
 pub(crate) const MOST_STEPS: usize = 32;
+
+/// How much of a step's purpose the event has that tells of the plan, in bytes; the step's own event has more of it.
+const TOLD_PURPOSE: usize = 120;
 
 /// The steps of a run. Steps whose needs are met run side by side.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -14,49 +20,16 @@ pub struct Plan {
     pub steps: Vec<PlanStep>,
 }
 
-/// A step of a plan: one agent's work.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct PlanStep {
-    /// The agent.
-    pub agent: String,
-    /// What it is to do here; empty for the agent's own purpose.
-    pub purpose: String,
-    /// The agents whose results it is handed.
-    pub needs: Vec<String>,
-    /// Whether the run goes on without it when it fails; then those that need it find its field absent.
-    pub optional: bool,
-}
-
-impl PlanStep {
-    /// A step that the run cannot do without.
-    #[must_use]
-    pub fn new(agent: impl Into<String>) -> Self {
-        Self { agent: agent.into(), purpose: String::new(), needs: Vec::new(), optional: false }
-    }
-
-    /// Says what the agent is to do here.
-    #[must_use]
-    pub fn purpose(mut self, purpose: impl Into<String>) -> Self {
-        self.purpose = purpose.into();
-        self
-    }
-
-    /// Says whose results it is handed.
-    #[must_use]
-    pub fn needs<const N: usize>(mut self, agents: [&str; N]) -> Self {
-        self.needs = agents.map(str::to_owned).to_vec();
-        self
-    }
-
-    /// Says that the run can do without it.
-    #[must_use]
-    pub fn optional(mut self) -> Self {
-        self.optional = true;
-        self
-    }
-}
-
 impl Plan {
+    /// As events tell it: with the names of 32 steps that need each other, it fits an envelope.
+    pub(crate) fn told(&self) -> Vec<PlanStep> {
+        let told = |step: &PlanStep| PlanStep {
+            purpose: clip(&step.purpose, TOLD_PURPOSE).into_owned(),
+            ..step.clone()
+        };
+        self.steps.iter().map(told).collect()
+    }
+
     /// What is wrong with the plan, if anything is: it must be small, name known agents once each, and hand results
     /// on forwards only. `taken` are the agents that have a step already.
     pub(crate) fn fault(

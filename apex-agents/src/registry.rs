@@ -1,8 +1,9 @@
 //! What agents and tools exist.
 
 use crate::agent::{self, Agent, AnyAgent};
+use crate::model::ToolSpec;
 use crate::team::Team;
-use crate::tool::{self, AnyTool, Shape, Tool};
+use crate::tool::{self, AnyTool, Shape, Tool, ToolSource};
 use apex_core::error::{Error, Kind, Result};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 pub struct Registry {
     agents: Vec<Arc<dyn AnyAgent>>,
     tools: Vec<Arc<dyn AnyTool>>,
+    sources: Vec<Arc<dyn ToolSource>>,
     entry: Option<String>,
 }
 
@@ -34,6 +36,14 @@ impl Registry {
         self
     }
 
+    /// Adds the tools of these servers, as long as they are there, for every agent to call.
+    #[cfg(feature = "mcp")]
+    #[must_use]
+    pub fn servers(mut self, servers: &crate::mcp::McpServers) -> Self {
+        self.sources.extend(servers.sources());
+        self
+    }
+
     /// Says which agent a run begins with. It gets the [`crate::Request`], and answers or returns a
     /// [`crate::Plan`] of the agents that follow.
     #[must_use]
@@ -47,6 +57,7 @@ impl Registry {
     pub fn with(mut self, other: Self) -> Self {
         self.agents.extend(other.agents);
         self.tools.extend(other.tools);
+        self.sources.extend(other.sources);
         self.entry = other.entry.or(self.entry);
         self
     }
@@ -77,9 +88,20 @@ impl Registry {
                 Err(fault) => faults.push(format!("agent {name:?}: its output schema: {fault}")),
             }
         }
+        let prefixes: Vec<&str> = self.sources.iter().map(|source| source.prefix()).collect();
+        for (at, prefix) in prefixes.iter().enumerate() {
+            if prefixes.iter().skip(at + 1).any(|other| other == prefix) {
+                faults.push(format!("two servers' tools begin with {prefix:?}; rename one server"));
+            }
+        }
         let mut tools = FxHashMap::default();
         for tool in self.tools {
             let name = tool.name().to_owned();
+            if let Some(prefix) = prefixes.iter().find(|prefix| name.starts_with(**prefix)) {
+                faults.push(format!(
+                    "tool {name:?}: the tools of a server begin with {prefix:?}; rename one"
+                ));
+            }
             if let Some(fault) = name_fault(&name) {
                 faults.push(format!("tool {name:?}: {fault}"));
             }
@@ -90,6 +112,13 @@ impl Registry {
                     }
                 }
                 Err(fault) => faults.push(format!("tool {name:?}: its arguments schema: {fault}")),
+            }
+        }
+        for (name, ready) in &agents {
+            for tool in ready.agent.tools().iter().filter(|tool| !tools.contains_key(*tool)) {
+                faults.push(format!(
+                    "agent {name:?} calls tool {tool:?}, which is not there; add it"
+                ));
             }
         }
         let first = self.agents.first().map(|agent| agent.name().to_owned());
@@ -115,7 +144,17 @@ impl Registry {
             }));
             let team = Arc::new(team);
             drop(told);
-            return Ok(Ready { purposes, team, agents, tools, entry });
+            let specs = tools.iter().map(|(name, ready)| {
+                let spec = ToolSpec {
+                    name: name.clone(),
+                    description: ready.tool.description().to_owned(),
+                    arguments: ready.tool.arguments_schema(),
+                };
+                (name.clone(), spec)
+            });
+            let specs = Arc::new(specs.collect());
+            let sources = self.sources;
+            return Ok(Ready { purposes, team, specs, agents, tools, sources, entry });
         }
         Err(Error::new(Kind::Config, "registry.check", faults.join("; ")))
     }
@@ -129,7 +168,11 @@ pub(crate) struct Ready {
     pub(crate) purposes: Arc<BTreeMap<String, String>>,
     /// Who takes whose result.
     pub(crate) team: Arc<Team>,
+    /// The tools as models see them.
+    pub(crate) specs: Arc<BTreeMap<String, ToolSpec>>,
     pub(crate) tools: FxHashMap<String, tool::Ready>,
+    /// Where more tools come from.
+    pub(crate) sources: Vec<Arc<dyn ToolSource>>,
     pub(crate) entry: String,
 }
 
@@ -170,6 +213,7 @@ mod tests {
             .agent(agent("text"))
             .tool(tool())
             .tool(tool())
+            .agent(crate::agent("c").tools(["t", "u"]))
             .entry("b")
             .ready()
             .unwrap_err();
@@ -180,6 +224,7 @@ mod tests {
             "agent \"a\" is there twice",
             "agent \"text\": a request has a field",
             "tool \"t\" is there twice",
+            "agent \"c\" calls tool \"u\", which is not there",
             "begin with agent \"b\"",
         ] {
             assert!(told.contains(part), "{part}: {told}");

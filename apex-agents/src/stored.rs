@@ -56,6 +56,17 @@ impl Stored {
         })
     }
 
+    /// Reads the value in, if it is kept elsewhere.
+    pub(crate) async fn take_in(
+        &mut self,
+        artifacts: &dyn ArtifactStore,
+        principal: &Principal,
+    ) -> Result<()> {
+        let value = self.clone().load(artifacts, principal).await?;
+        *self = Self::Inline(value);
+        Ok(())
+    }
+
     /// As events show it: the value, or where to fetch it.
     pub(crate) fn shown(&self) -> Value {
         match self {

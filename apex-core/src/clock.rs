@@ -9,6 +9,12 @@ use std::time::Duration;
 pub trait Clock: fmt::Debug + Send + Sync {
     /// The time now, UTC.
     fn now(&self) -> Timestamp;
+
+    /// Fills in what ids are made of beside the time: from the system's generator, unless a test wants the same ids each
+    /// time. Secrets are never made of it. Whether there was any.
+    fn fill(&self, random: &mut [u8; 10]) -> bool {
+        getrandom::fill(random).is_ok()
+    }
 }
 
 /// The machine's own clock.

@@ -168,7 +168,7 @@ fn uuid_v7(clock: &dyn Clock) -> Uuid {
     let mut random = [0_u8; 10];
     // The system's generator can fail only before the machine has gathered any entropy; a version 4 id from the
     // uuid crate's own source would fail the same way.
-    if getrandom::fill(&mut random).is_err() {
+    if !clock.fill(&mut random) {
         return Uuid::now_v7();
     }
     let millis = u64::try_from(clock.now().as_millis()).unwrap_or(0);

@@ -33,4 +33,5 @@ pub mod testkit;
 pub mod thread;
 #[cfg(feature = "tls")]
 pub mod tls;
+pub mod trace;
 pub mod usage;

@@ -20,6 +20,7 @@ use apex_transport::TransportConfig;
 use apex_transport::connection::{Action, Brought, Connection, Input, Moment, Opened};
 use apex_transport::protocol::{Pong, ServerFrame, decode, event_frame};
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 type Path = (&'static str, fn(u64));
@@ -143,8 +144,7 @@ fn welcomed() -> Connection {
     };
     let mut connection = Connection::new(
         ConnectionId::new(&SystemClock),
-        config.connection,
-        config.limits(),
+        Arc::new(config.terms()),
         Some(entry),
         moment(Duration::ZERO),
     );

@@ -87,8 +87,7 @@ impl Driver {
     ) -> Self {
         let opened = Instant::now();
         let now = Moment { elapsed: Duration::ZERO, at: gateway.now() };
-        let connection =
-            Connection::new(seat.id(), gateway.config.connection, gateway.limits, entry, now);
+        let connection = Connection::new(seat.id(), Arc::clone(&gateway.terms), entry, now);
         let nudges = Nudges::default();
         let hub = nudges.nudge(Source::Hub);
         Self {
@@ -159,9 +158,9 @@ impl Driver {
             let mut progress = self.look_at_hub();
             progress |= self.poll_calls(cx);
             progress |= self.poll_streams();
-            progress |= self.poll_timer(cx, other_task);
             progress |= self.carry_out_all();
-            if !progress {
+            // The timer comes last: what else there is mostly puts it off.
+            if !progress && !self.poll_timer(cx, other_task) {
                 return if any { Poll::Ready(()) } else { Poll::Pending };
             }
             any = true;
@@ -356,6 +355,10 @@ impl Driver {
                 let opening =
                     async move { Answer::Opened(key, open(gateway, who, stream, position).await) };
                 let opening = self.call(Box::pin(correlation::within(id, opening)));
+                if self.followed.is_empty() {
+                    // The first growth would be by four.
+                    self.followed.reserve_exact(1);
+                }
                 // Keys only grow.
                 self.followed.push(Followed { key, progress: Progress::Opening(opening) });
                 return;
@@ -442,7 +445,8 @@ async fn next(reader: &mut Reader) -> Brought {
             Ok(brought) => return brought,
             Err(error) if error.is_retryable() && tries < TRIES => {
                 tracing::debug!(%error, "a stream is read again");
-                tokio::time::sleep(pause).await;
+                // Each reader has room for it, and few ever come here.
+                Box::pin(tokio::time::sleep(pause)).await;
                 (pause, tries) = (pause * 2, tries + 1);
             }
             Err(error) => return Brought::Broken(error),

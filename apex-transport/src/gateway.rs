@@ -1,8 +1,8 @@
 use crate::call::in_time;
 use crate::config::TransportConfig;
+use crate::connection::Terms;
 use crate::handshake::{Chain, Offer, Origins};
 use crate::hub::Hub;
-use crate::protocol::Limits;
 use crate::share::Shares;
 use apex_core::auth::{Auth, Credential, Entry, Presented, Revocation, RevocationWatch, Way};
 use apex_core::clock::{Clock, Timestamp};
@@ -56,7 +56,7 @@ pub(crate) struct Gateway {
     pub(crate) chain: Chain,
     pub(crate) config: TransportConfig,
     pub(crate) origins: Origins,
-    pub(crate) limits: Limits,
+    pub(crate) terms: Arc<Terms>,
     pub(crate) hub: Hub,
     shares: Shares,
     watching: AtomicBool,
@@ -85,7 +85,7 @@ impl Gateway {
             clock,
             observer,
             origins: Origins::new(config.origins.clone()),
-            limits: config.limits(),
+            terms: Arc::new(config.terms()),
             hub: Hub::new(config.hub, shares.clone()),
             shares,
             chain,

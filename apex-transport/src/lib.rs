@@ -47,7 +47,7 @@ pub use server::serve_tls;
 pub use server::{Listen, serve};
 #[cfg(feature = "websocket")]
 pub use service::Knocked;
-pub use service::{ResponseBody, TransportService};
+pub use service::{Mount, MountedBody, ResponseBody, TransportService};
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsFiles};
 #[cfg(feature = "websocket")]

@@ -62,7 +62,11 @@ impl Nudges {
         let new = &mut pending.woken;
         woken.socket |= std::mem::take(&mut new.socket);
         woken.hub |= std::mem::take(&mut new.hub);
-        woken.streams.append(&mut new.streams);
+        if woken.streams.is_empty() {
+            std::mem::swap(&mut woken.streams, &mut new.streams);
+        } else {
+            woken.streams.append(&mut new.streams);
+        }
         other
     }
 }

@@ -31,6 +31,8 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/operator.css", CSS, include_str!("page/operator.css")),
     ("/operator.js", SCRIPT, include_str!("page/operator.js")),
     ("/operator-model.js", SCRIPT, include_str!("page/operator-model.js")),
+    ("/plan-layout.js", SCRIPT, include_str!("page/plan-layout.js")),
+    ("/plan-view.js", SCRIPT, include_str!("page/plan-view.js")),
     ("/report-view.js", SCRIPT, include_str!("page/report-view.js")),
     ("/run-model.js", SCRIPT, include_str!("page/run-model.js")),
     ("/run-view.js", SCRIPT, include_str!("page/run-view.js")),

@@ -1,6 +1,7 @@
 //! The configuration of a whole Apex: the sections of its rooms, put together, with one schema.
 
 mod kept;
+mod mcp;
 mod models;
 mod wire;
 
@@ -18,6 +19,7 @@ use apex_core::run::RunLimits;
 use serde::Deserialize;
 
 pub use kept::{DatabaseSection, RedisSection};
+pub use mcp::McpSection;
 pub use models::{CompatibleSection, ModelsSection, ProviderSection};
 pub use wire::{ConnectionsSection, ServerSection};
 
@@ -53,6 +55,8 @@ pub struct ApexConfig {
     pub budget: BudgetLimits,
     /// The models that agents may ask.
     pub models: ModelsSection,
+    /// Tools of other servers, and our tools for other clients, by the Model Context Protocol.
+    pub mcp: McpSection,
     /// Plain HTTP.
     pub server: ServerSection,
     /// Clients that are connected.
@@ -71,6 +75,7 @@ impl Section for ApexConfig {
         checks.section("agents", &self.agents);
         checks.section("budget", &self.budget);
         checks.section("models", &self.models);
+        checks.section("mcp", &self.mcp);
         checks.section("server", &self.server);
         checks.section("connections", &self.connections);
         checks.section("resilience", &self.resilience);
@@ -91,7 +96,7 @@ impl ApexConfig {
     ///
     /// # Errors
     /// `config_invalid` when the address is of a database that this build cannot open, or the chain has a model that it
-    /// cannot ask.
+    /// cannot ask, or MCP is configured and not built in.
     pub fn builder(&self) -> Result<Builder> {
         let url = self.database.address();
         openable(&url, self.database.auth.as_ref(), self.redis.url.as_ref())?;
@@ -124,7 +129,7 @@ impl ApexConfig {
         for link in self.models.links()? {
             builder = builder.model(link);
         }
-        Ok(builder)
+        self.mcp.add_to(builder)
     }
 
     /// What protects the calls to a dependency of the host's own, such as the service behind a tool. Hand its breaker

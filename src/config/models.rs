@@ -189,7 +189,7 @@ impl Section for ModelsSection {
                 url.check(checks, key);
             }
         }
-        self.check_proxy(checks);
+        check_proxy(self.proxy.as_ref(), checks);
         checks.require(
             &["hedge", "ceiling_usd"],
             self.hedge.is_none() || self.ceiling_usd.is_none(),
@@ -207,25 +207,26 @@ impl Section for ModelsSection {
     }
 }
 
-impl ModelsSection {
-    fn check_proxy(&self, checks: &mut Checks<'_>) {
-        let Some(proxy) = &self.proxy else {
-            return;
-        };
-        let read = WebUrl::of_proxy(proxy.reveal());
-        let problem = read.as_ref().err().map(BadWebUrl::to_string).unwrap_or_default();
-        let advice = "write http://[USER:PASSWORD@]HOST:PORT, or https://";
-        checks.require(&["proxy"], read.is_ok(), FaultCode::Format, problem, advice);
-        // What goes through it has a TLS of its own.
-        checks.require_outside_development(
-            &["proxy"],
-            read.as_ref().map_or(true, |(url, login)| url.is_private() || !login),
-            FaultCode::Insecure,
-            "its password goes to another machine without TLS",
-            "write https://, or use a proxy without a password",
-        );
-    }
+/// Judges the `proxy` of a section.
+pub(super) fn check_proxy(proxy: Option<&Secret<String>>, checks: &mut Checks<'_>) {
+    let Some(proxy) = proxy else {
+        return;
+    };
+    let read = WebUrl::of_proxy(proxy.reveal());
+    let problem = read.as_ref().err().map(BadWebUrl::to_string).unwrap_or_default();
+    let advice = "write http://[USER:PASSWORD@]HOST:PORT, or https://";
+    checks.require(&["proxy"], read.is_ok(), FaultCode::Format, problem, advice);
+    // What goes through it has a TLS of its own.
+    checks.require_outside_development(
+        &["proxy"],
+        read.as_ref().map_or(true, |(url, login)| url.is_private() || !login),
+        FaultCode::Insecure,
+        "its password goes to another machine without TLS",
+        "write https://, or use a proxy without a password",
+    );
+}
 
+impl ModelsSection {
     /// By which rules the chain goes on.
     pub(super) fn options(&self) -> ChainOptions {
         ChainOptions {

@@ -247,7 +247,7 @@ export function usageFile(name, test) {
   return null;
 }
 
-/** Keeps a picture where `APEX_SCREENSHOTS` names a folder for them. */
+/** Keeps a picture where `APEX_TEST_SCREENSHOTS` names a folder for them. */
 export async function picture(page, name) {
-  if (process.env.APEX_SCREENSHOTS) await page.screenshot({ path: path.join(process.env.APEX_SCREENSHOTS, `${name}.png`) });
+  if (process.env.APEX_TEST_SCREENSHOTS) await page.screenshot({ path: path.join(process.env.APEX_TEST_SCREENSHOTS, `${name}.png`) });
 }

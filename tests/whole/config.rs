@@ -294,6 +294,7 @@ fn every_metric_of_the_ground_floor_is_listed_and_used() {
     let mut files = Vec::new();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     sources(&root.join("apex-core/src"), &mut files);
+    sources(&root.join("apex-agents/src"), &mut files);
     files.retain(|path| !path.ends_with("health/metric.rs"));
     let mut used = BTreeSet::new();
     for file in files {

@@ -47,7 +47,7 @@ async fn serve(pager: &Arc<Pager>, folder: &std::path::Path) -> (Apex, std::net:
     (apex, address)
 }
 
-async fn token(address: std::net::SocketAddr, user: &str) -> String {
+pub(crate) async fn token(address: std::net::SocketAddr, user: &str) -> String {
     let body = json!({ "user": user }).to_string();
     let answer = get(address, "POST", "/auth/dev", "", &body).await.1;
     answer["token"].as_str().unwrap().to_owned()

@@ -12,6 +12,8 @@ mod golden_path;
 mod health;
 mod hello;
 mod kill;
+#[cfg(feature = "mcp")]
+mod mcp;
 mod models;
 #[cfg(feature = "postgres")]
 mod pressure;

@@ -5,6 +5,7 @@ use crate::types::Model;
 use netra_apex::agents::cost::Report;
 use netra_apex::core::error;
 use netra_apex::core::event::Envelope;
+use netra_apex::core::run::RunGraph;
 use netra_apex::transport::protocol::{ClientFrame, ServerFrame};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -53,6 +54,11 @@ fn the_schema_of_reports_is_committed() {
 }
 
 #[test]
+fn the_schema_of_graphs_is_committed() {
+    check("graph.schema.json", &schemars::schema_for!(RunGraph).to_value());
+}
+
+#[test]
 fn the_schema_of_errors_is_committed() {
     check("errors.schema.json", &error::schema());
 }
@@ -70,6 +76,7 @@ fn the_frames_events_and_reports_of_other_languages_are_those_of_the_schema() {
     generator.subschema_for::<ServerFrame>();
     generator.subschema_for::<Envelope>();
     generator.subschema_for::<Report>();
+    generator.subschema_for::<RunGraph>();
     let model = Model::read(
         &generator.take_definitions(true),
         &[

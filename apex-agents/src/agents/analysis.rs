@@ -1,7 +1,7 @@
 //! Analysis: one question over usage records, as a typed query.
 
 use super::PASS;
-use super::asking::{self, Filled};
+use super::asking;
 use super::usage::{self, EarlierFiles, Looked};
 use crate::agent::{Agent, Request, agent_fn};
 use crate::context::Context;
@@ -63,9 +63,6 @@ async fn read(request: &Request, run: &Context) -> Result<Option<Query>> {
         "today": calendar::date(calendar::day_of(now)),
         "schema": schemars::schema_for!(Query),
     });
-    let filled: Filled<Query> = asking::fill(run, prompt::ANALYSIS, &data, Query::fault).await?;
-    match filled {
-        Filled::Value(query) => Ok(Some(query)),
-        Filled::Rules => Ok(english::read(&request.text, now)),
-    }
+    let filled: Option<Query> = asking::fill(run, prompt::ANALYSIS, &data, Query::fault).await?;
+    Ok(filled.or_else(|| english::read(&request.text, now)))
 }

@@ -1,7 +1,7 @@
 //! Pricing: what models cost, what would be cheaper, what a change would cost, and which models end.
 
 use super::PASS;
-use super::asking::{self, Filled};
+use super::asking;
 use super::usage::{EarlierFiles, Priced};
 use crate::agent::{Agent, Request, agent_fn};
 use crate::context::Context;
@@ -62,10 +62,7 @@ async fn read(request: &Request, run: &Context) -> Result<Option<PriceQuestion>>
         "today": calendar::date(calendar::day_of(now)),
         "schema": schemars::schema_for!(PriceQuestion),
     });
-    let filled: Filled<PriceQuestion> =
+    let filled: Option<PriceQuestion> =
         asking::fill(run, prompt::PRICING, &data, PriceQuestion::fault).await?;
-    match filled {
-        Filled::Value(question) => Ok(Some(question)),
-        Filled::Rules => Ok(english::read(&request.text, now)),
-    }
+    Ok(filled.or_else(|| english::read(&request.text, now)))
 }

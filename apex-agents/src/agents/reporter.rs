@@ -1,7 +1,7 @@
 //! The reporter: writes the report, and the answer to the question.
 
 use super::actions::Actions;
-use super::asking::{self, Asked};
+use super::asking::{self, Terms, Turns};
 use super::data_helper::Data;
 use super::question::Topic;
 use super::triage::Triage;
@@ -9,16 +9,12 @@ use super::usage::{Analysed, Recomputed, Written};
 use super::wording;
 use crate::agent::{Agent, agent_fn};
 use crate::context::Context;
-use crate::model::Message;
 use crate::prompt;
 use apex_core::error::Result;
 use apex_core::event::{RunResult, RunStatus};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
-
-/// How often a model may word the answer.
-const ATTEMPTS: usize = 2;
 
 /// How many of the plan's steps the answer tells; the report has all.
 const NEXT: usize = 3;
@@ -90,37 +86,25 @@ async fn word(question: &str, written: &Written, run: &Context) -> Result<Option
     let plain = plain(written);
     let data =
         json!({ "question": question, "placeholders": placeholders, "plain_wording": plain });
-    let mut request = asking::request(prompt::REPORTER, &data);
-    let mut faults = Vec::new();
-    for _ in 0..ATTEMPTS {
-        match asking::ask(run, request.clone()).await? {
-            Asked::NoModel => return Ok(None),
-            Asked::Failed(why) => {
-                run.degraded(asking::unanswered(&why)).await?;
-                return Ok(None);
-            }
-            Asked::Answer(answer) => match wording::worded(&answer.text(), &written.figures) {
-                Ok(worded) => return Ok(Some(worded)),
-                Err(found) => {
-                    run.think(format!(
-                        "I do not take the model's wording: it does not keep to the computed figures. {}",
-                        found.join(" ")
-                    ))
-                    .await?;
-                    let again =
-                        format!("This cannot be used:\n- {}\nWord it again.", found.join("\n- "));
-                    request.messages.extend([answer.into_message(), Message::user(again)]);
-                    faults = found;
-                }
-            },
-        }
-    }
-    run.degraded(format!(
-        "The answer was worded by rules: a model's wording was refused {ATTEMPTS} times. {}",
-        faults.join(" ")
-    ))
-    .await?;
-    Ok(None)
+    let request = asking::request(prompt::REPORTER, &data);
+    let terms = Terms {
+        accept: |text: &str| wording::worded(text, &written.figures),
+        thought: |faults: &[String]| {
+            Some(format!(
+                "I do not take the model's wording: it does not keep to the computed figures. {}",
+                faults.join(" ")
+            ))
+        },
+        again: "Word it again.",
+    };
+    let checked = asking::checked(run, request, Turns::default(), terms).await?;
+    asking::or_rules(run, checked, |times, faults| {
+        let faults = faults.join(" ");
+        format!(
+            "The answer was worded by rules: a model's wording was refused {times} times. {faults}"
+        )
+    })
+    .await
 }
 
 /// A wording by placeholders, from which a model can set out.

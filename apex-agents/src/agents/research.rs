@@ -1,13 +1,12 @@
 //! Research: a question in several steps, answered from found passages alone, each claim with where it stands.
 
-use super::asking::{self, Asked};
+use super::asking::{self, Terms, Turns};
 use super::citing::{self, Passage};
 use super::usage::{EarlierFiles, Read};
 use super::{PASS, recall};
 use crate::agent::{Agent, Request, agent_fn};
 use crate::context::Context;
 use crate::cost::report::words::markdown;
-use crate::model::Message;
 use crate::prompt;
 use apex_core::error::Result;
 use apex_core::event::{RunResult, RunStatus};
@@ -16,8 +15,6 @@ use std::fmt::Write as _;
 
 /// How many parts a question has at most.
 const MOST_PARTS: usize = 4;
-/// How often a model may word an answer.
-const ATTEMPTS: usize = 2;
 /// How many sentences are quoted for a part of a question.
 const QUOTED: usize = 3;
 
@@ -115,38 +112,28 @@ async fn word(question: &str, passages: &[Passage], run: &Context) -> Result<Opt
         .map(|(number, passage)| json!({ "number": number, "text": passage.text }))
         .collect();
     let data = json!({ "question": question, "passages": numbered });
-    let mut request = asking::request(prompt::RESEARCH, &data);
-    let mut faults = Vec::new();
-    for _ in 0..ATTEMPTS {
-        match asking::ask(run, request.clone()).await? {
-            Asked::NoModel => return Ok(None),
-            Asked::Failed(why) => {
-                run.degraded(asking::unanswered(&why)).await?;
-                return Ok(None);
-            }
-            Asked::Answer(answer) => {
-                let text = answer.text();
-                faults = citing::faults(&text, passages);
-                if faults.is_empty() {
-                    return Ok(Some(unlinked(text.trim())));
-                }
-                run.think(format!(
-                    "I do not take the model's answer: it does not keep to the passages ({} faults).",
-                    faults.len()
-                ))
-                .await?;
-                let again =
-                    format!("This cannot be used:\n- {}\nAnswer again.", faults.join("\n- "));
-                request.messages.extend([answer.into_message(), Message::user(again)]);
-            }
-        }
-    }
-    run.degraded(format!(
-        "The answer is made of quotations: a model's answer was refused {ATTEMPTS} times, with {} faults at last.",
-        faults.len()
-    ))
-    .await?;
-    Ok(None)
+    let request = asking::request(prompt::RESEARCH, &data);
+    let terms = Terms {
+        accept: |text: &str| {
+            let faults = citing::faults(text, passages);
+            if faults.is_empty() { Ok(unlinked(text.trim())) } else { Err(faults) }
+        },
+        thought: |faults: &[String]| {
+            Some(format!(
+                "I do not take the model's answer: it does not keep to the passages ({} faults).",
+                faults.len()
+            ))
+        },
+        again: "Answer again.",
+    };
+    let checked = asking::checked(run, request, Turns::default(), terms).await?;
+    asking::or_rules(run, checked, |times, faults| {
+        format!(
+            "The answer is made of quotations: a model's answer was refused {times} times, with {} faults at last.",
+            faults.len()
+        )
+    })
+    .await
 }
 
 /// A model's text in which nothing is markup but emphasis and lists: a link in it would lead out.

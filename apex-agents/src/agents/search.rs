@@ -1,6 +1,6 @@
 //! Search: what was said in the user's conversations, with where it was said.
 
-use super::asking::{self, Filled};
+use super::asking;
 use super::recall;
 use super::usage::Recalled;
 use crate::agent::{Agent, Request, agent_fn};
@@ -47,12 +47,12 @@ async fn read(request: &Request, run: &Context) -> Result<SearchQuery> {
         "today": calendar::date(calendar::day_of(now)),
         "schema": schemars::schema_for!(SearchQuery),
     });
-    let filled: Filled<SearchQuery> = asking::fill(run, prompt::SEARCH, &data, fault).await?;
+    let filled: Option<SearchQuery> = asking::fill(run, prompt::SEARCH, &data, fault).await?;
     Ok(match filled {
-        Filled::Value(query) => {
+        Some(query) => {
             SearchQuery { max: if query.max == 0 { recall::FOUND } else { query.max }, ..query }
         }
-        Filled::Rules => recall::read(&request.text, now),
+        None => recall::read(&request.text, now),
     })
 }
 

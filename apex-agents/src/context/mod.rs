@@ -3,7 +3,7 @@ mod model;
 pub use model::Model;
 
 use crate::failure::Failure;
-use crate::model::Chain;
+use crate::model::{Chain, ToolSpec};
 use crate::stored::Stored;
 use crate::team::Team;
 use crate::tool::{Progress, Shown};
@@ -17,6 +17,7 @@ use apex_core::principal::Principal;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -46,6 +47,8 @@ pub(crate) struct Inner {
     pub(crate) chain: Option<Chain>,
     /// Who is there.
     pub(crate) team: Arc<Team>,
+    /// The tools that there are, as models see them.
+    pub(crate) tools: Arc<BTreeMap<String, ToolSpec>>,
     pub(crate) shown: mpsc::Sender<Shown>,
     /// How many bytes of the step's text were shown.
     pub(crate) text: AtomicU64,
@@ -242,6 +245,11 @@ impl Context {
         &self.inner.team
     }
 
+    /// Those of these tools that there are, as models see them.
+    pub(crate) fn tools(&self, names: &[String]) -> Vec<ToolSpec> {
+        names.iter().filter_map(|name| self.inner.tools.get(name).cloned()).collect()
+    }
+
     /// The models that a step may ask.
     #[must_use]
     pub fn model(&self) -> Model<'_> {
@@ -249,7 +257,7 @@ impl Context {
     }
 
     /// Says how far the step is, in a unit such as `files`; shown at most ten times a second, never recorded.
-    pub fn progress(&self, done: u64, total: Option<u64>, unit: &'static str) {
+    pub fn progress(&self, done: u64, total: Option<u64>, unit: &str) {
         self.inner.progress.tell(done, total, unit);
     }
 

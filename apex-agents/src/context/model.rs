@@ -45,9 +45,13 @@ impl Model<'_> {
         self.asked(request, true).await?.ok_or_else(offline)
     }
 
-    /// As [`Model::ask`]; `None` where there is no model.
-    pub(crate) async fn try_ask(&self, request: ModelRequest) -> Result<Option<ModelResponse>> {
-        self.asked(request, false).await
+    /// As [`Model::ask`], or [`Model::stream`] where the user is `shown` it; `None` where there is no model.
+    pub(crate) async fn try_ask(
+        &self,
+        request: ModelRequest,
+        shown: bool,
+    ) -> Result<Option<ModelResponse>> {
+        self.asked(request, shown).await
     }
 
     async fn asked(&self, request: ModelRequest, show: bool) -> Result<Option<ModelResponse>> {

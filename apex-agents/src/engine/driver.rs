@@ -2,22 +2,25 @@
 //! and hands back to the machine what came of them.
 
 use super::lease::Writer;
-use super::machine::{Decided, Effect, Ending, Facts, Input, Lost, Machine, State, load, save};
+use super::machine::{Decided, Effect, Ending, Facts, Input, Lost, Machine, Saver, State, load};
 use super::outcome;
 use super::shared::Shared;
+use super::trace::Trace;
 use super::work::{self, Ended};
 use crate::agent::Request;
 use crate::context::{Ask, Asked, Reply};
 use crate::failure::Failure;
+use crate::replay::{self, Recording};
 use crate::stored::Stored;
 use crate::tool::{CallScope, Progress, Shown};
 use apex_core::clock::Timestamp;
-use apex_core::error::correlation::{of_message, within};
-use apex_core::error::{Kind, Result};
+use apex_core::error::correlation::{carrying, of_message, within};
+use apex_core::error::{Error, Kind, Result};
 use apex_core::event::{Decision, Event};
 use apex_core::id::{ApprovalId, CallId, StepId};
 use apex_core::run::{Claimed, Topic, Woken};
 use apex_core::thread::{Role, ThreadMessage};
+use apex_core::trace::bridged;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::Value;
 use std::sync::Arc;
@@ -26,6 +29,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{Instrument as _, Span};
 
 /// How many asks and progress notes wait for the driver; those that ask wait, progress is dropped.
 const ASKS: usize = 64;
@@ -41,6 +45,7 @@ pub(super) struct Driver {
     claimed: Claimed,
     machine: Machine,
     writer: Writer,
+    trace: Trace,
     woken: Woken,
     /// Tells the node's runs to be let go of.
     leaving: CancellationToken,
@@ -102,10 +107,11 @@ impl Driver {
         shared: Arc<Shared>,
         claimed: Claimed,
         claimed_at: Instant,
+        trace: Trace,
         leaving: CancellationToken,
     ) -> Result<Self> {
-        let state = match &claimed.checkpoint {
-            None => State::new(&shared.registry.entry),
+        let (state, saver) = match &claimed.checkpoint {
+            None => (State::new(&shared.registry.entry), Saver::default()),
             Some(checkpoint) => load(checkpoint)?,
         };
         let spent = state.worked(shared.clock.now());
@@ -116,11 +122,13 @@ impl Driver {
             agents: Arc::clone(&shared.registry.purposes),
             approval_timeout: shared.options.approval_timeout,
             budget: shared.options.budget(),
+            record: shared.options.record,
         };
         let work = CancellationToken::new();
         Ok(Self {
-            machine: Machine::new(facts, claimed.attempt, state),
+            machine: Machine::new(facts, claimed.attempt, state, saver),
             writer: Writer::new(&shared, &claimed, claimed_at),
+            trace,
             woken: shared.stores.wakeup.listen(Topic::Signals(claimed.lease.run)),
             leaving,
             _stop: work.clone().drop_guard(),
@@ -295,9 +303,11 @@ impl Driver {
             match effect {
                 Effect::Record { events, transition } => {
                     let ends = transition.is_some_and(|state| state.is_terminal());
-                    let checkpoint = (!ends).then(|| save(self.machine.state())).transpose()?;
+                    let checkpoint = (!ends).then(|| self.machine.save()).transpose()?;
                     let ended = self.ended(&events);
+                    let seen = Trace::seen(&events);
                     self.writer.append(events, checkpoint, transition).await?;
+                    self.trace.tell(seen);
                     if let Some(ended) = ended {
                         ended.tell(&self.shared, &self.claimed);
                     }
@@ -334,10 +344,12 @@ impl Driver {
                     let _ = self.held.remove(&call).map(|asking| asking.send(answer));
                 }
                 Effect::RecordLost(lost) => self.record_lost(lost),
+                Effect::Keep => self.keep().await,
                 Effect::Tell(text) => self.say(Role::Assistant, text).await?,
                 Effect::Wait { until } => {
-                    let checkpoint = save(self.machine.state())?;
+                    let checkpoint = self.machine.save()?;
                     self.writer.wait(checkpoint, until).await?;
+                    self.trace.wait();
                     self.left = true;
                 }
                 Effect::Leave => self.left = true,
@@ -373,8 +385,8 @@ impl Driver {
             shown: self.shown.0.clone(),
             cancelled: cancelled.clone(),
         };
-        let task = within(of_message(self.claimed.request), task.run());
-        let abort = self.tasks.spawn(task);
+        let span = self.trace.step(step, &agent);
+        let abort = self.spawn(span, task.run());
         let running = RunningAgent {
             agent,
             abort,
@@ -414,8 +426,19 @@ impl Driver {
             let dispatched = shared.dispatcher.dispatch(&tool, arguments, scope).await;
             Ended::Call(call, dispatched)
         };
-        let abort = self.tasks.spawn(within(of_message(self.claimed.request), dispatch));
+        let abort = self.spawn(self.trace.call(call), dispatch);
         self.calls.insert(call, RunningCall { abort, cancelled });
+    }
+
+    /// Does work of the run's, within its span.
+    fn spawn(
+        &mut self,
+        span: Span,
+        work: impl Future<Output = Ended> + Send + 'static,
+    ) -> AbortHandle {
+        let id = of_message(self.claimed.request);
+        let work = bridged(self.trace.bridge(), carrying(id, work));
+        self.tasks.spawn(work.instrument(span))
     }
 
     fn show(&self, shown: Shown) {
@@ -436,6 +459,25 @@ impl Driver {
                 chain.meter().charge(principal, *reservation, *most);
             }
             chain.meter().sink().record(principal, lost.attempt(run, self.now()));
+        }
+    }
+
+    /// Keeps what the run asked for and got. A run ends also where that cannot be kept.
+    async fn keep(&self) {
+        let (run, principal) = (self.claimed.lease.run, &self.claimed.principal);
+        let recording = Recording::of(run, self.machine.request(), self.machine.state());
+        let kept = match serde_json::to_vec(&recording) {
+            Ok(json) => {
+                let artifacts = &self.shared.stores.artifacts;
+                let kept =
+                    artifacts.put(principal, run, replay::NAME, "application/json", json.into());
+                kept.await.map(drop)
+            }
+            Err(error) => Err(Error::internal("replay.keep", "a recording could not be encoded")
+                .with_source(error)),
+        };
+        if let Err(error) = kept {
+            tracing::warn!(%run, %error, "what a run did could not be kept");
         }
     }
 

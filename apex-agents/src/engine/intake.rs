@@ -4,6 +4,7 @@ use apex_core::id::{RunId, ThreadId};
 use apex_core::principal::Principal;
 use apex_core::run::{Accepted, Message, NewRun};
 use apex_core::thread::{Role, ThreadMessage};
+use apex_core::trace;
 use sha2::{Digest, Sha256};
 
 const OPERATION: &str = "runner.start";
@@ -33,6 +34,8 @@ pub(super) async fn start(
         text: message.text.clone(),
         attachments: message.attachments.clone(),
         agents: shared.registry.agents.keys().cloned().collect(),
+        budget: Some(shared.options.told_budget()),
+        trace: trace::incoming(),
     };
     for file in &message.attachments {
         let Err(gone) = shared.stores.files.info(principal, *file).await else { continue };

@@ -7,16 +7,22 @@
 mod driver;
 mod intake;
 mod lease;
-mod machine;
+pub(crate) mod machine;
 mod node;
+#[cfg(feature = "mcp")]
+mod offered;
 mod options;
 mod outcome;
 mod shared;
+mod trace;
 mod work;
 
+#[cfg(feature = "mcp")]
+pub(crate) use offered::Offered;
 pub use options::EngineOptions;
 
 use crate::registry::Registry;
+use crate::replay::{self, Recording};
 use crate::tool::{Dispatcher, Quota, ToolServices};
 use apex_core::clock::Clock;
 use apex_core::error::{Error, Kind, Result, correlation};
@@ -77,6 +83,7 @@ impl Engine {
         };
         let dispatcher = Dispatcher::new(
             std::mem::take(&mut registry.tools),
+            registry.sources.clone(),
             Arc::new(services),
             Arc::clone(&options.redact),
             options.tool_timeout,
@@ -111,6 +118,22 @@ impl Engine {
     #[must_use]
     pub fn running(&self) -> usize {
         self.running.load(Ordering::Relaxed)
+    }
+
+    /// What a run of this user's asked for and got, where the [options](EngineOptions::record) had it kept and the run
+    /// has ended.
+    ///
+    /// # Errors
+    /// `not_found`; `bad_checkpoint` for one that this library cannot read.
+    pub async fn recording(&self, principal: &Principal, run: RunId) -> Result<Recording> {
+        const OPERATION: &str = "replay.read";
+        principal.require(Scope::Read, OPERATION)?;
+        let artifacts = &*self.shared.stores.artifacts;
+        let kept = artifacts.list(principal, run).await?;
+        let kept = kept.into_iter().find(|kept| kept.name == replay::NAME);
+        let kept = kept.ok_or_else(|| Error::not_found(OPERATION, "recording"))?;
+        let (_, json) = artifacts.read(principal, kept.artifact).await?;
+        Recording::read(&json, artifacts, principal).await
     }
 
     /// Takes no more work, waits until `deadline` has passed for the runs under way to end, and lets go of the

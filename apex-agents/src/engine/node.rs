@@ -2,6 +2,7 @@ use super::driver::Driver;
 use super::lease::Writer;
 use super::outcome;
 use super::shared::Shared;
+use super::trace::Trace;
 use crate::failure::Failure;
 use apex_core::error::{Error, Result, correlation};
 use apex_core::event::{AgentOutcome, Event, ToolOutcome};
@@ -72,10 +73,11 @@ async fn drive(
     leaving: CancellationToken,
 ) {
     let (run, attempt) = (claimed.lease.run, claimed.attempt);
-    let span = tracing::info_span!("run", %run, attempt);
+    let trace = Trace::begin(&shared, &claimed).await;
+    let span = trace.run();
     let (id, user) = (correlation::of_message(claimed.request), claimed.principal.user());
     let driven = async {
-        match Driver::new(Arc::clone(&shared), claimed.clone(), claimed_at, leaving) {
+        match Driver::new(Arc::clone(&shared), claimed.clone(), claimed_at, trace, leaving) {
             Ok(driver) => driver.run().await,
             Err(error) => refuse(&shared, &claimed, claimed_at, error).await,
         }
@@ -86,7 +88,7 @@ async fn drive(
             shared.observer.errors().record(&error, Some(user));
         }
     };
-    correlation::within(id, watched.instrument(span)).await;
+    correlation::carrying(id, watched.instrument(span)).await;
 }
 
 /// Ends a run whose saved state cannot be read: what is open is closed as its log tells it.
@@ -117,6 +119,7 @@ async fn refuse(shared: &Shared, claimed: &Claimed, claimed_at: Instant, why: Er
             output: Value::Null,
             usage: Usage::NONE,
             models: Vec::new(),
+            plan: Vec::new(),
         });
     }
     let now = shared.clock.now();
@@ -137,7 +140,9 @@ async fn refuse(shared: &Shared, claimed: &Claimed, claimed_at: Instant, why: Er
         error: failure.report(),
     });
     let ended = outcome::Ended::of(&events, None, Some(&failure));
+    let seen = Trace::seen(&events);
     writer.append(events, None, Some(RunState::Failed)).await?;
+    Trace::begin(shared, claimed).await.tell(seen);
     if let Some(ended) = ended {
         ended.tell(shared, claimed);
     }

@@ -3,8 +3,10 @@ use crate::model::Chain;
 use crate::tool::{Redact, SecretNames};
 use apex_core::config::{Checks, FaultCode, HumanDuration, Section, duration};
 use apex_core::error::{Error, Kind, Result};
+use apex_core::event::RunBudget;
 use apex_core::money::Usd;
 use apex_core::run::RunLimits;
+use apex_core::trace::TraceBridge;
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +45,9 @@ pub struct EngineOptions {
     /// The steps that one run may take, over all attempts.
     #[schemars(range(min = 1, max = 100_000))]
     pub run_steps: u32,
+    /// Whether what each run asked for and got is kept among its artifacts when it ends, for it to be replayed.
+    // It holds what people wrote and what models answered, once more.
+    pub record: bool,
     /// The calls of tools that one user may make in a minute, over all runs and nodes; absent for no limit. One that
     /// is too many gets `rate_limited` and the time after which there is another.
     #[schemars(range(min = 1, max = 1_000_000))]
@@ -61,6 +66,9 @@ pub struct EngineOptions {
     /// The models that agents may ask; without any they do what can be done by rules, and say so.
     #[serde(skip)]
     pub models: Option<Chain>,
+    /// Joins the spans of runs to the traces of the host's exporter.
+    #[serde(skip)]
+    pub traces: Option<Arc<dyn TraceBridge>>,
 }
 
 impl Section for EngineOptions {
@@ -100,11 +108,13 @@ impl Default for EngineOptions {
             run_tokens: None,
             run_usd: None,
             run_steps: 256,
+            record: false,
             user_calls_per_minute: None,
             approval_timeout: Duration::from_secs(24 * 60 * 60),
             runs: RunLimits::default(),
             redact: Arc::new(SecretNames),
             models: None,
+            traces: None,
         }
     }
 }
@@ -117,6 +127,16 @@ impl EngineOptions {
             usd: self.run_usd,
             steps: self.run_steps,
             time: self.run_deadline,
+        }
+    }
+
+    /// What one run may use, as its first event tells it.
+    pub(super) fn told_budget(&self) -> RunBudget {
+        RunBudget {
+            tokens: self.run_tokens,
+            usd: self.run_usd,
+            steps: self.run_steps,
+            seconds: self.run_deadline.as_secs(),
         }
     }
 

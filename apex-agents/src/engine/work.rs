@@ -114,6 +114,7 @@ impl AgentTask {
             progress: self.progress,
             chain: self.shared.options.models.clone(),
             team: Arc::clone(&self.shared.registry.team),
+            tools: Arc::clone(&self.shared.registry.specs),
             shown: self.shown,
             text: AtomicU64::new(0),
             cancelled: self.cancelled,

@@ -13,11 +13,13 @@ use apex_core::money::Usage;
 use apex_core::principal::Principal;
 use apex_core::usage::{Attempt, AttemptOutcome, UsageRecorder};
 use async_trait::async_trait;
+use metrics::{Label, histogram};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use tracing::{Span, field, info_span};
 
 /// Where attempts are recorded.
 #[async_trait]
@@ -190,8 +192,25 @@ impl Meter {
         reserved: Option<Reserved>,
     ) -> Metered {
         let at = self.clock.now();
+        let span = info_span!(
+            "chat",
+            otel.name = format!("chat {model}"),
+            otel.kind = "client",
+            otel.status_code = field::Empty,
+            gen_ai.operation.name = "chat",
+            gen_ai.provider.name = convention(provider),
+            gen_ai.request.model = model,
+            gen_ai.usage.input_tokens = field::Empty,
+            gen_ai.usage.output_tokens = field::Empty,
+            gen_ai.usage.cache_read.input_tokens = field::Empty,
+            "error.type" = field::Empty,
+            apex.attempt = number,
+            apex.outcome = field::Empty,
+            apex.cost_usd = field::Empty,
+        );
         Metered {
             meter: self.clone(),
+            span,
             principal: asker.principal.clone(),
             reserved,
             attempt: Some(Attempt {
@@ -219,6 +238,7 @@ impl Meter {
 #[derive(Debug)]
 pub(crate) struct Metered {
     meter: Meter,
+    span: Span,
     principal: Principal,
     /// What of its user's budget is reserved for it.
     reserved: Option<Reserved>,
@@ -226,6 +246,11 @@ pub(crate) struct Metered {
 }
 
 impl Metered {
+    /// Its span, by OpenTelemetry's conventions for generative AI: the request to the provider is made within it.
+    pub(crate) fn span(&self) -> Span {
+        self.span.clone()
+    }
+
     /// Which attempt it is.
     pub(crate) fn number(&self) -> u32 {
         self.attempt.as_ref().map_or(0, |attempt| attempt.number)
@@ -292,6 +317,7 @@ impl Metered {
             }
             let took = self.meter.clock.now().since(attempt.at);
             attempt.took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+            told(&self.span, &attempt, took);
             self.meter.sink.record(&self.principal, attempt);
         }
     }
@@ -300,5 +326,53 @@ impl Metered {
 impl Drop for Metered {
     fn drop(&mut self) {
         self.record();
+    }
+}
+
+/// Tells the span and the metrics how an attempt ended. What nobody knows is in neither.
+#[expect(clippy::cast_precision_loss, reason = "no attempt uses 2^53 tokens")]
+fn told(span: &Span, attempt: &Attempt, took: Duration) {
+    let error = match attempt.outcome {
+        AttemptOutcome::Answered => None,
+        other => Some(attempt.reason.as_deref().unwrap_or(other.word())),
+    };
+    let provider = Label::new("gen_ai.provider.name", convention(&attempt.provider).to_owned());
+    let model = Label::new("gen_ai.request.model", attempt.model.clone());
+    let named = [Label::new("gen_ai.operation.name", "chat"), provider, model];
+    let with = |more: Option<Label>| named.iter().cloned().chain(more).collect::<Vec<Label>>();
+    let failed = error.map(|error| Label::new("error.type", error.to_owned()));
+    histogram!("gen_ai.client.operation.duration", with(failed)).record(took.as_secs_f64());
+    span.record("apex.outcome", attempt.outcome.word());
+    if let Some(error) = error {
+        span.record("error.type", error);
+        span.record("otel.status_code", "ERROR");
+    }
+    let usage = attempt.usage;
+    if usage == UNKNOWN {
+        return;
+    }
+    for (kind, tokens) in [("input", usage.input_tokens), ("output", usage.output_tokens)] {
+        let kind = Label::new("gen_ai.token.type", kind);
+        histogram!("gen_ai.client.token.usage", with(Some(kind))).record(tokens as f64);
+    }
+    span.record("gen_ai.usage.input_tokens", usage.input_tokens);
+    span.record("gen_ai.usage.output_tokens", usage.output_tokens);
+    span.record("gen_ai.usage.cache_read.input_tokens", usage.cached_tokens);
+    if let Some(usd) = usage.cost_usd {
+        histogram!("apex_model_cost_usd", with(None)).record(usd.to_f64());
+        span.record("apex.cost_usd", usd.to_f64());
+    }
+}
+
+/// A provider as the conventions name it; one that they do not know keeps its name.
+fn convention(provider: &str) -> &str {
+    match provider {
+        "gemini" | "google" => "gcp.gemini",
+        "mistral" => "mistral_ai",
+        "xai" | "x-ai" => "x_ai",
+        "moonshot" => "moonshot_ai",
+        "bedrock" | "aws" => "aws.bedrock",
+        "azure" => "azure.ai.openai",
+        other => other,
     }
 }

@@ -12,7 +12,8 @@ const IMAGE_TOKENS: u64 = 2_000;
 const MOST_OUTPUT_TOKENS: u32 = 16_384;
 
 /// A request to a model.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct ModelRequest {
     /// The instructions above the conversation.
     pub system: Option<String>,
@@ -63,7 +64,7 @@ impl ModelRequest {
 }
 
 /// Who says a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// The one who asks; results of tools come from here too.
@@ -73,7 +74,7 @@ pub enum Role {
 }
 
 /// A message of a conversation.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Message {
     /// Who says it.
     pub role: Role,
@@ -109,7 +110,6 @@ pub enum Part {
     /// A call that the model wants made.
     ToolCall(ToolCall),
     /// What a call gave.
-    #[serde(skip_deserializing)]
     ToolResult(ToolResult),
 }
 
@@ -193,7 +193,7 @@ impl ToolCall {
 }
 
 /// What a call gave.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolResult {
     /// The call's id.
     pub call: String,
@@ -206,7 +206,7 @@ pub struct ToolResult {
 }
 
 /// A tool as a model sees it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ToolSpec {
     /// Its name.
     pub name: String,
@@ -217,7 +217,7 @@ pub struct ToolSpec {
 }
 
 /// Whether a model must call a tool.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToolChoice {
     /// As it likes.
@@ -232,7 +232,7 @@ pub enum ToolChoice {
 }
 
 /// The form of an answer.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OutputSchema {
     /// A name for it, of `a-z`, `0-9`, `_` and `-`.
     pub name: String,
@@ -241,7 +241,7 @@ pub struct OutputSchema {
 }
 
 /// How hard a model should think.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effort {
     /// A little.
@@ -275,7 +275,7 @@ impl Effort {
 
 /// How a provider's prompt cache is used. OpenAI and Gemini cache by themselves; Anthropic caches what is marked, and
 /// bills the writing.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct CacheHint {
     /// What requests with the same beginning have in common (OpenAI routes them to the same cache by it).
     pub key: Option<String>,

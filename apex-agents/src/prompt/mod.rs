@@ -12,5 +12,7 @@ pub(crate) const ANALYSIS: &str = include_str!("analysis.md");
 pub(crate) const SEARCH: &str = include_str!("search.md");
 /// For research: how passages are answered from.
 pub(crate) const RESEARCH: &str = include_str!("research.md");
+/// For every declared agent, after its own instructions: what is data.
+pub(crate) const DECLARED: &str = include_str!("declared.md");
 /// For pricing: the typed question about prices that a question comes to.
 pub(crate) const PRICING: &str = include_str!("pricing.md");

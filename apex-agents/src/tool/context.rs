@@ -95,7 +95,7 @@ impl ToolContext {
     }
 
     /// Says how far the work is, in a unit such as `bytes` or `rows`; shown at most ten times a second.
-    pub fn progress(&self, done: u64, total: Option<u64>, unit: &'static str) {
+    pub fn progress(&self, done: u64, total: Option<u64>, unit: &str) {
         self.scope.progress.tell(done, total, unit);
     }
 

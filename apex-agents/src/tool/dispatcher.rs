@@ -1,7 +1,7 @@
 use super::context::{CallScope, ToolContext, ToolServices};
 use super::quota::Quota;
 use super::schema::Shape;
-use super::{AnyTool, Effect, LookUp, Redact};
+use super::{AnyTool, Effect, LookUp, Redact, ToolSource};
 use crate::failure::Failure;
 use crate::stored::Stored;
 use crate::text::clip;
@@ -30,7 +30,8 @@ const LONGEST_SUMMARY: usize = 1024;
 /// Carries tool calls out: checks the arguments, limits the time, contains panics, keeps large results aside.
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
-    tools: FxHashMap<String, Ready>,
+    tools: FxHashMap<String, Arc<Ready>>,
+    sources: Vec<Arc<dyn ToolSource>>,
     services: Arc<ToolServices>,
     redact: Arc<dyn Redact>,
     timeout: Duration,
@@ -65,18 +66,40 @@ pub(crate) struct Dispatched {
 impl Dispatcher {
     pub(crate) fn new(
         tools: FxHashMap<String, Ready>,
+        sources: Vec<Arc<dyn ToolSource>>,
         services: Arc<ToolServices>,
         redact: Arc<dyn Redact>,
         timeout: Duration,
         quota: Option<Quota>,
     ) -> Self {
-        Self { tools, services, redact, timeout, quota }
+        let tools = tools.into_iter().map(|(name, ready)| (name, Arc::new(ready))).collect();
+        Self { tools, sources, services, redact, timeout, quota }
+    }
+
+    /// The tool of this name, if there is one now.
+    pub(crate) fn find(&self, tool: &str) -> Option<Arc<Ready>> {
+        let of_source = || {
+            let mut theirs = self.sources.iter().filter(|theirs| tool.starts_with(theirs.prefix()));
+            theirs.find_map(|theirs| theirs.tools().get(tool).cloned())
+        };
+        self.tools.get(tool).cloned().or_else(of_source)
+    }
+
+    /// The names of the tools that there are now.
+    fn names(&self) -> Vec<String> {
+        let theirs = self
+            .sources
+            .iter()
+            .flat_map(|theirs| theirs.tools().keys().cloned().collect::<Vec<_>>());
+        let mut names: Vec<String> = self.tools.keys().cloned().chain(theirs).collect();
+        names.sort_unstable();
+        names
     }
 
     /// On which terms this call is made. One that will be refused is harmless.
     pub(crate) fn terms(&self, tool: &str, arguments: &Value) -> Terms {
         let shown = self.shown(tool, arguments);
-        let Some(ready) = self.tools.get(tool) else {
+        let Some(ready) = self.find(tool) else {
             return Terms { shown, effect: Effect::Read, approval: false };
         };
         let asked = AssertUnwindSafe(|| ready.tool.needs_approval(arguments));
@@ -108,7 +131,7 @@ impl Dispatcher {
         scope: CallScope,
     ) -> Dispatched {
         let context = ToolContext::new(Arc::clone(&self.services), scope);
-        let (outcome, result) = match self.call(tool, arguments, &context).await {
+        let (outcome, result) = match self.kept(tool, arguments, &context).await {
             Ok(stored) => (ToolOutcome::Ok, Ok(stored)),
             Err(failure) => (outcome_of(failure.kind), Err(failure)),
         };
@@ -119,16 +142,38 @@ impl Dispatcher {
         Dispatched { outcome, result, summary: clip(&summary, LONGEST_SUMMARY).into_owned() }
     }
 
-    async fn call(
+    /// Makes one call outside of a run: its result is given back whole, and kept nowhere.
+    #[cfg(feature = "mcp")]
+    pub(crate) async fn answer(
+        &self,
+        tool: &str,
+        arguments: Value,
+        scope: CallScope,
+    ) -> Result<Value, Failure> {
+        let context = ToolContext::new(Arc::clone(&self.services), scope);
+        self.call(tool, arguments, &context).await
+    }
+
+    async fn kept(
         &self,
         tool: &str,
         arguments: Value,
         context: &ToolContext,
     ) -> Result<Stored, Failure> {
-        let ready = self.tools.get(tool).ok_or_else(|| {
-            let mut known: Vec<&str> = self.tools.keys().map(String::as_str).collect();
-            known.sort_unstable();
-            let known = known.join(", ");
+        let value = self.call(tool, arguments, context).await?;
+        let name = format!("{}-{tool}.json", context.call());
+        let (principal, run) = (context.principal(), context.run());
+        Ok(Stored::keep(context.artifacts(), principal, run, &name, value).await?)
+    }
+
+    async fn call(
+        &self,
+        tool: &str,
+        arguments: Value,
+        context: &ToolContext,
+    ) -> Result<Value, Failure> {
+        let ready = self.find(tool).ok_or_else(|| {
+            let known = self.names().join(", ");
             Failure::new(Kind::BadArguments, format!("there is no tool {tool}; there are: {known}"))
         })?;
         if arguments.to_string().len() > MOST_ARGUMENTS {
@@ -151,24 +196,21 @@ impl Dispatcher {
         let timeout = ready.tool.timeout().unwrap_or(self.timeout);
         let deadline = Deadline::after(timeout);
         let work = AssertUnwindSafe(ready.make(tool, arguments, context, deadline)).catch_unwind();
-        let value = match tokio::time::timeout(timeout, work).await {
-            Ok(Ok(done)) => done?,
+        match tokio::time::timeout(timeout, work).await {
+            Ok(Ok(done)) => done,
             Ok(Err(panic)) => {
                 let who = format!("the tool {tool}");
-                return Err(Failure::panicked(Kind::ToolFailed, &who, &*panic));
+                Err(Failure::panicked(Kind::ToolFailed, &who, &*panic))
             }
             Err(_) => {
                 context.stop();
                 let seconds = timeout.as_secs_f64();
-                return Err(Failure::new(
+                Err(Failure::new(
                     Kind::DeadlineExceeded,
                     format!("{tool} did not end within {seconds} s"),
-                ));
+                ))
             }
-        };
-        let name = format!("{}-{tool}.json", context.call());
-        let (principal, run) = (context.principal(), context.run());
-        Ok(Stored::keep(context.artifacts(), principal, run, &name, value).await?)
+        }
     }
 }
 

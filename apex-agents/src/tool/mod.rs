@@ -22,6 +22,7 @@ pub(crate) use schema::Shape;
 use apex_core::error::{Error, Kind, Result};
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
+use rustc_hash::FxHashMap;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,7 @@ use serde_json::Value;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A tool.
@@ -92,6 +94,19 @@ pub trait Tool: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// Whatever it could not do; the agent that called it decides what follows.
     async fn call(&self, arguments: Self::Arguments, context: ToolContext) -> Result<Self::Result>;
+}
+
+/// Which calls of tools that others wrote a person has to approve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Approvals {
+    /// Those of tools that may write.
+    #[default]
+    Writes,
+    /// All.
+    Always,
+    /// None, but those that a run may not make by itself.
+    Never,
 }
 
 /// What came of a call whose node was lost.
@@ -237,6 +252,7 @@ where
 #[async_trait]
 pub(crate) trait AnyTool: fmt::Debug + Send + Sync {
     fn name(&self) -> &str;
+    fn description(&self) -> &str;
     fn timeout(&self) -> Option<Duration>;
     fn effect(&self) -> Effect;
     fn arguments_schema(&self) -> Value;
@@ -244,6 +260,15 @@ pub(crate) trait AnyTool: fmt::Debug + Send + Sync {
     fn needs_approval(&self, arguments: &Value) -> bool;
     async fn look_up(&self, arguments: Value, context: ToolContext) -> Result<LookUp<Value>>;
     async fn call(&self, arguments: Value, context: ToolContext) -> Result<Value>;
+}
+
+/// Tools that come and go while a node works.
+pub(crate) trait ToolSource: fmt::Debug + Send + Sync {
+    /// What the names of all its tools begin with; no other tool's does.
+    fn prefix(&self) -> &str;
+
+    /// The tools that there are now, by their names.
+    fn tools(&self) -> Arc<FxHashMap<String, Arc<Ready>>>;
 }
 
 /// The one place where tools lose their types.
@@ -254,6 +279,10 @@ pub(crate) struct Erased<T>(pub(crate) T);
 impl<T: Tool> AnyTool for Erased<T> {
     fn name(&self) -> &str {
         self.0.name()
+    }
+
+    fn description(&self) -> &str {
+        self.0.description()
     }
 
     fn timeout(&self) -> Option<Duration> {

@@ -29,7 +29,7 @@ impl Progress {
         Self { step, sender, last: Arc::default() }
     }
 
-    pub(crate) fn tell(&self, done: u64, total: Option<u64>, unit: &'static str) {
+    pub(crate) fn tell(&self, done: u64, total: Option<u64>, unit: &str) {
         let finished = total.is_some_and(|total| done >= total);
         {
             let mut last = self.last.lock();

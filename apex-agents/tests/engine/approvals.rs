@@ -1,9 +1,6 @@
 //! Calls that a person has to approve: runs that wait for it, whoever goes on with them.
 
-use crate::crash::{Dies, Dying};
-use crate::gated::behind;
-use crate::order;
-use crate::support::{Node, RuntimeClock, names};
+use apex_agents::testkit::{Dies, Dying, Node, behind, clock, fault, names};
 use apex_agents::{
     Context, Effect, EngineOptions, Plan, PlanStep, Registry, Request, ToolContext, agent_fn,
     tool_fn,
@@ -32,7 +29,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let clock = RuntimeClock::shared();
+        let clock = clock();
         let stores = memory::open(memory::MemoryOptions::default(), Arc::clone(&clock));
         let user = Principal::vouched(UserId::new(&*clock), Scopes::USER);
         // Less than a person takes.
@@ -104,7 +101,7 @@ impl World {
     /// The end of a run, in order, in one attempt that nothing interrupted.
     async fn ended(&self, node: &Node, accepted: Accepted) -> (String, Vec<Envelope>) {
         let events = node.ended(&self.user, accepted.run).await;
-        assert_eq!(order::fault(&events), None, "{:?}", names(&events));
+        assert_eq!(fault(&events), None, "{:?}", names(&events));
         let count = |name| names(&events).iter().filter(|known| **known == name).count();
         assert_eq!((count("agent_started"), count("run_resumed")), (1, 0), "{:?}", names(&events));
         (node.answer(&self.user, accepted).await, events)
@@ -140,7 +137,7 @@ async fn a_run_waits_without_a_place_and_any_node_goes_on_in_the_same_step() {
     let second = world.node(world.registry(false));
     world.decide(&second, accepted.run, open, Decision::Approve).await;
     let events = second.ended(&world.user, accepted.run).await;
-    assert_eq!(order::fault(&events), None);
+    assert_eq!(fault(&events), None);
     let step = [
         "run_started",
         "agent_started",
@@ -289,7 +286,7 @@ async fn other_branches_go_on_and_keep_the_run_at_work() {
     assert!(took >= Duration::from_secs(200), "{took:?}");
     world.decide(&node, accepted.run, &open, Decision::Approve).await;
     let events = node.ended(&world.user, accepted.run).await;
-    assert_eq!(order::fault(&events), None);
+    assert_eq!(fault(&events), None);
     assert_eq!(node.answer(&world.user, accepted).await, "100 true");
 }
 
@@ -370,7 +367,7 @@ async fn whatever_node_is_lost_when_each_request_is_decided_once_and_no_payment_
                 () = survivor => unreachable!(),
             };
             let told = format!("{dies:?} write {at}: {:?}", names(&events));
-            assert_eq!(order::fault(&events), None, "{told}");
+            assert_eq!(fault(&events), None, "{told}");
             let Event::RunCompleted { result, .. } = &events.last().unwrap().event else {
                 panic!("{told}");
             };

@@ -1,9 +1,7 @@
 //! What a run may use is reserved before it is spent, and shared by all of its agents.
 
-use crate::order;
-use crate::scripted::{Does, Scripted, chain, once, says};
-use crate::support::{Node, RuntimeClock, names};
 use apex_agents::model::ModelRequest;
+use apex_agents::testkit::{Does, Node, Scripted, chain, clock, fault, names, once, says};
 use apex_agents::{Context, EngineOptions, Plan, PlanStep, Registry, Request, agent_fn};
 use apex_core::event::{Envelope, Event};
 use apex_core::store::memory;
@@ -41,14 +39,14 @@ async fn ran(
     model: &Arc<Scripted>,
     options: EngineOptions,
 ) -> (String, Vec<Envelope>) {
-    let clock = RuntimeClock::shared();
+    let clock = clock();
     let stores = memory::open(memory::MemoryOptions::default(), Arc::clone(&clock));
     let models = Some(chain(&stores, &clock, &[model], once()));
     let node = Node::on(stores, clock, registry, EngineOptions { models, ..options });
     let user = node.user();
     let accepted = node.ask(&user, "go").await;
     let events = node.ended(&user, accepted.run).await;
-    assert_eq!(order::fault(&events), None, "{:?}", names(&events));
+    assert_eq!(fault(&events), None, "{:?}", names(&events));
     (node.answer(&user, accepted).await, events)
 }
 

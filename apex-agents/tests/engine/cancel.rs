@@ -1,7 +1,6 @@
 //! Cancelling, stopping one step, and letting go of runs at a drain.
 
-use crate::order;
-use crate::support::{Node, names};
+use apex_agents::testkit::{Node, fault, names};
 use apex_agents::{
     Context, EngineOptions, Plan, PlanStep, Registry, Request, ToolContext, agent_fn, tool_fn,
 };
@@ -44,7 +43,7 @@ async fn a_cancel_stops_the_run_at_once_and_says_so() {
     let before = node.clock.now();
     node.engine.cancel(&user, accepted.run).await.unwrap();
     let events = node.ended(&user, accepted.run).await;
-    assert_eq!(order::fault(&events), None);
+    assert_eq!(fault(&events), None);
     let last = events.last().unwrap();
     let Event::RunCancelled { by, .. } = last.event else {
         panic!("{last:?}");
@@ -149,7 +148,7 @@ async fn a_stopped_step_leaves_the_run_to_go_on_with_what_it_has() {
         };
         node.engine.stop(&user, run, step).await.unwrap();
         let events = node.ended(&user, run).await;
-        assert_eq!(order::fault(&events), None);
+        assert_eq!(fault(&events), None);
         match &events.last().unwrap().event {
             Event::RunCompleted { result, degraded, .. } => {
                 assert_eq!(result.text, "with it: false");
@@ -199,7 +198,7 @@ async fn a_drain_hands_a_run_over_where_it_is() {
         EngineOptions::default(),
     );
     let events = next.ended(&user, accepted.run).await;
-    assert_eq!(order::fault(&events), None);
+    assert_eq!(fault(&events), None);
     assert!(names(&events).contains(&"run_resumed"));
     assert_eq!(next.answer(&user, accepted).await, "0 and 1");
     assert_eq!(given.load(Ordering::SeqCst), 2);

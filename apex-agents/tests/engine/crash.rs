@@ -1,88 +1,39 @@
 //! Nodes that die at any write, and the nodes that go on after them.
 
-use crate::gated::{Asks, Gate, behind};
-use crate::order;
-use crate::support::{Node, RuntimeClock, names, runtime};
+use apex_agents::testkit::{
+    Death, Dies, Dying, Node, behind, clock, every_death, fault, names, runtime,
+};
 use apex_agents::{
     Context, Effect, EngineOptions, Plan, PlanStep, Registry, Request, ToolContext, agent_fn,
     tool_fn,
 };
 use apex_core::clock::Clock;
-use apex_core::error::Result;
 use apex_core::event::{AgentOutcome, Envelope, Event, ToolOutcome};
 use apex_core::id::{CallId, StepId};
 use apex_core::principal::Principal;
 use apex_core::run::{Accepted, Checkpoint, Claim, Emitter, Live};
 use apex_core::store::{Stores, memory};
-use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio_util::sync::CancellationToken;
-
-/// Whether the write at which a node dies takes effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Dies {
-    Before,
-    After,
-}
-
-/// A node that dies at one of its writes: from then on, no call returns.
-#[derive(Debug)]
-pub(crate) struct Dying {
-    left: Mutex<usize>,
-    dies: Dies,
-    pub(crate) dead: CancellationToken,
-}
-
-impl Dying {
-    pub(crate) fn at(write: usize, dies: Dies) -> Arc<Self> {
-        Arc::new(Self { left: Mutex::new(write), dies, dead: CancellationToken::new() })
-    }
-
-    async fn live(&self) {
-        if self.dead.is_cancelled() {
-            std::future::pending().await
-        }
-    }
-}
-
-#[async_trait]
-impl Gate for Dying {
-    async fn enter(&self, asks: Asks) -> Result<()> {
-        self.live().await;
-        if matches!(asks, Asks::Append | Asks::Say) {
-            let mut left = self.left.lock();
-            *left = left.saturating_sub(1);
-            if *left == 0 && self.dies == Dies::Before {
-                self.dead.cancel();
-            }
-        }
-        self.live().await;
-        Ok(())
-    }
-
-    async fn leave(&self, _asks: Asks) {
-        if *self.left.lock() == 0 {
-            self.dead.cancel();
-        }
-        self.live().await;
-    }
-}
 
 /// What survives nodes: the stores, the user, and how often each call was made, by its idempotency key.
 struct World {
     stores: Stores,
     clock: Arc<dyn Clock>,
-    made: Arc<Mutex<HashMap<String, usize>>>,
+    made: Made,
 }
+
+/// How often each call was made, by its idempotency key.
+type Made = Arc<Mutex<HashMap<String, usize>>>;
 
 impl World {
     fn new() -> Self {
-        let clock = RuntimeClock::shared();
+        let clock = clock();
         Self {
             stores: memory::open(memory::MemoryOptions::default(), Arc::clone(&clock)),
             clock,
@@ -91,66 +42,11 @@ impl World {
     }
 
     fn node(&self, stores: &Stores) -> Node {
-        self.node_with(stores, self.registry())
+        self.node_with(stores, registry(&self.made))
     }
 
     fn node_with(&self, stores: &Stores, registry: Registry) -> Node {
         Node::on(stores.clone(), Arc::clone(&self.clock), registry, EngineOptions::default())
-    }
-
-    /// A planner, two agents side by side that call tools, look at the clock and draw numbers, and one that closes.
-    fn registry(&self) -> Registry {
-        let made = Arc::clone(&self.made);
-        let count = tool_fn("count", "Counts its calls.", move |n: u64, call: ToolContext| {
-            *made.lock().entry(call.idempotency_key().to_owned()).or_default() += 1;
-            async move {
-                tokio::time::sleep(Duration::from_millis(n % 7)).await;
-                Ok(n)
-            }
-        })
-        .effect(Effect::Idempotent);
-        let much = tool_fn("much", "Gives much.", |_: (), _: ToolContext| async {
-            Ok("m".repeat(10_000))
-        })
-        .effect(Effect::Read);
-        let planner = agent_fn("planner", "Plans.", |_: Request, run: Context| async move {
-            let _: u64 = run.call("count", 1).await?;
-            let steps = vec![
-                PlanStep::new("left"),
-                PlanStep::new("right"),
-                PlanStep::new("closer").needs(["left", "right"]),
-            ];
-            Ok(Plan { steps })
-        });
-        let left = agent_fn("left", "Calls in turn.", |_: Value, run: Context| async move {
-            let drawn = run.random().await?;
-            let mut sum = 0_u64;
-            for n in [drawn % 1_000, 2, 3] {
-                run.think(format!("now {n}")).await?;
-                sum += run.call::<u64>("count", n).await?;
-            }
-            assert_eq!(sum, drawn % 1_000 + 5);
-            Ok(Value::from("left".len()))
-        });
-        let right = agent_fn("right", "Calls at once.", |_: Value, run: Context| async move {
-            let at = run.now().await?.as_millis().unsigned_abs();
-            let calls = [at, at + 1, at + 2].map(|n| run.call::<u64>("count", n));
-            let sum: u64 = futures_util::future::try_join_all(calls).await?.into_iter().sum();
-            assert_eq!(sum, 3 * at + 3);
-            let much: String = run.call("much", ()).await?;
-            Ok(Value::from(vec![much]))
-        });
-        let closer = agent_fn("closer", "Closes.", |input: Value, run: Context| async move {
-            let _: u64 = run.call("count", 9).await?;
-            Ok(format!("{} and {}", input["left"], input["right"][0].as_str().map_or(0, str::len)))
-        });
-        Registry::default()
-            .agent(planner)
-            .agent(left)
-            .agent(right)
-            .agent(closer)
-            .tool(count)
-            .tool(much)
     }
 
     /// Starts a run on a node that dies at its write number `at`. Says whether it died before the run had ended.
@@ -164,31 +60,57 @@ impl World {
     }
 }
 
+/// A planner, two agents side by side that call tools, look at the clock and draw numbers, and one that closes.
+fn registry(made: &Made) -> Registry {
+    let made = Arc::clone(made);
+    let count = tool_fn("count", "Counts its calls.", move |n: u64, call: ToolContext| {
+        *made.lock().entry(call.idempotency_key().to_owned()).or_default() += 1;
+        async move {
+            tokio::time::sleep(Duration::from_millis(n % 7)).await;
+            Ok(n)
+        }
+    })
+    .effect(Effect::Idempotent);
+    let much =
+        tool_fn("much", "Gives much.", |_: (), _: ToolContext| async { Ok("m".repeat(10_000)) })
+            .effect(Effect::Read);
+    let planner = agent_fn("planner", "Plans.", |_: Request, run: Context| async move {
+        let _: u64 = run.call("count", 1).await?;
+        let steps = vec![
+            PlanStep::new("left"),
+            PlanStep::new("right"),
+            PlanStep::new("closer").needs(["left", "right"]),
+        ];
+        Ok(Plan { steps })
+    });
+    let left = agent_fn("left", "Calls in turn.", |_: Value, run: Context| async move {
+        let drawn = run.random().await?;
+        let mut sum = 0_u64;
+        for n in [drawn % 1_000, 2, 3] {
+            run.think(format!("now {n}")).await?;
+            sum += run.call::<u64>("count", n).await?;
+        }
+        assert_eq!(sum, drawn % 1_000 + 5);
+        Ok(Value::from("left".len()))
+    });
+    let right = agent_fn("right", "Calls at once.", |_: Value, run: Context| async move {
+        let at = run.now().await?.as_millis().unsigned_abs();
+        let calls = [at, at + 1, at + 2].map(|n| run.call::<u64>("count", n));
+        let sum: u64 = futures_util::future::try_join_all(calls).await?.into_iter().sum();
+        assert_eq!(sum, 3 * at + 3);
+        let much: String = run.call("much", ()).await?;
+        Ok(Value::from(vec![much]))
+    });
+    let closer = agent_fn("closer", "Closes.", |input: Value, run: Context| async move {
+        let _: u64 = run.call("count", 9).await?;
+        Ok(format!("{} and {}", input["left"], input["right"][0].as_str().map_or(0, str::len)))
+    });
+    Registry::default().agent(planner).agent(left).agent(right).agent(closer).tool(count).tool(much)
+}
+
 /// A run on record that no node works on yet.
 async fn queued(world: &World) -> (Principal, Accepted) {
-    let registry = world.registry();
-    let (stores, clock) = (world.stores.clone(), Arc::clone(&world.clock));
-    let engine = apex_agents::Engine::new(
-        stores,
-        Live::default(),
-        clock,
-        registry,
-        apex_core::health::Observer::quiet(Arc::clone(&world.clock)),
-        EngineOptions::default(),
-    )
-    .unwrap();
-    let user = Principal::vouched(
-        apex_core::id::UserId::new(&*world.clock),
-        apex_core::principal::Scopes::USER,
-    );
-    let message = apex_core::run::Message {
-        request_id: apex_core::id::RequestId::new(&*world.clock),
-        thread: None,
-        text: "go".into(),
-        attachments: Vec::new(),
-    };
-    let accepted = apex_core::run::Runner::start(&*engine, &user, message).await.unwrap();
-    (user, accepted)
+    Node::queued(&world.stores, &world.clock, "go").await
 }
 
 /// The calls that are on record as completed.
@@ -199,45 +121,35 @@ fn completed(events: &[Envelope]) -> usize {
 
 #[test]
 fn a_node_may_die_at_any_write() {
-    for dies in [Dies::Before, Dies::After] {
-        for at in 1.. {
-            let died = runtime().block_on(async {
-                let world = World::new();
-                let (user, accepted) = queued(&world).await;
-                if !world.dies_at(&user, accepted, at, dies).await {
-                    return false;
-                }
-                let node = world.node(&world.stores);
-                let events = node.ended(&user, accepted.run).await;
-                let told = format!("died {dies:?} write {at}: {:?}", names(&events));
-                assert_eq!(order::fault(&events), None, "{told}");
-                let Event::RunCompleted { result, degraded, .. } = &events.last().unwrap().event
-                else {
-                    panic!("{told}: {:?}", events.last());
-                };
-                assert_eq!((&*result.text, degraded.len()), ("4 and 10000", 0), "{told}");
-                assert_eq!(node.answer(&user, accepted).await, result.text, "{told}");
-                let made = world.made.lock().clone();
-                assert_eq!(made.len(), 8, "{told}");
-                assert_eq!(completed(&events), 8, "{told}");
-                // Three calls at most are under way at the same time with one more of the other agent's.
-                assert!(made.values().all(|times| *times <= 2), "{told}: {made:?}");
-                assert!(
-                    made.values().filter(|times| **times == 2).count() <= 4,
-                    "{told}: {made:?}"
-                );
-                let begun =
-                    events.iter().filter(|e| matches!(e.event, Event::RunResumed { .. })).count();
-                let view = world.stores.runs.view(&user, accepted.run).await.unwrap();
-                assert_eq!(begun as u32 + 1, view.attempt, "{told}");
-                true
-            });
-            if !died {
-                assert!(at > 20, "only {at} writes");
-                break;
-            }
-        }
-    }
+    let made = Arc::<Mutex<HashMap<String, usize>>>::default;
+    let registry =
+        |made: &Made, _: &Stores, _: &Arc<dyn Clock>| (registry(made), EngineOptions::default());
+    let check = |made: Made,
+                 Death { write, dies, node, user, accepted }: Death|
+     -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let events = node.ended(&user, accepted.run).await;
+            let told = format!("died {dies:?} write {write}: {:?}", names(&events));
+            assert_eq!(fault(&events), None, "{told}");
+            let Event::RunCompleted { result, degraded, .. } = &events.last().unwrap().event else {
+                panic!("{told}: {:?}", events.last());
+            };
+            assert_eq!((&*result.text, degraded.len()), ("4 and 10000", 0), "{told}");
+            assert_eq!(node.answer(&user, accepted).await, result.text, "{told}");
+            let made = made.lock().clone();
+            assert_eq!(made.len(), 8, "{told}");
+            assert_eq!(completed(&events), 8, "{told}");
+            // Three calls at most are under way at the same time with one more of the other agent's.
+            assert!(made.values().all(|times| *times <= 2), "{told}: {made:?}");
+            assert!(made.values().filter(|times| **times == 2).count() <= 4, "{told}: {made:?}");
+            let begun =
+                events.iter().filter(|e| matches!(e.event, Event::RunResumed { .. })).count();
+            let view = node.stores.runs.view(&user, accepted.run).await.unwrap();
+            assert_eq!(begun as u32 + 1, view.attempt, "{told}");
+        })
+    };
+    let deaths = every_death("go", made, registry, check);
+    assert!(deaths > 40, "only {deaths} writes");
 }
 
 #[test]
@@ -250,7 +162,7 @@ fn a_run_that_is_lost_three_times_has_failed() {
         }
         let node = world.node(&world.stores);
         let events = node.ended(&user, accepted.run).await;
-        assert_eq!(order::fault(&events), None, "{:?}", names(&events));
+        assert_eq!(fault(&events), None, "{:?}", names(&events));
         let Event::RunFailed { error, .. } = &events.last().unwrap().event else {
             panic!("{:?}", events.last());
         };
@@ -288,7 +200,7 @@ fn an_agent_that_asks_for_something_else_after_a_crash_fails_with_the_first_diff
         drop(first);
         let node = world.node_with(&world.stores, fickle());
         let events = node.ended(&user, accepted.run).await;
-        assert_eq!(order::fault(&events), None, "{:?}", names(&events));
+        assert_eq!(fault(&events), None, "{:?}", names(&events));
         let Event::RunFailed { error, .. } = &events.last().unwrap().event else {
             panic!("{:?}", events.last());
         };
@@ -309,16 +221,22 @@ fn a_checkpoint_of_another_version_is_refused_and_what_is_open_is_closed() {
             Emitter::new(Arc::clone(log), Arc::clone(&world.clock), Live::default(), claimed.lease);
         let (step, call, agent) = (StepId(1), CallId(1), "from_tomorrow".to_owned());
         let events = vec![
-            Event::AgentStarted { step, agent: agent.clone(), purpose: "p".into(), attempt: 1 },
+            Event::AgentStarted {
+                step,
+                agent: agent.clone(),
+                purpose: "p".into(),
+                attempt: 1,
+                needs: Vec::new(),
+            },
             Event::AgentThinking { step, agent: agent.clone(), note: "n".into() },
             Event::ToolExecuting { step, agent, call, tool: "t".into(), arguments: Value::Null },
         ];
-        let checkpoint = Checkpoint { version: 99, state: "{}".into() };
+        let checkpoint = Checkpoint::whole(99, "{}");
         emitter.append(events, Some(checkpoint), None).await.unwrap();
 
         let node = world.node(&world.stores);
         let events = node.ended(&user, accepted.run).await;
-        assert_eq!(order::fault(&events), None, "{:?}", names(&events));
+        assert_eq!(fault(&events), None, "{:?}", names(&events));
         let closed = events.iter().filter(|envelope| {
             matches!(
                 envelope.event,

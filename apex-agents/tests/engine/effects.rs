@@ -1,9 +1,6 @@
 //! What making a call twice does decides whether it is made twice.
 
-use crate::crash::{Dies, Dying};
-use crate::gated::behind;
-use crate::order;
-use crate::support::{Node, RuntimeClock, names};
+use apex_agents::testkit::{Dies, Dying, Node, behind, clock, fault, names};
 use apex_agents::{
     Context, Effect, EngineOptions, LookUp, Registry, Request, ToolContext, agent_fn, tool_fn,
 };
@@ -24,7 +21,7 @@ async fn ended(registry: Registry) -> (Node, String, Vec<Envelope>) {
     let user = node.user();
     let accepted = node.ask(&user, "go").await;
     let events = node.ended(&user, accepted.run).await;
-    assert_eq!(order::fault(&events), None, "{:?}", names(&events));
+    assert_eq!(fault(&events), None, "{:?}", names(&events));
     let answer = node.answer(&user, accepted).await;
     (node, answer, events)
 }
@@ -118,7 +115,7 @@ async fn calls_that_must_not_be_made_twice_go_one_after_the_other_in_order() {
 
 /// A payment whose node is lost after it was made; what the tool says when it is asked.
 async fn lost(look_up: LookUp<Value>) -> (String, usize, Vec<Envelope>) {
-    let clock = RuntimeClock::shared();
+    let clock = clock();
     let stores = memory::open(memory::MemoryOptions::default(), Arc::clone(&clock));
     let paid = Seen::default();
     let registry = || {
@@ -152,7 +149,7 @@ async fn lost(look_up: LookUp<Value>) -> (String, usize, Vec<Envelope>) {
     dying.dead.cancel();
     let second = node(stores.clone());
     let events = second.ended(&user, accepted.run).await;
-    assert_eq!(order::fault(&events), None, "{:?}", names(&events));
+    assert_eq!(fault(&events), None, "{:?}", names(&events));
     let answer = second.answer(&user, accepted).await;
     drop(first);
     let paid = paid.lock();

@@ -1,7 +1,7 @@
 //! Random plans of agents that succeed, fail, panic, hang, flood and return nonsense.
 
-use crate::order;
-use crate::support::{Node, names, runtime};
+use crate::traces::Spans;
+use apex_agents::testkit::{Node, fault, names, runtime};
 use apex_agents::{
     Agent, Context, Effect, Engine, EngineOptions, Plan, PlanStep, Registry, Request, ToolContext,
     agent_fn, tool_fn,
@@ -226,6 +226,8 @@ fn registry(cast: &[Cast]) -> Registry {
 
 /// Runs the cast; cancels after that time if one is given.
 async fn run(cast: &[Cast], cancel: Option<Duration>) -> Vec<Envelope> {
+    let spans = Spans::default();
+    let _collecting = spans.collect();
     let node = Node::new(registry(cast));
     let user = node.user();
     let accepted = node.ask(&user, "play").await;
@@ -244,6 +246,7 @@ async fn run(cast: &[Cast], cancel: Option<Duration>) -> Vec<Envelope> {
     node.answer(&user, accepted).await;
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(node.engine.running(), 0);
+    assert_eq!(spans.fault(accepted.run, &events), None);
     events
 }
 
@@ -272,7 +275,7 @@ proptest! {
     #[test]
     fn every_plan_ends_in_order(cast in cast()) {
         let events = runtime().block_on(run(&cast, None));
-        prop_assert_eq!(order::fault(&events), None, "{:?}", names(&events));
+        prop_assert_eq!(fault(&events), None, "{:?}", names(&events));
         let fatal: Vec<&str> = cast.iter().filter(|c| !c.optional).filter_map(|c| c.act.code()).collect();
         match &events.last().unwrap().event {
             Event::RunCompleted { result, degraded, .. } => {
@@ -290,7 +293,7 @@ proptest! {
     fn every_plan_is_cancelled_at_once_at_any_time(cast in cast(), after in 0_u64..400_000) {
         let after = Duration::from_millis(after);
         let events = runtime().block_on(run(&cast, Some(after)));
-        prop_assert_eq!(order::fault(&events), None, "{:?}", names(&events));
+        prop_assert_eq!(fault(&events), None, "{:?}", names(&events));
         let last = events.last().unwrap();
         if let Event::RunCancelled { .. } = last.event {
             let took = last.at.since(events[0].at) - after;
@@ -301,7 +304,7 @@ proptest! {
 
 #[tokio::test(start_paused = true)]
 async fn a_run_past_its_deadline_fails_in_order() {
-    let clock = crate::support::RuntimeClock::shared();
+    let clock = apex_agents::testkit::clock();
     let stores = memory::open(memory::MemoryOptions::default(), Arc::clone(&clock));
     let cast = [
         Cast { act: Act::Hangs, optional: true, waits: 0 },
@@ -313,7 +316,7 @@ async fn a_run_past_its_deadline_fails_in_order() {
     let user = node.user();
     let run = node.ask(&user, "play").await.run;
     let events = node.ended(&user, run).await;
-    assert_eq!(order::fault(&events), None);
+    assert_eq!(fault(&events), None);
     let Event::RunFailed { error, elapsed_ms, .. } = &events.last().unwrap().event else {
         panic!("{events:?}");
     };

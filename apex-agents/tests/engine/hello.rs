@@ -1,6 +1,6 @@
 //! A hello with one tool of one's own.
 
-use crate::support::{Node, names};
+use apex_agents::testkit::{Node, names};
 use apex_agents::{Context, Registry, Request, ToolContext, agent_fn, tool_fn};
 use apex_core::event::{Event, ToolOutcome};
 use schemars::JsonSchema;

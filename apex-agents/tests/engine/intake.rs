@@ -1,6 +1,6 @@
 //! What is accepted as a message.
 
-use crate::support::Node;
+use apex_agents::testkit::Node;
 use apex_agents::{Context, Registry, Request, agent_fn};
 use apex_core::error::Kind;
 use apex_core::event::Decision;

@@ -1,8 +1,6 @@
 //! A node that cannot reach its store any more, and a conversation that cannot be written to.
 
-use crate::gated::{Asks, Gate, behind};
-use crate::order;
-use crate::support::{Node, RuntimeClock, names};
+use apex_agents::testkit::{Asks, Gate, Node, behind, clock, fault, names};
 use apex_agents::{Context, EngineOptions, Registry, Request, agent_fn};
 use apex_core::clock::Clock;
 use apex_core::error::{Error, Kind, Result};
@@ -67,7 +65,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let clock = RuntimeClock::shared();
+        let clock = clock();
         Self {
             stores: memory::open(memory::MemoryOptions::default(), Arc::clone(&clock)),
             clock,
@@ -101,7 +99,7 @@ async fn a_node_cut_off_gives_its_run_up_before_another_takes_it() {
     assert!(began.elapsed() >= Duration::from_secs(15), "{:?}", began.elapsed());
     assert_eq!(first.engine.running(), 0);
     let events = second.ended(&user, accepted.run).await;
-    assert_eq!(order::fault(&events), None, "{:?}", names(&events));
+    assert_eq!(fault(&events), None, "{:?}", names(&events));
     assert_eq!(world.begun.load(Ordering::SeqCst), 2);
 }
 
@@ -134,7 +132,7 @@ async fn a_conversation_that_cannot_be_written_to_keeps_no_run_from_ending() {
         node.until(&user, accepted.run, |event| matches!(event, Event::AgentStarted { .. })).await;
         *away.threads.lock() = Some(kind);
         let events = node.ended(&user, accepted.run).await;
-        assert_eq!(order::fault(&events), None, "{:?}", names(&events));
+        assert_eq!(fault(&events), None, "{:?}", names(&events));
         assert_eq!(events.last().unwrap().event.terminal_state(), Some(RunState::Completed));
         assert_eq!(world.begun.load(Ordering::SeqCst), 1, "{kind:?}");
     }

@@ -1,11 +1,10 @@
 //! Models as an effect of a run: on record before they are asked, answered from the journal after a crash, taken
 //! back when they break off, and metered whatever happens.
 
-use crate::gated::{Asks, Gate, behind};
-use crate::order;
-use crate::scripted::{Does, Scripted, chain, node, once, says};
-use crate::support::{Node, RuntimeClock, names, runtime};
 use apex_agents::model::{ChainOptions, ModelRequest};
+use apex_agents::testkit::{
+    Asks, Does, Gate, Node, Scripted, behind, chain, clock, fault, names, once, runtime, says,
+};
 use apex_agents::{Context, EngineOptions, Registry, Request, agent_fn};
 use apex_core::error::Result;
 use apex_core::event::{AgentOutcome, Envelope, Event, ModelUse};
@@ -66,11 +65,11 @@ async fn attempts(node: &Node, user: &Principal) -> Vec<Attempt> {
 #[tokio::test(start_paused = true)]
 async fn a_runs_events_and_usage_say_who_answered_at_which_price() {
     let model = Scripted::always("openai", says("a b"));
-    let node = node(asker(), &[&model]);
+    let node = Node::with_models(asker(), &[&model]);
     let user = node.user();
     let accepted = node.ask(&user, "hi").await;
     let events = node.ended(&user, accepted.run).await;
-    assert_eq!(order::fault(&events), None, "{:?}", names(&events));
+    assert_eq!(fault(&events), None, "{:?}", names(&events));
     let Event::RunCompleted { result, .. } = &events.last().unwrap().event else {
         panic!("{events:?}");
     };
@@ -109,7 +108,7 @@ async fn watched(
     agents: Registry,
     models: &[&Arc<Scripted>],
 ) -> (Node, Principal, RunId, Vec<Event>) {
-    let clock = RuntimeClock::shared();
+    let clock = clock();
     let stores = memory::open(memory::MemoryOptions::default(), Arc::clone(&clock));
     let models = Some(chain(&stores, &clock, models, once()));
     let options = EngineOptions { models, ..EngineOptions::default() };
@@ -170,7 +169,7 @@ async fn an_answer_that_breaks_off_is_taken_back_and_billed() {
     }
     assert!(shown[0] > 0 && shown[1] > 0, "{shown:?}");
     let events = node.ended(&user, run).await;
-    assert_eq!(order::fault(&events), None, "{:?}", names(&events));
+    assert_eq!(fault(&events), None, "{:?}", names(&events));
     let retracted = names(&events).iter().filter(|name| **name == "answer_retracted").count();
     assert_eq!(retracted, 1, "the second question was shown to nobody");
     let (_, usage, models) = completed(&events);
@@ -209,7 +208,7 @@ async fn what_a_step_streams_is_one_text_whose_answers_follow_each_other() {
 async fn a_run_that_is_cancelled_or_a_step_that_is_stopped_ends_its_question() {
     for cancel in [true, false] {
         let model = Scripted::always("openai", Does::Hangs("one moment ".into()));
-        let node = node(asker(), &[&model]);
+        let node = Node::with_models(asker(), &[&model]);
         let user = node.user();
         let accepted = node.ask(&user, "hi").await;
         let asks = |event: &Event| matches!(event, Event::AgentThinking { note, .. } if note.starts_with("I ask"));
@@ -222,7 +221,7 @@ async fn a_run_that_is_cancelled_or_a_step_that_is_stopped_ends_its_question() {
             node.engine.stop(&user, accepted.run, StepId(1)).await.unwrap();
         }
         let events = node.ended(&user, accepted.run).await;
-        assert_eq!(order::fault(&events), None, "{:?}", names(&events));
+        assert_eq!(fault(&events), None, "{:?}", names(&events));
         assert_eq!(used(&events).cost_usd, None, "it is billed, nobody knows how much");
         assert_eq!(completed(&events).2[0].attempts, 1);
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -247,12 +246,12 @@ async fn without_a_model_or_an_answer_an_agent_is_told_why() {
     let refuses = Scripted::always("openai", Does::Refuses);
     for (node, told) in [
         (Node::new(agent()), "there is no model: configure a provider"),
-        (node(agent(), &[&refuses]), "the provider is down"),
+        (Node::with_models(agent(), &[&refuses]), "the provider is down"),
     ] {
         let user = node.user();
         let accepted = node.ask(&user, "hi").await;
         let events = node.ended(&user, accepted.run).await;
-        assert_eq!(order::fault(&events), None, "{:?}", names(&events));
+        assert_eq!(fault(&events), None, "{:?}", names(&events));
         let answer = node.answer(&user, accepted).await;
         assert!(answer.contains(told), "{answer}");
         assert_eq!(used(&events), Usage::NONE, "a refusal costs nothing");
@@ -263,7 +262,7 @@ async fn without_a_model_or_an_answer_an_agent_is_told_why() {
 async fn a_ceiling_holds_for_each_answer() {
     let breaks = Scripted::always("openai", Does::Breaks("half".into()));
     let second = Scripted::always("anthropic", says("whole"));
-    let clock = RuntimeClock::shared();
+    let clock = clock();
     let stores = memory::open(memory::MemoryOptions::default(), Arc::clone(&clock));
     let options = ChainOptions { ceiling: Some("1".parse().unwrap()), ..once() };
     let models = Some(chain(&stores, &clock, &[&breaks, &second], options));
@@ -318,7 +317,7 @@ fn a_node_may_die_at_any_write_and_no_answer_on_record_is_asked_for_again() {
         for at in 1.. {
             let died = runtime().block_on(async {
                 let model = Scripted::new("openai", |_, nth| says(format!("a {nth}")));
-                let clock = RuntimeClock::shared();
+                let clock = clock();
                 let stores = memory::open(memory::MemoryOptions::default(), Arc::clone(&clock));
                 let options = || {
                     let models = Some(chain(&stores, &clock, &[&model], once()));
@@ -353,7 +352,7 @@ fn a_node_may_die_at_any_write_and_no_answer_on_record_is_asked_for_again() {
                 let node = Node::on(stores.clone(), Arc::clone(&clock), asker(), options());
                 let events = node.ended(&user, accepted.run).await;
                 let told = format!("before {before}, write {at}: {:?}", names(&events));
-                assert_eq!(order::fault(&events), None, "{told}");
+                assert_eq!(fault(&events), None, "{told}");
                 assert!(
                     matches!(events.last().unwrap().event, Event::RunCompleted { .. }),
                     "{told}"

@@ -1,18 +1,14 @@
 //! The team of Apex on real questions and files.
 
-use crate::order;
-use crate::support::{Node, RuntimeClock, names};
 use apex_agents::cost::report::{Advice, Severity};
 use apex_agents::cost::{AnalysisOptions, Catalogue, Report, sample};
+use apex_agents::testkit::{Altering, Node, clock, fault, names};
 use apex_agents::{EngineOptions, Registry, agents};
-use apex_core::error::Result;
 use apex_core::event::{Envelope, Event, RunResult, RunStatus};
-use apex_core::file::{ArtifactInfo, ArtifactStore};
-use apex_core::id::{ArtifactId, FileId, RunId};
+use apex_core::id::FileId;
 use apex_core::principal::Principal;
-use apex_core::run::{Accepted, Runner};
-use apex_core::store::{Stores, memory};
-use async_trait::async_trait;
+use apex_core::run::{Accepted, RunGraph, RunState, Runner, StepState};
+use apex_core::store::memory;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use std::path::PathBuf;
@@ -44,7 +40,7 @@ pub(crate) async fn ask(
     message.attachments = files;
     let accepted = node.engine.start(user, message).await.unwrap();
     let events = node.ended(user, accepted.run).await;
-    assert_eq!(order::fault(&events), None, "{:?}", names(&events));
+    assert_eq!(fault(&events), None, "{:?}", names(&events));
     (accepted, events)
 }
 
@@ -105,6 +101,18 @@ async fn the_sample_is_taken_from_a_question_to_a_report() {
         panic!("{events:?}");
     };
     assert!(degraded[0].contains("No model took part"), "{degraded:?}");
+
+    let graph = RunGraph::read(&*node.stores.runs, &user, accepted.run).await.unwrap();
+    let drawn: Vec<&str> = graph.steps.iter().map(|step| step.agent.as_str()).collect();
+    assert_eq!(drawn, team);
+    assert!(graph.steps.iter().all(|step| step.state == StepState::Ok && step.tries.len() == 1));
+    assert_eq!(graph.steps[4].needs, ["data_helper", "optimizer"]);
+    assert_eq!(graph.steps[4].planned_by.as_deref(), Some("supervisor"));
+    assert_eq!(graph.steps[4].calls[0].tool, "recompute_figures");
+    assert_eq!((graph.state, graph.budget.unwrap().steps), (RunState::Completed, 256));
+    let chart = graph.mermaid();
+    assert!(chart.contains("  s0 -.-> s1\n") && chart.contains("  s5 --> s6\n"), "{chart}");
+    assert!(!chart.contains("  s1 --> s6\n"), "what follows from other needs is left out: {chart}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -186,51 +194,21 @@ async fn a_question_about_something_else_is_answered_with_what_can_be_done() {
     assert!(result(&events).text.contains("Where can we save?"));
 }
 
-/// An artifact store in whose keeping a figure of the analysis changes.
-#[derive(Debug)]
-struct Tampering(Stores);
-
-#[async_trait]
-impl ArtifactStore for Tampering {
-    async fn put(
-        &self,
-        principal: &Principal,
-        run: RunId,
-        name: &str,
-        media_type: &str,
-        content: Bytes,
-    ) -> Result<ArtifactInfo> {
-        let mut content = content;
-        if name == "analysis.json" {
-            let mut report: Report = serde_json::from_slice(&content).unwrap();
-            report.totals.output_tokens += 1;
-            content = report.to_json().into();
-        }
-        self.0.artifacts.put(principal, run, name, media_type, content).await
+/// A figure of an analysis, changed.
+pub(crate) fn tampered(name: &str, content: Bytes) -> Bytes {
+    if name != "analysis.json" {
+        return content;
     }
-
-    async fn list(&self, principal: &Principal, run: RunId) -> Result<Vec<ArtifactInfo>> {
-        self.0.artifacts.list(principal, run).await
-    }
-
-    async fn read(
-        &self,
-        principal: &Principal,
-        artifact: ArtifactId,
-    ) -> Result<(ArtifactInfo, Bytes)> {
-        self.0.artifacts.read(principal, artifact).await
-    }
-
-    async fn delete(&self, principal: &Principal, run: RunId) -> Result<()> {
-        self.0.artifacts.delete(principal, run).await
-    }
+    let mut report: Report = serde_json::from_slice(&content).unwrap();
+    report.totals.output_tokens += 1;
+    report.to_json().into()
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_report_that_does_not_add_up_is_refused() {
-    let clock = RuntimeClock::shared();
+    let clock = clock();
     let stores = memory::open(memory::MemoryOptions::default(), Arc::clone(&clock));
-    let stores = Stores { artifacts: Arc::new(Tampering(stores.clone())), ..stores };
+    let stores = Altering::stores(stores, tampered);
     let node = Node::on(stores, clock, team(), EngineOptions::default());
     let user = node.user();
     let file = bring(&node, &user, sample::NAME, sample::csv()).await;

@@ -1,9 +1,7 @@
 //! What agents know of before: the conversation, fitted to a window, and what is remembered of its user.
 
-use crate::order;
-use crate::scripted::{Does, Scripted, chain, first_text, once, says};
-use crate::support::{Node, RuntimeClock, names};
 use apex_agents::model::{Message, ModelRequest, Part};
+use apex_agents::testkit::{Does, Node, Scripted, chain, clock, fault, names, once, says};
 use apex_agents::{Context, EngineOptions, Registry, Request, agent_fn, tools};
 use apex_core::error::Kind;
 use apex_core::event::Event;
@@ -36,7 +34,7 @@ fn recites(window: u64) -> Registry {
 }
 
 fn node(registry: Registry, model: Option<&Arc<Scripted>>) -> Node {
-    let clock = RuntimeClock::shared();
+    let clock = clock();
     let stores = memory::open(memory::MemoryOptions::default(), Arc::clone(&clock));
     let models = model.map(|model| chain(&stores, &clock, &[model], once()));
     Node::on(stores, clock, registry, EngineOptions { models, ..EngineOptions::default() })
@@ -52,7 +50,7 @@ async fn say(
     let asked = Asked { thread, ..node.message(text) };
     let accepted = node.engine.start(user, asked).await.unwrap();
     let events = node.ended(user, accepted.run).await;
-    assert_eq!(order::fault(&events), None, "{:?}", names(&events));
+    assert_eq!(fault(&events), None, "{:?}", names(&events));
     let said = node.said(user, accepted).await;
     (accepted.thread, said.last().unwrap().text.clone())
 }
@@ -98,7 +96,7 @@ async fn what_does_not_fit_is_summarised_by_a_model_where_there_is_one_that_answ
     );
     let asked: Vec<ModelRequest> = model.asked();
     assert_eq!(asked.len(), 1);
-    assert!(first_text(&asked[0]).contains(&long), "what is left out is what is summarised");
+    assert!(text(&asked[0].messages).contains(&long), "what is left out is what is summarised");
     let refuses = Scripted::always("scripted", Does::Refuses);
     let node_without = node(recites(400), Some(&refuses));
     let user = node_without.user();

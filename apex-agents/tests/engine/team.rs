@@ -1,20 +1,14 @@
 //! Analysis and pricing as agents: with a model that fills in what is asked, with one that cannot, and without.
 
-use crate::pipeline::{agents_of, ask, bring, known, result, team};
-use crate::scripted::{Scripted, node, says};
-use crate::support::{Node, RuntimeClock};
+use crate::pipeline::{agents_of, ask, bring, known, result, tampered, team};
 use apex_agents::EngineOptions;
-use apex_agents::cost::{Report, sample};
-use apex_core::error::Result;
+use apex_agents::cost::sample;
+use apex_agents::testkit::{Altering, Node, Scripted, clock, says};
 use apex_core::event::{Event, RunStatus};
-use apex_core::file::{ArtifactInfo, ArtifactStore};
-use apex_core::id::{ArtifactId, AttemptId, RunId};
+use apex_core::id::AttemptId;
 use apex_core::money::Usage;
-use apex_core::principal::Principal;
-use apex_core::store::{Stores, memory};
+use apex_core::store::memory;
 use apex_core::usage::{Attempt, AttemptOutcome};
-use async_trait::async_trait;
-use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -36,7 +30,7 @@ async fn a_model_only_fills_in_the_query_and_the_figures_are_computed() {
             }
         }
     });
-    let node = node(team(), &[&model]);
+    let node = Node::with_models(team(), &[&model]);
     let user = node.user();
     let file = bring(&node, &user, sample::NAME, sample::csv()).await;
     // No rule reads this.
@@ -64,7 +58,7 @@ async fn a_model_that_cannot_fill_in_a_query_is_asked_once_more_and_then_rules_d
             let system = request.system.as_deref().unwrap_or_default();
             if system.starts_with("You plan") { says("analysis") } else { says(wrong) }
         });
-        let node = node(team(), &[&model]);
+        let node = Node::with_models(team(), &[&model]);
         let user = node.user();
         let file = bring(&node, &user, sample::NAME, sample::csv()).await;
         let (_, events) = ask(&node, &user, "requests by user", vec![file]).await;
@@ -144,52 +138,15 @@ async fn known_answers_come_of_one_query() {
     }
 }
 
-/// An artifact store that changes a figure of the first analysis that it is given.
-#[derive(Debug)]
-struct OnceTampering(Stores, AtomicBool);
-
-#[async_trait]
-impl ArtifactStore for OnceTampering {
-    async fn put(
-        &self,
-        principal: &Principal,
-        run: RunId,
-        name: &str,
-        media_type: &str,
-        content: Bytes,
-    ) -> Result<ArtifactInfo> {
-        let mut content = content;
-        if name == "analysis.json" && !self.1.swap(true, Ordering::SeqCst) {
-            let mut report: Report = serde_json::from_slice(&content).unwrap();
-            report.totals.output_tokens += 1;
-            content = report.to_json().into();
-        }
-        self.0.artifacts.put(principal, run, name, media_type, content).await
-    }
-
-    async fn list(&self, principal: &Principal, run: RunId) -> Result<Vec<ArtifactInfo>> {
-        self.0.artifacts.list(principal, run).await
-    }
-
-    async fn read(
-        &self,
-        principal: &Principal,
-        artifact: ArtifactId,
-    ) -> Result<(ArtifactInfo, Bytes)> {
-        self.0.artifacts.read(principal, artifact).await
-    }
-
-    async fn delete(&self, principal: &Principal, run: RunId) -> Result<()> {
-        self.0.artifacts.delete(principal, run).await
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_report_that_does_not_add_up_is_computed_once_more() {
-    let clock = RuntimeClock::shared();
+    let clock = clock();
     let stores = memory::open(memory::MemoryOptions::default(), Arc::clone(&clock));
-    let tampering = OnceTampering(stores.clone(), AtomicBool::new(false));
-    let stores = Stores { artifacts: Arc::new(tampering), ..stores };
+    let done = AtomicBool::new(false);
+    let stores = Altering::stores(stores, move |name, content| {
+        let is_it = name == "analysis.json" && !done.swap(true, Ordering::SeqCst);
+        if is_it { tampered(name, content) } else { content }
+    });
     let node = Node::on(stores, clock, team(), EngineOptions::default());
     let user = node.user();
     let file = bring(&node, &user, sample::NAME, sample::csv()).await;
@@ -222,7 +179,7 @@ async fn an_answer_that_keeps_to_its_passages_is_taken_and_another_gives_way_to_
             let system = request.system.as_deref().unwrap_or_default();
             if system.starts_with("You plan") { says("research") } else { says(answer) }
         });
-        let node = node(team(), &[&model]);
+        let node = Node::with_models(team(), &[&model]);
         let user = node.user();
         let file = bring(&node, &user, "policy.md", POLICY).await;
         let (_, events) = ask(&node, &user, "Research what batches cost", vec![file]).await;

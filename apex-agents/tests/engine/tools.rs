@@ -1,6 +1,6 @@
 //! What the dispatcher and the contexts promise to tools and agents.
 
-use crate::support::{Node, RuntimeClock};
+use apex_agents::testkit::{Node, clock};
 use apex_agents::{Context, EngineOptions, Registry, Request, ToolContext, agent_fn, tool_fn};
 use apex_core::error::Kind;
 use apex_core::event::Event;
@@ -85,7 +85,7 @@ async fn progress_is_shown_to_those_who_watch_and_never_recorded() {
         run.call::<()>("work", ()).await?;
         Ok(String::new())
     });
-    let clock = crate::support::RuntimeClock::shared();
+    let clock = apex_agents::testkit::clock();
     let stores = memory::open(memory::MemoryOptions::default(), Arc::clone(&clock));
     let live = Live::default();
     let registry = Registry::default().agent(agent).tool(work);
@@ -150,7 +150,7 @@ async fn a_user_makes_so_many_calls_a_minute_over_all_runs_and_others_have_their
     let echo = tool_fn("echo", "Echoes.", |n: u32, _: ToolContext| async move { Ok(n) });
     let registry = Registry::default().agent(agent).tool(echo);
     let options = EngineOptions { user_calls_per_minute: Some(4), ..EngineOptions::default() };
-    let clock = RuntimeClock::shared();
+    let clock = clock();
     let stores = memory::open(memory::MemoryOptions::default(), Arc::clone(&clock));
     let node = Node::on(stores, clock, registry, options);
     let (ada, bob) = (node.user(), node.user());

@@ -1,10 +1,10 @@
 //! What a user may use is reserved before it is spent, and shared by all of the user's runs on all nodes.
 
 use crate::budgets::{asks, question};
-use crate::order;
-use crate::scripted::{Does, Scripted, chain_of, meter, once, says};
-use crate::support::{Node, RuntimeClock, names};
 use apex_agents::model::{Asker, Chain, ChainLink, ChainOptions};
+use apex_agents::testkit::{
+    Does, Node, Scripted, chain_of, clock, fault, meter, names, once, says,
+};
 use apex_agents::{EngineOptions, Registry};
 use apex_core::budget::{BudgetLimits, Budgets, Charge};
 use apex_core::clock::Clock;
@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 fn stores() -> (Stores, Arc<dyn Clock>) {
-    let clock = RuntimeClock::shared();
+    let clock = clock();
     (memory::open(memory::MemoryOptions::default(), Arc::clone(&clock)), clock)
 }
 
@@ -60,7 +60,7 @@ async fn spent(stores: &Stores, user: &Principal) -> (u64, u64) {
 async fn ran(node: &Node, user: &Principal) -> (String, Vec<Envelope>) {
     let accepted = node.ask(user, "go").await;
     let events = node.ended(user, accepted.run).await;
-    assert_eq!(order::fault(&events), None, "{:?}", names(&events));
+    assert_eq!(fault(&events), None, "{:?}", names(&events));
     (node.answer(user, accepted).await, events)
 }
 
@@ -178,7 +178,7 @@ async fn a_second_call_beside_a_slow_one_is_reserved_too_and_left_out_where_it_d
 
 #[tokio::test(start_paused = true)]
 async fn where_the_budget_does_not_fit_no_other_model_is_asked() {
-    let me = Principal::vouched(UserId::new(&*RuntimeClock::shared()), Scopes::USER);
+    let me = Principal::vouched(UserId::new(&*clock()), Scopes::USER);
     let place = stores();
     let refuses = Scripted::always("first", Does::Refuses);
     let second = Scripted::always("second", says("because"));

@@ -1,7 +1,6 @@
 //! Many users at once.
 
-use crate::order;
-use crate::support::Node;
+use apex_agents::testkit::{Node, fault};
 use apex_agents::{Context, Registry, Request, ToolContext, agent_fn, tool_fn};
 use apex_core::error::Kind;
 use apex_core::event::Event;
@@ -30,7 +29,7 @@ async fn two_hundred_users_at_once_each_see_their_own_run() {
             let user = node.user();
             let accepted = node.ask(&user, &format!("question {n}")).await;
             let events = node.ended(&user, accepted.run).await;
-            assert_eq!(order::fault(&events), None);
+            assert_eq!(fault(&events), None);
             assert!(
                 events
                     .iter()

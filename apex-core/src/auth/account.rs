@@ -4,10 +4,10 @@ use super::audit::{AuditAction, AuditEvent, AuditQuery};
 use super::recorder::Happened;
 use super::service::Auth;
 use super::session::Revocation;
-use super::user::{User, UserChange};
-use crate::error::{Error, Result};
+use super::user::{Standing, User, UserChange};
+use crate::error::{Error, Kind, Result};
 use crate::id::UserId;
-use crate::principal::Scopes;
+use crate::principal::{Principal, Scopes};
 
 /// What came of a change to an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,25 @@ pub struct Changed {
 }
 
 impl Auth {
+    /// Vouches for a user whom the host has verified, by the host's own name for them. The account is made at the
+    /// first call.
+    ///
+    /// # Errors
+    /// `forbidden` for an account that is barred; `unavailable`, `storage_failed`.
+    pub async fn vouch(&self, name: &str) -> Result<Principal> {
+        let new = User {
+            user: UserId::new(&*self.clock),
+            scopes: Scopes::USER,
+            created_at: self.clock.now(),
+            standing: Standing::Active,
+        };
+        let user = self.stores.users.resolve(&format!("host:{name}"), new).await?;
+        if user.standing != Standing::Active {
+            return Err(Error::new(Kind::Forbidden, "auth.vouch", "this account is disabled"));
+        }
+        Ok(Principal::vouched(user.user, user.scopes))
+    }
+
     /// Bars an account and ends all of its logins, or lets it in again.
     ///
     /// # Errors

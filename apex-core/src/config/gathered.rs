@@ -9,7 +9,6 @@ use super::{DatabaseUrl, Environment, Section};
 use crate::clock::Timestamp;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use zeroize::{Zeroize, Zeroizing};
 
 /// A value that a source has for a field.
@@ -72,10 +71,10 @@ impl<'n> Gathered<'n> {
         self.faulty.insert(key.to_owned());
     }
 
-    /// Takes the members of a file's table that the schema knows, and reports the others.
+    /// Takes the members of a table that the schema knows, and reports the others. `at` says where a line's come from.
     pub(super) fn walk(
         &mut self,
-        path: &Path,
+        at: &dyn Fn(usize) -> Origin,
         node: &'n Node,
         prefix: &str,
         members: Vec<(String, usize, Entry)>,
@@ -83,10 +82,10 @@ impl<'n> Gathered<'n> {
         let Node::Group(known) = node else { return };
         for (name, line, entry) in members {
             let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-            let origin = Origin::File { path: path.to_owned(), line };
+            let origin = at(line);
             match (known.get(&name), entry) {
                 (Some(node @ Node::Group(_)), Entry::Table(members)) => {
-                    self.walk(path, node, &key, members)
+                    self.walk(at, node, &key, members)
                 }
                 (Some(Node::Group(_)), Entry::Value(_)) => self.faults.push(Fault {
                     source: origin.to_string(),

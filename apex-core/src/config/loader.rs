@@ -5,7 +5,7 @@ use super::report::{Fault, FaultCode, Report, nearest};
 use super::schema::{Field, Node};
 use super::source::{self, Bad, Entry, Origin, SecretSource};
 use crate::clock::{Clock, SystemClock};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -38,6 +38,7 @@ use zeroize::Zeroizing;
 pub struct Loader {
     prefix: String,
     presets: BTreeMap<String, Value>,
+    tables: Vec<Map<String, Value>>,
     file: Option<PathBuf>,
     variables: BTreeMap<String, Option<Zeroizing<String>>>,
     secrets_dir: Option<PathBuf>,
@@ -71,6 +72,7 @@ impl Loader {
         Self {
             prefix: "APEX".to_owned(),
             presets: BTreeMap::new(),
+            tables: Vec::new(),
             file: None,
             variables: BTreeMap::new(),
             secrets_dir: None,
@@ -92,6 +94,13 @@ impl Loader {
     #[must_use]
     pub fn preset(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
         self.presets.insert(key.into(), value.into());
+        self
+    }
+
+    /// The host's own defaults, in the form of the file: sections with their fields.
+    #[must_use]
+    pub fn presets(mut self, values: Map<String, Value>) -> Self {
+        self.tables.push(values);
         self
     }
 
@@ -170,9 +179,16 @@ impl Loader {
             let candidate = Candidate::new(Origin::Preset, value.clone());
             into.offer(key, candidate);
         }
+        for table in &self.tables {
+            let members = source::members(table.clone());
+            into.walk(&|_| Origin::Preset, into.node, "", members);
+        }
         if let Some(path) = &self.file {
             match source::read_toml(path) {
-                Ok(Entry::Table(members)) => into.walk(path, into.node, "", members),
+                Ok(Entry::Table(members)) => {
+                    let origin = |line| Origin::File { path: path.clone(), line };
+                    into.walk(&origin, into.node, "", members);
+                }
                 Ok(Entry::Value(_)) => {}
                 Err(faults) => {
                     into.blind = true;

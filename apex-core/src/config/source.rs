@@ -83,6 +83,15 @@ pub(super) enum Entry {
     Value(Value),
 }
 
+/// The members of a table that a host hands over, where no lines are.
+pub(super) fn members(table: Map<String, Value>) -> Vec<(String, usize, Entry)> {
+    let entry = |value| match value {
+        Value::Object(table) => Entry::Table(members(table)),
+        other => Entry::Value(other),
+    };
+    table.into_iter().map(|(name, value)| (name, 0, entry(value))).collect()
+}
+
 /// Reads a configuration file.
 pub(super) fn read_toml(path: &Path) -> Result<Entry, Vec<Fault>> {
     let name = path.display().to_string();

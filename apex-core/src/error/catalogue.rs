@@ -194,7 +194,8 @@ pub fn typescript() -> String {
         module += "  },\n";
     }
     module
-        + "} as const;\n\n/** The stable code of an error. */\nexport type ErrorCode = keyof typeof ERRORS;\n"
+        + "} as const;\n\n/** The stable code of an error. */\nexport type ErrorCode = keyof typeof ERRORS;\n\n\
+           /** The family of an error. */\nexport type ErrorKind = (typeof ERRORS)[ErrorCode][\"class\"];\n"
 }
 
 /// The catalogue as a module of Python: the codes as a type, and the row of each.

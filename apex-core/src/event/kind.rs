@@ -1,8 +1,10 @@
+use super::PlanStep;
 use crate::clock::Timestamp;
 use crate::error::ErrorReport;
 use crate::id::{ApprovalId, ArtifactId, CallId, RequestId, StepId, UserId};
-use crate::money::Usage;
+use crate::money::{Usage, Usd};
 use crate::run::RunState;
+use crate::trace::TraceParent;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -97,6 +99,21 @@ pub struct Payload {
     pub sha256: String,
 }
 
+/// What one run may use, all of its agents together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct RunBudget {
+    /// Tokens of models, sent and received; absent for no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+    /// What models cost; absent for no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usd: Option<Usd>,
+    /// Steps, over all attempts.
+    pub steps: u32,
+    /// Time at work, over all attempts, in seconds.
+    pub seconds: u64,
+}
+
 /// What happened. `delta` and `progress` are volatile: shown if there is someone to see them, never recorded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "type", content = "data", rename_all = "snake_case")]
@@ -109,6 +126,12 @@ pub enum Event {
         state: RunState,
         /// The agents that the run may use.
         agents: Vec<String>,
+        /// What it may use.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        budget: Option<RunBudget>,
+        /// The place in a trace from which it was asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trace: Option<TraceParent>,
     },
     /// An agent begins a step.
     AgentStarted {
@@ -120,6 +143,9 @@ pub enum Event {
         purpose: String,
         /// The attempt of the run that it belongs to, from 1.
         attempt: u32,
+        /// The agents whose results it is handed.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        needs: Vec<String>,
     },
     /// A whole thought or progress note.
     AgentThinking {
@@ -176,6 +202,9 @@ pub enum Event {
         usage: Usage,
         /// The models that it asked, in the order in which they were asked first.
         models: Vec<ModelUse>,
+        /// The steps that it planned, each after those that it needs.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        plan: Vec<PlanStep>,
     },
     /// The run goes on after its node was lost.
     RunResumed {

@@ -3,8 +3,10 @@
 
 mod envelope;
 mod kind;
+mod plan;
 
 pub use envelope::{Envelope, MAX_ENVELOPE, PROTOCOL_VERSION, Recorded};
 pub use kind::{
-    AgentOutcome, Decision, Event, ModelUse, Payload, RunResult, RunStatus, ToolOutcome,
+    AgentOutcome, Decision, Event, ModelUse, Payload, RunBudget, RunResult, RunStatus, ToolOutcome,
 };
+pub use plan::PlanStep;

@@ -1,4 +1,5 @@
-//! Every metric of the ground floor: the operator's page is made from this list.
+//! Every metric: the operator's page is made from this list. Those of agents and models have the names of
+//! OpenTelemetry's conventions for generative AI, where these have one.
 
 use metrics::Unit;
 use std::fmt::Write;
@@ -63,6 +64,15 @@ metrics_table! {
     Counter "apex_audit_failures_total" Count "" "Writes of that record that failed and are tried again.";
     Counter "apex_jwks_failures_total" Count "" "Keys of other issuers that could not be fetched.";
     Counter "apex_usage_lost_total" Count "" "Attempts at a model's answer that could not be recorded; each is in the log. Should stay 0.";
+    Histogram "gen_ai.workflow.duration" Seconds "gen_ai.workflow.name, error.type" "How long a run took, waiting included.";
+    Histogram "gen_ai.invoke_agent.duration" Seconds "gen_ai.agent.name, error.type" "How long a step of an agent took.";
+    Histogram "gen_ai.execute_tool.duration" Seconds "gen_ai.tool.name, error.type" "How long a call of a tool took.";
+    Histogram "gen_ai.client.operation.duration" Seconds "gen_ai.operation.name, gen_ai.provider.name, gen_ai.request.model, error.type" "How long an attempt at a model's answer took.";
+    Histogram "gen_ai.client.token.usage" Count "gen_ai.operation.name, gen_ai.provider.name, gen_ai.request.model, gen_ai.token.type" "Tokens of an attempt, sent (`input`) and received (`output`).";
+    Histogram "apex_run_cost_usd" Count "" "What models cost in a run, in US dollars; of runs that asked any, all of which have a price.";
+    Histogram "apex_step_cost_usd" Count "agent" "What models cost in a step, in US dollars; of steps that asked any, all of which have a price.";
+    Histogram "apex_model_cost_usd" Count "gen_ai.operation.name, gen_ai.provider.name, gen_ai.request.model" "What an attempt at a model's answer cost, in US dollars, where it has a price.";
+    Counter "apex_unpriced_steps_total" Count "agent" "Steps that used something that has no price.";
     Gauge "apex_health_status" Count "" "This node: 0 pass, 1 warn, 2 fail (not ready).";
     Gauge "apex_health_dependency" Count "dependency" "A dependency: 0 pass, 1 warn, 2 fail.";
     Histogram "apex_health_probe_seconds" Seconds "dependency" "How long a dependency took to answer a probe.";

@@ -1,5 +1,6 @@
+use super::checkpoint::Checkpoint;
 use super::live::Live;
-use super::log::{Append, Appended, Checkpoint, Lease, RunLog, Signals};
+use super::log::{Append, Appended, Lease, RunLog, Signals};
 use super::state::RunState;
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, Kind, Outcome, Result};

@@ -1,16 +1,17 @@
+use super::checkpoint::Checkpoint;
 use super::ledger::Ledger;
 use super::snapshot::Snapshot;
 use super::state::RunState;
 use crate::clock::Timestamp;
 use crate::config::{HumanDuration, Section, duration};
 use crate::error::Result;
-use crate::event::{Decision, Recorded};
+use crate::event::{Decision, Recorded, RunBudget};
 use crate::id::{
     ApprovalId, BatchId, Epoch, FileId, NodeId, RequestId, RunId, StepId, ThreadId, UserId,
 };
 use crate::principal::{Principal, Scope, Scopes};
+use crate::trace::TraceParent;
 use async_trait::async_trait;
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
@@ -57,8 +58,8 @@ pub trait RunLog: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// `fenced` when the lease is no longer this writer's or the run has ended; `conflict` when `after` is not the
-    /// log's head; `bad_request` for events that are not numbered without holes or do not fit the change of state;
-    /// `too_large` for more than 1,024 events or a checkpoint past 16 MiB.
+    /// log's head; `bad_request` for events that are not numbered without holes or do not fit the change of state, and
+    /// for a checkpoint that goes on where none is kept; `too_large` for more than 1,024 events or a checkpoint past 16 MiB.
     async fn append(&self, lease: &Lease, batch: Append) -> Result<Appended>;
 
     /// How many runs wait for a place, of all users; `None` where this log does not count them.
@@ -129,6 +130,10 @@ pub struct NewRun {
     pub attachments: Vec<FileId>,
     /// The agents that it may use, for its first event.
     pub agents: Vec<String>,
+    /// What it may use, for its first event.
+    pub budget: Option<RunBudget>,
+    /// The place in a trace from which it is asked for, for its first event.
+    pub trace: Option<TraceParent>,
 }
 
 /// A run that is on record.
@@ -193,15 +198,6 @@ pub struct Lease {
     pub epoch: Epoch,
     /// The last sequence number when the lease was given.
     pub head: u64,
-}
-
-/// The saved state of a run; what is in it is the engine's business.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checkpoint {
-    /// The version of the format.
-    pub version: u32,
-    /// The state.
-    pub state: Bytes,
 }
 
 /// What is appended in one transaction.
@@ -271,7 +267,7 @@ pub struct Signals {
 }
 
 /// What a run is and where it stands.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RunView {
     /// The run.
     pub run: RunId,
@@ -292,6 +288,7 @@ pub struct RunView {
     /// When it ended.
     pub ended_at: Option<Timestamp>,
     /// The approvals of which it is certain what came of them: decided, or lapsed.
+    #[serde(skip)]
     pub settled: Vec<ApprovalId>,
     /// The outcome of everything up to the head, trimmed or not.
     pub snapshot: Snapshot,

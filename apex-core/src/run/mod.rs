@@ -4,7 +4,9 @@
 //! The log is the truth. A writer holds a [`Lease`] with a fencing number; every append checks it. A reader reads
 //! pages after its cursor; a [`Wakeup`] only tells it that there may be more.
 
+pub(crate) mod checkpoint;
 mod emitter;
+mod graph;
 mod inbox;
 pub(crate) mod ledger;
 mod live;
@@ -18,12 +20,14 @@ mod subscription;
 mod tail;
 mod wakeup;
 
+pub use checkpoint::Checkpoint;
 pub use emitter::Emitter;
+pub use graph::{GRAPH_VERSION, GraphApproval, GraphCall, GraphStep, RunGraph, StepState};
 pub use inbox::{InboxDelivery, InboxSubscription};
 pub use live::Live;
 pub use log::{
-    Append, Appended, By, Checkpoint, Claim, Claimed, InboxEntry, InboxPage, Lease, NewRun, Page,
-    RunLimits, RunLog, RunView, Signal, Signals, Started,
+    Append, Appended, By, Claim, Claimed, InboxEntry, InboxPage, Lease, NewRun, Page, RunLimits,
+    RunLog, RunView, Signal, Signals, Started,
 };
 pub use runner::{Accepted, Message, Runner};
 pub use snapshot::{OpenApproval, OpenCall, Snapshot, StepView};

@@ -91,6 +91,8 @@ mod tests {
             text: String::new(),
             attachments: Vec::new(),
             agents: Vec::new(),
+            budget: None,
+            trace: None,
         }
     }
 

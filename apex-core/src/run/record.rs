@@ -1,6 +1,7 @@
+use super::checkpoint::Checkpoint;
 use super::log::{
-    Append, Appended, Checkpoint, Claimed, Lease, NewRun, Page, RunLimits, RunView, Signal,
-    Signals, Started, recorded_scopes,
+    Append, Appended, Claimed, Lease, NewRun, Page, RunLimits, RunView, Signal, Signals, Started,
+    recorded_scopes,
 };
 use super::snapshot::Snapshot;
 use super::state::RunState;
@@ -133,6 +134,8 @@ impl RunRecord {
                 request_id: new.request,
                 state: begins,
                 agents: new.agents.clone(),
+                budget: new.budget,
+                trace: new.trace,
             },
         })?;
         record.bytes = first.json.len() as u64;

@@ -172,6 +172,7 @@ mod tests {
             agent: "a".into(),
             purpose: String::new(),
             attempt: 1,
+            needs: Vec::new(),
         });
         let tool = "t".to_owned();
         snapshot.apply(&Event::ToolExecuting {
@@ -235,6 +236,7 @@ mod tests {
                 agent,
                 purpose: String::new(),
                 attempt: 1,
+                needs: Vec::new(),
             });
         }
         assert_eq!(snapshot.steps.len(), MOST);

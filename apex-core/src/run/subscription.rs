@@ -9,12 +9,13 @@ use crate::event::Recorded;
 use crate::id::{Epoch, RunId};
 use crate::principal::Principal;
 use serde::{Deserialize, Serialize};
-use std::future::poll_fn;
-use std::pin::Pin;
+use std::future::{Future as _, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-use tokio::time::{Instant, Sleep};
+use tokio::task::unconstrained;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// The most events that one delivery holds.
 pub(super) const PAGE: usize = 256;
@@ -56,8 +57,8 @@ pub enum Delivery {
         epoch: Epoch,
         /// The last number that the snapshot covers.
         head: u64,
-        /// Where the run stands.
-        snapshot: Snapshot,
+        /// Where the run stands; boxed, since almost every delivery is another.
+        snapshot: Box<Snapshot>,
     },
     /// The terminal event has been delivered (or covered by a reset); nothing follows.
     End(RunState),
@@ -80,8 +81,7 @@ pub struct Subscription {
     /// The wake-up after which it reads; `None` where nobody woke it.
     woken_by: Option<u64>,
     live: Watch,
-    /// When it looks by itself. It may be too early, since every wait puts it off.
-    look: Pin<Box<Sleep>>,
+    look: Look,
     held: Option<Recorded>,
     behind: bool,
     opening_reset: Option<Delivery>,
@@ -127,7 +127,7 @@ impl Subscription {
             waited_at,
             woken_by: None,
             live: Watch::new(watch),
-            look: Box::pin(tokio::time::sleep(LOOK)),
+            look: Look::new(),
             held: None,
             behind: true,
             opening_reset,
@@ -228,22 +228,13 @@ impl Subscription {
 
     async fn wait(&mut self) {
         let due = Instant::now() + LOOK;
-        loop {
-            let (live, full) = (&mut self.live, self.held.is_some());
-            let shown = poll_fn(|cx| if full { Poll::Pending } else { live.poll_next(cx) });
-            tokio::select! {
-                biased;
-                () = self.woken.changed() => return self.look_again(),
-                () = &mut self.look => {
-                    // One timer for all waits, and not set anew by each: almost none of them takes so long.
-                    let early = Instant::now() < due;
-                    self.look.as_mut().reset(if early { due } else { due + LOOK });
-                    if !early {
-                        return self.look_again();
-                    }
-                }
-                event = shown => return self.hold(event),
-            }
+        let (live, look, full) = (&mut self.live, &mut self.look, self.held.is_some());
+        let shown = poll_fn(|cx| if full { Poll::Pending } else { live.poll_next(cx) });
+        tokio::select! {
+            biased;
+            () = self.woken.changed() => self.look_again(),
+            () = poll_fn(|cx| look.poll_due(due, cx)) => self.look_again(),
+            event = shown => self.hold(event),
         }
     }
 
@@ -254,6 +245,49 @@ impl Subscription {
     }
 }
 
+/// When a reader looks by itself: one timer for all of its waits, which is not set anew by each, since almost none of
+/// them takes so long.
+#[derive(Debug)]
+struct Look {
+    timer: Pin<Box<Sleep>>,
+    /// When the timer goes off; it may be too early.
+    at: Instant,
+    /// Whom it wakes then. To ask it before would be the most expensive part of a wait.
+    wakes: Option<Waker>,
+}
+
+impl Look {
+    fn new() -> Self {
+        let at = Instant::now() + LOOK;
+        Self { timer: Box::pin(sleep_until(at)), at, wakes: None }
+    }
+
+    /// Ready when it is `due`.
+    fn poll_due(&mut self, due: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let now = Instant::now();
+        if now >= due {
+            return Poll::Ready(());
+        }
+        let armed = self.wakes.as_ref().is_some_and(|known| known.will_wake(cx.waker()));
+        if now >= self.at {
+            self.at = due;
+            self.timer.as_mut().reset(due);
+        } else if armed {
+            return Poll::Pending;
+        }
+        if !armed {
+            self.wakes = Some(cx.waker().clone());
+        }
+        // Out of its turn, too: a timer that is put off would not know whom to wake.
+        pin!(unconstrained(self.timer.as_mut())).poll(cx)
+    }
+}
+
 fn reset(reason: ResetReason, view: &RunView) -> Delivery {
-    Delivery::Reset { reason, epoch: view.epoch, head: view.head, snapshot: view.snapshot.clone() }
+    Delivery::Reset {
+        reason,
+        epoch: view.epoch,
+        head: view.head,
+        snapshot: Box::new(view.snapshot.clone()),
+    }
 }

@@ -92,6 +92,20 @@ impl Tail {
                 None => known.begun,
             }
         };
+        // Boxed, since every reader has room for what only the one needs that reads for all.
+        Box::pin(self.look(log, principal, run, ask, wakeups, before)).await
+    }
+
+    /// Waits for its turn, and reads if nobody has in the meantime.
+    async fn look(
+        &self,
+        log: &dyn RunLog,
+        principal: &Principal,
+        run: RunId,
+        ask: Ask,
+        wakeups: &Woken,
+        before: u64,
+    ) -> Result<Answer> {
         let _turn = self.turn.lock().await;
         let look = {
             let mut known = self.known.lock();

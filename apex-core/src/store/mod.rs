@@ -2,11 +2,12 @@
 
 use crate::auth::{AuditStore, AuthStores, SessionStore, TicketStore, UserStore};
 use crate::budget::BudgetStore;
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Result};
 use crate::file::{ArtifactStore, FileStore};
-use crate::id::{NodeId, RunId};
+use crate::id::{NodeId, RunId, ThreadId};
 use crate::limit::LimitStore;
 use crate::memory::MemoryStore;
+use crate::principal::Principal;
 use crate::run::{RunLog, Wakeup};
 use crate::thread::{SearchIndex, ThreadStore};
 use crate::usage::UsageStore;
@@ -81,6 +82,21 @@ impl Stores {
         let Portable { accounts, logins, .. } = other.portable.clone();
         let portable = Portable { accounts, logins, ..self.portable };
         Self { tickets, sessions, users, audit, limits, portable, ..self }
+    }
+
+    /// Deletes a conversation of the user's own, its runs and what they made.
+    ///
+    /// # Errors
+    /// `not_found`; `conflict` while a run of it is open.
+    pub async fn forget(&self, principal: &Principal, thread: ThreadId) -> Result<()> {
+        // Seen first, so that another user's conversation is not found rather than found empty.
+        if self.threads.thread(principal, thread).await?.owner != principal.user() {
+            return Err(Error::not_found("stores.forget", "thread"));
+        }
+        for run in self.runs.forget(principal, thread).await? {
+            self.artifacts.delete(principal, run).await?;
+        }
+        self.threads.delete(principal, thread).await
     }
 
     /// The same, where all of it is in `rows`.

@@ -105,6 +105,8 @@ impl Bench {
             text: "where does it go?".into(),
             attachments: Vec::new(),
             agents: vec!["triage".into()],
+            budget: None,
+            trace: None,
         }
     }
 
@@ -222,6 +224,7 @@ pub(super) fn begun(step: u32) -> Event {
         agent: "triage".into(),
         purpose: "read the question".into(),
         attempt: 1,
+        needs: Vec::new(),
     }
 }
 
@@ -235,6 +238,7 @@ pub(super) fn ended(step: u32) -> Event {
         output: serde_json::json!({"sufficient": true}),
         usage: Usage::default(),
         models: Vec::new(),
+        plan: Vec::new(),
     }
 }
 

@@ -25,6 +25,7 @@ cases!("run_log":
     a_terminal_event_and_its_state_go_together,
     nothing_follows_a_terminal_event,
     a_checkpoint_is_kept_until_the_run_ends,
+    a_checkpoint_goes_on_where_the_one_before_ends,
     a_history_is_bounded_by_count,
     a_history_is_bounded_by_bytes,
     a_history_goes_after_its_age_and_the_outcome_stays,
@@ -47,6 +48,8 @@ async fn a_start_puts_the_first_event_and_the_inbox_entry_on_record(backend: Arc
         request_id: new.request,
         state: RunState::Running,
         agents: new.agents.clone(),
+        budget: new.budget,
+        trace: new.trace,
     };
     assert_eq!(first.event, begins);
     let view = bench.stores.runs.view(&user, started.run).await.unwrap();
@@ -269,8 +272,7 @@ async fn nothing_follows_a_terminal_event(backend: Arc<dyn Backend>) {
 async fn a_checkpoint_is_kept_until_the_run_ends(backend: Arc<dyn Backend>) {
     let bench = Bench::open(&*backend).await;
     let lease = bench.running(&bench.user()).await.lease;
-    let checkpoint =
-        |state: &'static [u8]| Checkpoint { version: 3, state: Bytes::from_static(state) };
+    let checkpoint = |state: &'static [u8]| Checkpoint::whole(3, Bytes::from_static(state));
     let mut batch = bench.batch(&lease, 1, vec![begun(1)], None);
     batch.checkpoint = Some(checkpoint(b"one"));
     bench.stores.runs.append(&lease, batch).await.unwrap();
@@ -282,6 +284,46 @@ async fn a_checkpoint_is_kept_until_the_run_ends(backend: Arc<dyn Backend>) {
     let claimed = bench.claim(bench.node(), 1).await.remove(0);
     assert_eq!(claimed.checkpoint, Some(checkpoint(b"two")));
     assert_eq!(claimed.lease.head, 3);
+}
+
+async fn a_checkpoint_goes_on_where_the_one_before_ends(backend: Arc<dyn Backend>) {
+    let bench = Bench::open(&*backend).await;
+    let lease = bench.running(&bench.user()).await.lease;
+    let save = |after, events, checkpoint| {
+        let mut batch = bench.batch(&lease, after, events, None);
+        batch.checkpoint = Some(checkpoint);
+        batch
+    };
+    let append = |batch| bench.stores.runs.append(&lease, batch);
+    for unfounded in [Checkpoint::more(3, "a"), Checkpoint::more(4, "b")] {
+        let version = unfounded.version;
+        let batch = save(1, vec![begun(1)], unfounded);
+        let error = append(batch).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::BadRequest, "{error}");
+        // It changed nothing, and one of another version is no ground either.
+        if version == 3 {
+            append(save(1, vec![], Checkpoint::whole(3, "gone;"))).await.unwrap();
+        }
+    }
+    append(save(1, vec![begun(1)], Checkpoint::whole(3, "one"))).await.unwrap();
+    let twice = save(2, vec![thought(1)], Checkpoint::more(3, ";two"));
+    append(twice.clone()).await.unwrap();
+    append(twice).await.unwrap();
+    append(save(3, vec![], Checkpoint::more(3, ";three"))).await.unwrap();
+    bench.append(&lease, 3, vec![thought(1)], None).await.unwrap();
+    append(save(4, vec![thought(1)], Checkpoint::more(3, ";four"))).await.unwrap();
+    bench.clock.advance(Duration::from_secs(16));
+    let claimed = bench.claim(bench.node(), 1).await.remove(0);
+    let expected = Checkpoint::whole(3, "one;two;three;four");
+    assert_eq!(claimed.checkpoint, Some(expected), "once each, in order, and nothing of before");
+    // The next writer goes on with it.
+    let lease = claimed.lease;
+    let mut batch = bench.batch(&lease, 5, vec![thought(1)], None);
+    batch.checkpoint = Some(Checkpoint::more(3, ";five"));
+    bench.stores.runs.append(&lease, batch).await.unwrap();
+    bench.clock.advance(Duration::from_secs(16));
+    let claimed = bench.claim(bench.node(), 1).await.remove(0);
+    assert_eq!(claimed.checkpoint.unwrap().state, "one;two;three;four;five");
 }
 
 async fn a_history_is_bounded_by_count(backend: Arc<dyn Backend>) {

@@ -117,7 +117,7 @@ async fn a_reader_behind_a_trimmed_log_is_reset(backend: Arc<dyn Backend>) {
     match behind.next().await.unwrap() {
         Delivery::Reset { reason, epoch, head, snapshot } => {
             assert_eq!((reason, epoch, head), (ResetReason::Trimmed, view.epoch, 30));
-            assert_eq!(snapshot, view.snapshot);
+            assert_eq!(*snapshot, view.snapshot);
         }
         other => panic!("{other:?}"),
     }

@@ -234,6 +234,8 @@ async fn next_run(stores: &Stores) -> Claimed {
             text: "where does it go?".into(),
             attachments: Vec::new(),
             agents: Vec::new(),
+            budget: None,
+            trace: None,
         };
         stores.runs.start(&user(), new).await.unwrap();
     }

@@ -138,8 +138,13 @@ pub(crate) async fn fill(bench: &Bench) -> (Principal, FileId) {
     let open = bench.running(&user).await.lease;
     let mut batch = bench.batch(&open, 1, vec![thought(5)], None);
     let state = Bytes::from(vec![0xff; 70_000]);
-    batch.checkpoint = Some(Checkpoint { version: 3, state });
+    batch.checkpoint = Some(Checkpoint::whole(3, state));
     stores.runs.append(&open, batch).await.unwrap();
+    for more in ["and", "more"] {
+        let mut batch = bench.batch(&open, 2, vec![], None);
+        batch.checkpoint = Some(Checkpoint::more(3, more));
+        stores.runs.append(&open, batch).await.unwrap();
+    }
     stores.runs.signal(&user, open.run, Signal::Cancel).await.unwrap();
     bench.start_in(&user, open.thread).await;
     for (role, text) in [(Role::User, "a\0b ü"), (Role::Assistant, "# there")] {

@@ -7,7 +7,7 @@ use apex_core::error::{Kind, Result};
 use apex_core::event::Event;
 use apex_core::id::{Epoch, StepId};
 use apex_core::principal::Principal;
-use apex_core::run::{Delivery, Lease, Position, RunLimits, RunState, Subscription};
+use apex_core::run::{Checkpoint, Delivery, Lease, Position, RunLimits, RunState, Subscription};
 use apex_core::store::redis;
 use apex_core::store::sqlite::{self, SqliteOptions, Synchronous};
 use apex_core::store::{Stores, memory};
@@ -465,11 +465,15 @@ async fn a_run_is_taken_over_where_it_was_left() {
     for emptied in [false, true] {
         say(server.port(), "FLUSHALL");
         let mut tale = Tale::begin(server.url()).await;
-        for (state, seconds) in [("saved", 6), ("passed", 1)] {
+        for (saved, seconds) in [
+            (Checkpoint::whole(3, "saved"), 6),
+            (Checkpoint::more(3, " whole"), 6),
+            (Checkpoint::more(3, " passed"), 1),
+            (Checkpoint::more(3, " on"), 1),
+        ] {
             tale.clock.advance(Duration::from_secs(seconds));
             let mut batch = tale.bench.batch(&tale.lease, tale.head, vec![thought(9)], None);
-            let state = bytes::Bytes::from(state);
-            batch.checkpoint = Some(apex_core::run::Checkpoint { version: 3, state });
+            batch.checkpoint = Some(saved);
             let appended = tale.bench.stores.runs.append(&tale.lease, batch).await.unwrap();
             tale.head = appended.head;
         }
@@ -480,7 +484,7 @@ async fn a_run_is_taken_over_where_it_was_left() {
         let other = tale.another_node().await;
         let claimed = other.claim(other.node(), 1).await.remove(0);
         let state = claimed.checkpoint.unwrap().state;
-        assert_eq!(state, if emptied { "saved" } else { "passed" });
+        assert_eq!(state, if emptied { "saved whole" } else { "saved whole passed on" });
         assert_eq!(claimed.lease.epoch == tale.lease.epoch, !emptied);
     }
 }

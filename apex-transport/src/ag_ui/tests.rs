@@ -66,8 +66,16 @@ fn began() -> Vec<Event> {
             request_id: RequestId::new(&SystemClock),
             state: RunState::Queued,
             agents: vec![agent()],
+            budget: None,
+            trace: None,
         },
-        Event::AgentStarted { step: STEP, agent: agent(), purpose: "look".into(), attempt: 1 },
+        Event::AgentStarted {
+            step: STEP,
+            agent: agent(),
+            purpose: "look".into(),
+            attempt: 1,
+            needs: Vec::new(),
+        },
         Event::AgentThinking { step: STEP, agent: agent(), note: "hm".into() },
         Event::Delta { step: STEP, offset: 0, text: "a".into() },
         Event::Progress { step: STEP, done: 1, total: Some(2), unit: "rows".into() },
@@ -102,6 +110,7 @@ fn stepped(outcome: AgentOutcome) -> Event {
         output: json!({"message": "so"}),
         usage: Usage::NONE,
         models: Vec::new(),
+        plan: Vec::new(),
     }
 }
 

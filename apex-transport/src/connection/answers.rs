@@ -92,7 +92,7 @@ impl Connection {
                 self.outbox.volatile(run, event, now.elapsed);
             }
             (Brought::Run(Delivery::Reset { reason, epoch, head, snapshot }), Stream::Run(_)) => {
-                self.reset(key, reason, epoch, head, Some(snapshot), now)
+                self.reset(key, reason, epoch, head, Some(*snapshot), now)
             }
             (Brought::Run(Delivery::End(_)), Stream::Run(_)) => {
                 self.streams.end(key);

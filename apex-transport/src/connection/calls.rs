@@ -16,8 +16,8 @@ impl Connection {
     pub(super) fn text(&mut self, text: &str, now: Moment) {
         self.heard = true;
         let largest = match self.phase {
-            Phase::In => self.config.frame_bytes,
-            _ => self.config.hello_bytes,
+            Phase::In => self.terms.config.frame_bytes,
+            _ => self.terms.config.hello_bytes,
         };
         if text.len() > largest {
             let reason = format!("a frame may have {largest} bytes here");
@@ -32,7 +32,7 @@ impl Connection {
             let error = Error::new(
                 Kind::RateLimited,
                 OPERATION,
-                format!("at most {} frames a second", self.config.frames_per_s),
+                format!("at most {} frames a second", self.terms.config.frames_per_s),
             );
             return self.refuse(id, error.with_retry_after(wait), now);
         }
@@ -170,7 +170,7 @@ impl Connection {
     }
 
     fn check_room(&self) -> Result<()> {
-        if self.streams.len() < self.config.subscriptions {
+        if self.streams.len() < self.terms.config.subscriptions {
             return Ok(());
         }
         Err(Error::new(
@@ -178,7 +178,7 @@ impl Connection {
             OPERATION,
             format!(
                 "this connection follows {} streams, which is the limit; unsubscribe from one",
-                self.config.subscriptions
+                self.terms.config.subscriptions
             ),
         ))
     }

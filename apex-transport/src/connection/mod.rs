@@ -26,6 +26,7 @@ use bytes::Bytes;
 use outbox::Outbox;
 use rate::{Bucket, Recent};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 use streams::Streams;
 
@@ -125,12 +126,20 @@ pub enum Outgoing {
     Close(CloseCode, String),
 }
 
+/// What holds for all connections of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    /// How each behaves.
+    pub config: ConnectionConfig,
+    /// What clients are told of limits.
+    pub limits: Limits,
+}
+
 /// One client's conversation.
 #[derive(Debug)]
 pub struct Connection {
     id: ConnectionId,
-    config: ConnectionConfig,
-    limits: Limits,
+    terms: Arc<Terms>,
     phase: Phase,
     entry: Option<Entry>,
     told_expiring: bool,
@@ -166,16 +175,10 @@ enum Phase {
 impl Connection {
     /// A conversation that begins now, with the entry of a client that its upgrade request has let in.
     #[must_use]
-    pub fn new(
-        id: ConnectionId,
-        config: ConnectionConfig,
-        limits: Limits,
-        entry: Option<Entry>,
-        now: Moment,
-    ) -> Self {
+    pub fn new(id: ConnectionId, terms: Arc<Terms>, entry: Option<Entry>, now: Moment) -> Self {
+        let config = &terms.config;
         let mut connection = Self {
             id,
-            limits,
             phase: Phase::Unknown,
             entry: None,
             told_expiring: false,
@@ -191,7 +194,7 @@ impl Connection {
             heard: true,
             missed: 0,
             close_at: None,
-            config,
+            terms,
         };
         if let Some(entry) = entry {
             connection.welcome(None, entry, now);
@@ -223,8 +226,11 @@ impl Connection {
 
     /// What is to be done next.
     pub fn next_action(&mut self) -> Option<Action> {
+        if self.actions.is_empty() {
+            return None;
+        }
         let action = self.actions.pop_front();
-        if action.is_none() {
+        if self.actions.is_empty() {
             // Most connections ask for something once, and are many: half a kilobyte each.
             self.actions = VecDeque::new();
         }
@@ -259,7 +265,9 @@ impl Connection {
     pub fn may_read(&self) -> bool {
         match self.phase {
             Phase::Verifying => false,
-            Phase::Unknown | Phase::In => self.calls < self.config.calls && !self.outbox.is_full(),
+            Phase::Unknown | Phase::In => {
+                self.calls < self.terms.config.calls && !self.outbox.is_full()
+            }
             Phase::Closing(_) | Phase::Over => true,
         }
     }
@@ -278,16 +286,16 @@ impl Connection {
             Phase::Over => return None,
             Phase::Unknown | Phase::Verifying | Phase::In => {}
         }
-        let hello = (self.phase == Phase::Unknown).then_some(self.config.hello_within);
+        let hello = (self.phase == Phase::Unknown).then_some(self.terms.config.hello_within);
         let expiry = self.entry.as_ref().map(|entry| {
             let due = if self.told_expiring {
                 entry.expires_at
             } else {
-                entry.expires_at.minus(self.config.expiring)
+                entry.expires_at.minus(self.terms.config.expiring)
             };
             now.elapsed + due.since(now.at)
         });
-        let slow = self.outbox.waiting_since().map(|since| since + self.config.outbound_wait);
+        let slow = self.outbox.waiting_since().map(|since| since + self.terms.config.outbound_wait);
         [Some(self.next_ping), hello, expiry, slow, self.close_at].into_iter().flatten().min()
     }
 
@@ -325,7 +333,7 @@ impl Connection {
         if self.is_closing() {
             return;
         }
-        if self.phase == Phase::Unknown && now.elapsed >= self.config.hello_within {
+        if self.phase == Phase::Unknown && now.elapsed >= self.terms.config.hello_within {
             return self.close(CloseCode::NoHello, "say hello first, and soon", now);
         }
         if self.close_at.is_some_and(|due| now.elapsed >= due) {
@@ -334,7 +342,7 @@ impl Connection {
         if self
             .outbox
             .waiting_since()
-            .is_some_and(|since| now.elapsed >= since + self.config.outbound_wait)
+            .is_some_and(|since| now.elapsed >= since + self.terms.config.outbound_wait)
         {
             self.outbox.clear();
             return self.close(CloseCode::SlowConsumer, "reads too slowly", now);
@@ -350,7 +358,7 @@ impl Connection {
         if now.at >= expires_at {
             return self.close(CloseCode::CredentialExpired, "the credential ran out", now);
         }
-        if !self.told_expiring && now.at >= expires_at.minus(self.config.expiring) {
+        if !self.told_expiring && now.at >= expires_at.minus(self.terms.config.expiring) {
             self.told_expiring = true;
             let expiring = crate::protocol::Expiring { at: expires_at };
             self.send(&ServerFrame::Expiring(expiring), now);
@@ -362,12 +370,12 @@ impl Connection {
             return;
         }
         self.missed = if self.heard { 0 } else { self.missed + 1 };
-        if self.missed >= self.config.missed_heartbeats {
+        if self.missed >= self.terms.config.missed_heartbeats {
             self.outbox.clear();
             return self.close(CloseCode::Gone, "no sign of life", now);
         }
         self.heard = false;
-        self.next_ping = now.elapsed + self.config.heartbeat;
+        self.next_ping = now.elapsed + self.terms.config.heartbeat;
         self.outbox.ping(now.elapsed);
     }
 
@@ -383,9 +391,9 @@ impl Connection {
             id,
             connection: self.id,
             user: entry.principal.user(),
-            heartbeat_s: self.config.heartbeat.as_secs(),
+            heartbeat_s: self.terms.config.heartbeat.as_secs(),
             expires_at: entry.expires_at,
-            limits: self.limits,
+            limits: self.terms.limits,
         };
         self.phase = Phase::In;
         self.entry = Some(entry);
@@ -420,7 +428,7 @@ impl Connection {
         }
         tracing::debug!(connection = %self.id, code = code.code(), reason, "closing");
         metrics::counter!("apex_closes_total", "code" => code.row().name).increment(1);
-        self.phase = Phase::Closing(now.elapsed + self.config.close_within);
+        self.phase = Phase::Closing(now.elapsed + self.terms.config.close_within);
         self.actions.clear();
         self.streams.clear();
         self.outbox.close(code, reason, now.elapsed);

@@ -9,6 +9,9 @@ use std::time::Duration;
 /// How far back a volatile event looks for one that it can be merged with.
 const LOOK_BACK: usize = 32;
 
+/// For how many the room is kept while nothing waits.
+const KEPT: usize = 4;
+
 /// What the reason of a close may be at most, in bytes (RFC 6455, section 5.5).
 const MAX_REASON: usize = 123;
 
@@ -101,7 +104,7 @@ impl Outbox {
     pub(super) fn pop(&mut self) -> Option<Outgoing> {
         let item = self.queue.pop_front()?.item;
         self.bytes -= item.bytes();
-        if self.queue.is_empty() {
+        if self.queue.is_empty() && self.queue.capacity() > KEPT {
             // Most have nothing to send for most of the time.
             self.queue = VecDeque::new();
         }

@@ -11,6 +11,7 @@ use apex_core::error::{Error, Kind, Result};
 use apex_core::id::{Epoch, RunId, ThreadId};
 use apex_core::principal::{Principal, Scope};
 use apex_core::run::{Message, Position};
+use apex_core::trace::coming_from;
 use http::Response;
 use std::sync::Arc;
 
@@ -35,9 +36,11 @@ pub(super) async fn run(call: &Call, body: RequestBody) -> Result<Response<Respo
         Asked::Message { text, attachments } => {
             let thread = call.conversation(principal, &input).await?;
             let message = Message { request_id: input.request(), thread, text, attachments };
-            let who = principal.clone();
+            let (who, place) = (principal.clone(), call.trace_parent());
             let accepted = call
-                .change(|gateway| async move { gateway.runner.start(&who, message).await })
+                .change(|gateway| async move {
+                    coming_from(place, gateway.runner.start(&who, message)).await
+                })
                 .await?;
             (accepted.run, 0, None)
         }

@@ -57,6 +57,11 @@ impl RequestBody {
         Self(Some(body.map_err(Into::into).boxed_unsync()))
     }
 
+    /// The body itself, for a service that reads it by its own rules.
+    pub(super) fn into_inner(mut self) -> UnsyncBoxBody<Bytes, BoxError> {
+        self.0.take().unwrap_or_default()
+    }
+
     /// The body as a stream of at most `limit` bytes.
     ///
     /// # Errors

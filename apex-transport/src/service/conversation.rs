@@ -4,13 +4,13 @@ use super::Call;
 use super::body::RequestBody;
 use super::reply::{self, ResponseBody};
 use crate::protocol::{NewMessage, Since};
-use apex_core::clock::Timestamp;
 use apex_core::error::{Error, Kind, Result};
 use apex_core::event::Decision;
 use apex_core::id::{Epoch, RunId, ThreadId};
 use apex_core::principal::Scope;
-use apex_core::run::{InboxEntry, RunState, RunView, Snapshot};
+use apex_core::run::InboxEntry;
 use apex_core::thread::{Paged, Thread, ThreadMessage, Whose};
+use apex_core::trace::{TraceParent, coming_from};
 use http::{Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -43,37 +43,6 @@ struct ThreadBody {
     #[serde(flatten)]
     thread: Thread,
     messages: Paged<ThreadMessage>,
-}
-
-#[derive(Serialize)]
-struct RunBody {
-    run: RunId,
-    thread: ThreadId,
-    state: RunState,
-    epoch: Epoch,
-    head: u64,
-    oldest: u64,
-    attempt: u32,
-    started_at: Timestamp,
-    ended_at: Option<Timestamp>,
-    snapshot: Snapshot,
-}
-
-impl From<RunView> for RunBody {
-    fn from(view: RunView) -> Self {
-        Self {
-            run: view.run,
-            thread: view.thread,
-            state: view.state,
-            epoch: view.epoch,
-            head: view.head,
-            oldest: view.oldest,
-            attempt: view.attempt,
-            started_at: view.started_at,
-            ended_at: view.ended_at,
-            snapshot: view.snapshot,
-        }
-    }
 }
 
 #[derive(Serialize)]
@@ -114,8 +83,11 @@ pub(super) async fn message(
         ));
     }
     let message = message.into_message();
+    let place = call.trace_parent();
     let accepted = call
-        .change(|gateway| async move { gateway.runner.start(&principal, message).await })
+        .change(|gateway| async move {
+            coming_from(place, gateway.runner.start(&principal, message)).await
+        })
         .await?;
     Ok(reply::json(StatusCode::ACCEPTED, &accepted))
 }
@@ -145,18 +117,7 @@ pub(super) async fn thread(call: &Call, id: &str) -> Result<Response<ResponseBod
 pub(super) async fn delete(call: &Call, id: &str) -> Result<Response<ResponseBody>> {
     let principal = call.principal(Scope::Run).await?;
     let id = id_of(id, "thread")?;
-    call.change(|gateway| async move {
-        let stores = &gateway.stores;
-        // Seen first, so that another user's conversation is not found rather than found empty.
-        if stores.threads.thread(&principal, id).await?.owner != principal.user() {
-            return Err(Error::not_found(OPERATION, "thread"));
-        }
-        for run in stores.runs.forget(&principal, id).await? {
-            stores.artifacts.delete(&principal, run).await?;
-        }
-        stores.threads.delete(&principal, id).await
-    })
-    .await?;
+    call.change(|gateway| async move { gateway.stores.forget(&principal, id).await }).await?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 
@@ -187,7 +148,7 @@ pub(super) async fn run(call: &Call, id: &str) -> Result<Response<ResponseBody>>
     let principal = call.principal(Scope::Read).await?;
     let run = id_of(id, "run")?;
     let view = call.gateway.stores.runs.view(&principal, run).await?;
-    Ok(reply::json(StatusCode::OK, &RunBody::from(view)))
+    Ok(reply::json(StatusCode::OK, &view))
 }
 
 /// `POST /runs/{run}/cancel`.
@@ -224,6 +185,11 @@ pub(super) fn id_of<T: FromStr>(text: &str, what: &'static str) -> Result<T> {
 }
 
 impl Call {
+    /// The place in a trace from which the request comes.
+    pub(super) fn trace_parent(&self) -> Option<TraceParent> {
+        self.head.headers.get("traceparent")?.to_str().ok()?.parse().ok()
+    }
+
     /// The query as fields.
     ///
     /// # Errors

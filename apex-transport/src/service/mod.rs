@@ -17,6 +17,7 @@ mod guard;
 mod health;
 mod login;
 mod memory;
+mod mounted;
 #[cfg(feature = "oidc")]
 mod oidc;
 #[cfg(any(feature = "sse", feature = "websocket"))]
@@ -29,6 +30,7 @@ mod stream;
 #[cfg(feature = "websocket")]
 mod upgrade;
 
+pub use mounted::{Mount, MountedBody};
 #[cfg(feature = "websocket")]
 pub use pipes::Knocked;
 pub use reply::ResponseBody;
@@ -74,6 +76,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub struct TransportService {
     gateway: Arc<Gateway>,
     peer: Option<PeerAddress>,
+    mounts: Arc<[Mount]>,
 }
 
 impl TransportService {
@@ -82,7 +85,7 @@ impl TransportService {
     /// # Errors
     /// `config_invalid`, with every fault.
     pub fn new(transport: Transport) -> Result<Self> {
-        Ok(Self { gateway: Arc::new(Gateway::new(transport)?), peer: None })
+        Ok(Self { gateway: Arc::new(Gateway::new(transport)?), peer: None, mounts: Arc::default() })
     }
 
     /// Who is connected.
@@ -91,11 +94,19 @@ impl TransportService {
         &self.gateway.hub
     }
 
+    /// The same service with another one behind the same door. Where two are mounted under one name, the first answers;
+    /// a route of the protocol comes before both.
+    #[must_use]
+    pub fn mount(mut self, mount: Mount) -> Self {
+        self.mounts = self.mounts.iter().cloned().chain([mount]).collect();
+        self
+    }
+
     /// The same service for the requests of one socket, whose other end is known. What a request's extensions say
     /// counts before it.
     #[must_use]
     pub fn for_peer(&self, peer: Option<PeerAddress>) -> Self {
-        Self { gateway: Arc::clone(&self.gateway), peer }
+        Self { gateway: Arc::clone(&self.gateway), peer, mounts: Arc::clone(&self.mounts) }
     }
 
     pub(crate) fn gateway(&self) -> &Arc<Gateway> {
@@ -152,11 +163,17 @@ impl TransportService {
         }
         let brings_file =
             request.method() == Method::POST && request.uri().path().ends_with("/files");
-        let longest =
-            if brings_file { FILE_WITHIN } else { self.gateway.config.connection.call_within };
+        let mounted =
+            self.mounts.iter().find_map(|mount| mount.longest(self, request.uri().path()));
+        let longest = match mounted {
+            Some(longest) => longest,
+            None if brings_file => FILE_WITHIN,
+            None => self.gateway.config.connection.call_within,
+        };
         let (head, body) = request.into_parts();
         let gateway = Arc::clone(&self.gateway);
-        let call = Call { gateway, guarded: guarded.clone(), head };
+        let mounts = Arc::clone(&self.mounts);
+        let call = Call { gateway, guarded: guarded.clone(), head, mounts };
         let answer = in_time(longest, answers(call, body)).await;
         guarded.dress(
             answer.unwrap_or_else(|error| {
@@ -280,7 +297,15 @@ async fn route(call: Call, body: RequestBody) -> Result<Response<ResponseBody>> 
         (&Method::GET, ["runs", id, name @ ("report.json" | "report.md" | "report.html")]) => {
             results::report(&call, id, name).await
         }
+        (&Method::GET, ["runs", id, name @ ("graph.json" | "graph.mmd")]) => {
+            results::graph(&call, id, name).await
+        }
         (&Method::GET, ["artifacts", id]) => results::artifact(&call, id).await,
+
+        (_, [name]) if call.mounts.iter().any(|mount| mount.name() == *name) => {
+            let name = (*name).to_owned();
+            mounted::respond(call, body, &name).await
+        }
 
         _ => Err(no_such_route()),
     }
@@ -295,6 +320,7 @@ struct Call {
     gateway: Arc<Gateway>,
     guarded: Guarded,
     head: http::request::Parts,
+    mounts: Arc<[Mount]>,
 }
 
 impl Call {

@@ -5,8 +5,10 @@ use http::header::{
 };
 use http::{Response, StatusCode};
 use http_body_util::Full;
+use http_body_util::combinators::BoxBody;
 use hyper::body::{Body, Frame, SizeHint};
 use serde::Serialize;
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::sync::mpsc;
@@ -18,6 +20,8 @@ pub struct ResponseBody(Content);
 #[derive(Debug)]
 enum Content {
     Whole(Full<Bytes>),
+    /// That of a service that stands behind the same door.
+    Mounted(BoxBody<Bytes, Infallible>),
     /// It comes piece by piece, for as long as somebody sends.
     Pieces(mpsc::Receiver<Bytes>),
 }
@@ -31,6 +35,12 @@ impl Default for Content {
 impl From<Bytes> for ResponseBody {
     fn from(bytes: Bytes) -> Self {
         Self(Content::Whole(Full::new(bytes)))
+    }
+}
+
+impl From<BoxBody<Bytes, Infallible>> for ResponseBody {
+    fn from(body: BoxBody<Bytes, Infallible>) -> Self {
+        Self(Content::Mounted(body))
     }
 }
 
@@ -52,6 +62,9 @@ impl Body for ResponseBody {
             Content::Whole(whole) => Pin::new(whole)
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
+            Content::Mounted(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
             Content::Pieces(pieces) => {
                 pieces.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
             }
@@ -61,6 +74,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Content::Whole(whole) => whole.is_end_stream(),
+            Content::Mounted(body) => body.is_end_stream(),
             Content::Pieces(_) => false,
         }
     }
@@ -68,6 +82,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Content::Whole(whole) => whole.size_hint(),
+            Content::Mounted(body) => body.size_hint(),
             Content::Pieces(_) => SizeHint::default(),
         }
     }
@@ -86,8 +101,18 @@ pub(super) fn typed(
 ) -> Response<ResponseBody> {
     // Only maps with keys that are no strings can fail, and no answer has one.
     let body = serde_json::to_vec(body).unwrap_or_default();
-    let mut response = Response::new(ResponseBody::from(Bytes::from(body)));
+    let mut response = momentary(media_type, body.into());
     *response.status_mut() = status;
+    response
+}
+
+/// An answer in words, of this moment as well.
+pub(super) fn text(media_type: &'static str, body: String) -> Response<ResponseBody> {
+    momentary(media_type, body.into())
+}
+
+fn momentary(media_type: &'static str, body: Bytes) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::from(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

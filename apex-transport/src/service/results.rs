@@ -2,11 +2,12 @@
 
 use super::Call;
 use super::conversation::id_of;
-use super::reply::ResponseBody;
+use super::reply::{self, ResponseBody};
 use apex_core::error::Result;
 use apex_core::file::{ArtifactInfo, artifact_id};
 use apex_core::id::{ArtifactId, RunId};
 use apex_core::principal::Scope;
+use apex_core::run::RunGraph;
 use bytes::Bytes;
 use http::header::{
     CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderValue,
@@ -21,6 +22,16 @@ const POLICY: &str = "sandbox; default-src 'none'; style-src 'unsafe-inline'; im
 pub(super) async fn report(call: &Call, id: &str, name: &str) -> Result<Response<ResponseBody>> {
     let run: RunId = id_of(id, "run")?;
     show(call, artifact_id(run, name)).await
+}
+
+/// `GET /runs/{run}/graph.json` and `.mmd`: the plan and what happened, as it is now.
+pub(super) async fn graph(call: &Call, id: &str, name: &str) -> Result<Response<ResponseBody>> {
+    let principal = call.principal(Scope::Read).await?;
+    let graph = RunGraph::read(&*call.gateway.stores.runs, &principal, id_of(id, "run")?).await?;
+    if name.ends_with(".json") {
+        return Ok(reply::json(StatusCode::OK, &graph));
+    }
+    Ok(reply::text("text/vnd.mermaid; charset=utf-8", graph.mermaid()))
 }
 
 /// `GET /artifacts/{artifact}`.

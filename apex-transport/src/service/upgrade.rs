@@ -109,21 +109,27 @@ async fn converse(
         Ok(entry) => {
             let way = entry.as_ref().map(|entry| entry.way);
             tracing::debug!(%connection, ?way, "connected");
+            let ended = move || tracing::debug!(%connection, "disconnected");
             // In a task of its own, since that of a future that comes to its end is as large as the largest that it was.
-            let talking = async move {
-                match (speaks, entry) {
-                    (Speaks::Host(speak), Some(entry)) => {
+            match (speaks, entry) {
+                (Speaks::Host(speak), Some(entry)) => {
+                    let talking = async move {
                         let socket = GuardedSocket::new(upgraded, gateway, seat, entry).await;
                         speak(socket).await;
-                    }
-                    (_, entry) => {
-                        let driver = Box::new(Driver::new(gateway, seat, caller, entry));
-                        websocket::run(upgraded, driver, config.into()).await;
-                    }
+                        ended();
+                    };
+                    tokio::spawn(talking.in_current_span());
                 }
-                tracing::debug!(%connection, "disconnected");
-            };
-            tokio::spawn(talking.in_current_span());
+                (_, entry) => {
+                    let driver = Box::new(Driver::new(gateway, seat, caller, entry));
+                    let settings = config.into();
+                    let talking = async move {
+                        websocket::run(upgraded, driver, settings).await;
+                        ended();
+                    };
+                    tokio::spawn(talking.in_current_span());
+                }
+            }
         }
         Err(error) => {
             gateway.observer.errors().record(&error, None);

@@ -27,8 +27,8 @@ pub(crate) async fn run<S>(stream: S, driver: Box<Driver>, settings: Settings)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    // Boxed, since a future has room for all that is moved within it, twice.
-    let socket = Box::new(accept(stream, settings).await);
+    // Boxed, both of them: a future has room for all that is moved within it, twice.
+    let socket = Box::new(Box::pin(accept(stream, settings)).await);
     let nudge = driver.socket_nudge();
     let mut shell = Shell { socket, driver, readable: true, unflushed: false, nudge };
     let end = std::future::poll_fn(|cx| shell.poll(cx)).await;

@@ -109,6 +109,7 @@ async fn every_route_but_health_and_login_needs_a_credential() {
         ("POST", format!("/runs/{id}/cancel")),
         ("POST", format!("/runs/{id}/approvals/{id}")),
         ("GET", format!("/runs/{id}/report.json")),
+        ("GET", format!("/runs/{id}/graph.json")),
         ("GET", format!("/artifacts/{id}")),
     ] {
         let answer = wire.ask(method, &path, &[], b"").await;
@@ -199,12 +200,20 @@ async fn a_conversation_by_http_alone() {
     let report = apex_core::file::artifact_id(run.parse().unwrap(), "report.json");
     let answer = wire.get(&format!("/artifacts/{report}"), &headers).await;
     assert_eq!(answer.json()["schema"], "apex.report/1");
+    let graph = wire.get(&format!("/runs/{run}/graph.json"), &headers).await;
+    assert_eq!(graph.header("content-type"), Some("application/json"));
+    let [step] = graph.json()["steps"].as_array().unwrap().clone().try_into().unwrap();
+    assert_eq!((&step["state"], &step["tries"]), (&json!("ok"), &json!(["s1"])));
+    let drawn = wire.get(&format!("/runs/{run}/graph.mmd"), &headers).await;
+    assert_eq!(drawn.header("content-type"), Some("text/vnd.mermaid; charset=utf-8"));
+    assert!(drawn.text().starts_with("flowchart TD\n"), "{}", drawn.text());
 
     assert_eq!(wire.delete(&format!("/threads/{thread}"), &headers).await.status, 204);
     for path in [
         format!("/threads/{thread}"),
         format!("/runs/{run}"),
         format!("/runs/{run}/report.json"),
+        format!("/runs/{run}/graph.mmd"),
         format!("/artifacts/{report}"),
     ] {
         assert_eq!(code(&wire.get(&path, &headers).await), (404, "not_found".into()), "{path}");

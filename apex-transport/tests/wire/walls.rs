@@ -57,6 +57,8 @@ async fn every_route_and_frame_with_another_users_ids_finds_nothing() {
         ("GET", format!("/runs/{finished}/report.json"), nothing()),
         ("GET", format!("/runs/{finished}/report.md"), nothing()),
         ("GET", format!("/runs/{finished}/report.html"), nothing()),
+        ("GET", format!("/runs/{finished}/graph.json"), nothing()),
+        ("GET", format!("/runs/{finished}/graph.mmd"), nothing()),
         ("GET", format!("/artifacts/{artifact}"), nothing()),
     ];
     assert_none_is_forgotten(tried.iter().map(|(method, path, _)| (*method, path.as_str())));

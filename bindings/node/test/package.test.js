@@ -1,4 +1,4 @@
-// The package as it is installed: small, typed, without native code, for `import`, `require`, bundlers and pages.
+// The client as it is installed: small, typed, without native code, for `import`, `require`, bundlers and pages.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -86,8 +86,8 @@ describe('installed from its archive', () => {
     }
   });
 
-  test('nothing but the client and its types is in it', () => {
+  test('nothing but what it is made of is in it', () => {
     const files = run('tar', ['-tzf', readdirSync(folder).find((name) => name.endsWith('.tgz'))], folder).trim().split('\n');
-    for (const file of files) assert.match(file, /^package\/(package\.json|README\.md|client\/\w+\.js|dist\/(client|types)\/\w+\.d\.ts)$/);
+    for (const file of files) assert.match(file, /^package\/(package\.json|README\.md|addon\/apex\.[\w-]+\.node|(client|host)\/\w+\.js|dist\/(client|host|types)\/\w+\.d\.ts)$/);
   });
 });

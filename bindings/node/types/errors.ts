@@ -277,3 +277,6 @@ export const ERRORS = {
 
 /** The stable code of an error. */
 export type ErrorCode = keyof typeof ERRORS;
+
+/** The family of an error. */
+export type ErrorKind = (typeof ERRORS)[ErrorCode]["class"];

@@ -52,6 +52,8 @@ export interface AgentCompletedEventData {
   outcome: AgentOutcome;
   /** Its result, or the error. */
   output: unknown;
+  /** The steps that it planned, each after those that it needs. */
+  plan?: (PlanStep)[];
   /** The step. */
   step: StepId;
   /** What it used of models. */
@@ -72,6 +74,8 @@ export interface AgentStartedEventData {
   agent: string;
   /** The attempt of the run that it belongs to, from 1. */
   attempt: number;
+  /** The agents whose results it is handed. */
+  needs?: string[];
   /** What it is to do. */
   purpose: string;
   /** The step. */
@@ -428,6 +432,62 @@ export interface Finding {
 /** A client's own id of a frame; the answer repeats it. */
 export type FrameId = number | string;
 
+/** A decision that a call needed. */
+export interface GraphApproval {
+  /** Which. */
+  approval: ApprovalId;
+  /** What was decided; absent while nothing is. */
+  decision?: Decision | null;
+  /** Whether nobody decided in time. */
+  lapsed: boolean;
+}
+
+/** A call of a tool. */
+export interface GraphCall {
+  /** The decision that it needed, if it needed one. */
+  approval?: GraphApproval | null;
+  /** When it was made; absent while it was not. */
+  began_at?: Timestamp | null;
+  /** The call. */
+  call: CallId;
+  /** How long it took; absent while it has not ended. */
+  elapsed_ms?: number | null;
+  /** How it ended; absent while it has not, and where it was never made. */
+  outcome?: ToolOutcome | null;
+  /** The try of its step that asked for it. */
+  step: StepId;
+  /** The tool. */
+  tool: string;
+}
+
+/** A step of a run: what was planned, and what came of it. */
+export interface GraphStep {
+  /** The agent; a plan has each at most once. */
+  agent: string;
+  /** When it was begun the last time. */
+  began_at?: Timestamp | null;
+  /** Its calls of tools, over all tries, in the order in which they were asked for. */
+  calls: (GraphCall)[];
+  /** How long its last try took; absent while it has not ended. */
+  elapsed_ms?: number | null;
+  /** That by model. */
+  models: (ModelUse)[];
+  /** The agents whose results it is handed. */
+  needs: string[];
+  /** Whether the run goes on without it when it fails. */
+  optional: boolean;
+  /** The agent that planned it; absent for the one that the run began with. */
+  planned_by?: string | null;
+  /** What it is to do. */
+  purpose: string;
+  /** How far it is. */
+  state: StepState;
+  /** The step's ids, one for each time that it was begun: after its node was lost it begins anew. */
+  tries: (StepId)[];
+  /** What it used of models, over all tries that have ended. */
+  usage: Usage;
+}
+
 /** The savings together: the sum over the waterfall's steps inside the headline. */
 export interface Headline {
   /** The priced cost that it is a part of; `null` where nothing is priced. */
@@ -598,6 +658,18 @@ export interface Ping {
   n: number;
 }
 
+/** A step of a plan: one agent's work. */
+export interface PlanStep {
+  /** The agent. */
+  agent: string;
+  /** The agents whose results it is handed. */
+  needs: string[];
+  /** Whether the run goes on without it when it fails; then those that need it find its field absent. */
+  optional: boolean;
+  /** What it is to do here; empty for the agent's own purpose. */
+  purpose: string;
+}
+
 /** The answer to a `ping`. */
 export interface Pong {
   /** The id of the `ping`. */
@@ -707,6 +779,18 @@ export interface ResetFrame {
 /** Why a reader cannot simply go on. */
 export type ResetReason = "trimmed" | "epoch";
 
+/** What one run may use, all of its agents together. */
+export interface RunBudget {
+  /** Time at work, over all attempts, in seconds. */
+  seconds: number;
+  /** Steps, over all attempts. */
+  steps: number;
+  /** Tokens of models, sent and received; absent for no limit. */
+  tokens?: number | null;
+  /** What models cost; absent for no limit. */
+  usd?: Usd | null;
+}
+
 /** The run was cancelled. Terminal. */
 export interface RunCancelledEvent extends EnvelopeFields {
   data: RunCancelledEventData;
@@ -754,6 +838,34 @@ export interface RunFailedEventData {
   usage: Usage;
 }
 
+/** A run's plan, step by step, and what came of each: who needs whose result, how long it took, what it cost, how
+ * often it was begun, and the calls of tools beneath it. It holds no word of what was asked, called or answered but the
+ * purposes of the steps. */
+export interface RunGraph {
+  /** Which attempt was the last, from 1. */
+  attempt: number;
+  /** What it may use, where its log still says so. */
+  budget?: RunBudget | null;
+  /** How long it took, waiting included; absent while it has not ended. */
+  elapsed_ms?: number | null;
+  /** The run. */
+  run: RunId;
+  /** When it was put on record. */
+  started_at: Timestamp;
+  /** Its state. */
+  state: RunState;
+  /** The steps: those that began in the order in which they did, and those that are planned. */
+  steps: (GraphStep)[];
+  /** Its conversation. */
+  thread: ThreadId;
+  /** Whether a part of its log is no longer kept: then what was there only is missing here. */
+  trimmed: boolean;
+  /** What it used of models: of the run when it has ended, of the steps that have ended before. */
+  usage: Usage;
+  /** The version of this shape, 1. */
+  v: number;
+}
+
 /** One run: a message and everything that agents do about it. */
 export type RunId = string;
 
@@ -789,10 +901,14 @@ export interface RunStartedEvent extends EnvelopeFields {
 export interface RunStartedEventData {
   /** The agents that the run may use. */
   agents: string[];
+  /** What it may use. */
+  budget?: RunBudget | null;
   /** The client's id of the message. */
   request_id: RequestId;
   /** Queued or running. */
   state: RunState;
+  /** The place in a trace from which it was asked for. */
+  trace?: TraceParent | null;
 }
 
 /** Where a run is in its life. */
@@ -930,6 +1046,9 @@ export interface Step {
 
 export type StepId = string;
 
+/** How far a step is. */
+export type StepState = "planned" | "running" | "waiting" | "ok" | "error" | "cancelled" | "skipped" | "interrupted";
+
 /** A step in a snapshot. */
 export interface StepView {
   /** The agent's name. */
@@ -1035,6 +1154,9 @@ export interface Totals {
   /** The requests without a price. */
   unpriced_requests: number;
 }
+
+/** A place in a trace, as the header `traceparent` of W3C Trace Context has it */
+export type TraceParent = string;
 
 /** Tokens and their price, as events, reports and budgets count them. */
 export interface Usage {

@@ -83,6 +83,8 @@ class AgentCompletedEventData(TypedDict):
     """How it ended."""
     output: object
     """Its result, or the error."""
+    plan: NotRequired[list[PlanStep]]
+    """The steps that it planned, each after those that it needs."""
     step: StepId
     """The step."""
     usage: Usage
@@ -105,6 +107,8 @@ class AgentStartedEventData(TypedDict):
     """The agent's name."""
     attempt: int
     """The attempt of the run that it belongs to, from 1."""
+    needs: NotRequired[list[str]]
+    """The agents whose results it is handed."""
     purpose: str
     """What it is to do."""
     step: StepId
@@ -627,6 +631,65 @@ FrameId: TypeAlias = int | str
 """A client's own id of a frame; the answer repeats it."""
 
 
+class GraphApproval(TypedDict):
+    """A decision that a call needed."""
+
+    approval: ApprovalId
+    """Which."""
+    decision: NotRequired[Decision | None]
+    """What was decided; absent while nothing is."""
+    lapsed: bool
+    """Whether nobody decided in time."""
+
+
+class GraphCall(TypedDict):
+    """A call of a tool."""
+
+    approval: NotRequired[GraphApproval | None]
+    """The decision that it needed, if it needed one."""
+    began_at: NotRequired[Timestamp | None]
+    """When it was made; absent while it was not."""
+    call: CallId
+    """The call."""
+    elapsed_ms: NotRequired[int | None]
+    """How long it took; absent while it has not ended."""
+    outcome: NotRequired[ToolOutcome | None]
+    """How it ended; absent while it has not, and where it was never made."""
+    step: StepId
+    """The try of its step that asked for it."""
+    tool: str
+    """The tool."""
+
+
+class GraphStep(TypedDict):
+    """A step of a run: what was planned, and what came of it."""
+
+    agent: str
+    """The agent; a plan has each at most once."""
+    began_at: NotRequired[Timestamp | None]
+    """When it was begun the last time."""
+    calls: list[GraphCall]
+    """Its calls of tools, over all tries, in the order in which they were asked for."""
+    elapsed_ms: NotRequired[int | None]
+    """How long its last try took; absent while it has not ended."""
+    models: list[ModelUse]
+    """That by model."""
+    needs: list[str]
+    """The agents whose results it is handed."""
+    optional: bool
+    """Whether the run goes on without it when it fails."""
+    planned_by: NotRequired[str | None]
+    """The agent that planned it; absent for the one that the run began with."""
+    purpose: str
+    """What it is to do."""
+    state: StepState
+    """How far it is."""
+    tries: list[StepId]
+    """The step's ids, one for each time that it was begun: after its node was lost it begins anew."""
+    usage: Usage
+    """What it used of models, over all tries that have ended."""
+
+
 class Headline(TypedDict):
     """The savings together: the sum over the waterfall's steps inside the headline."""
 
@@ -769,6 +832,19 @@ Period = TypedDict(
 """The time that the requests span."""
 
 
+class PlanStep(TypedDict):
+    """A step of a plan: one agent's work."""
+
+    agent: str
+    """The agent."""
+    needs: list[str]
+    """The agents whose results it is handed."""
+    optional: bool
+    """Whether the run goes on without it when it fails; then those that need it find its field absent."""
+    purpose: str
+    """What it is to do here; empty for the agent's own purpose."""
+
+
 class Pong(TypedDict):
     """The answer to a `ping`."""
 
@@ -879,6 +955,19 @@ ResetReason: TypeAlias = Literal["trimmed", "epoch"]
 """Why a reader cannot simply go on."""
 
 
+class RunBudget(TypedDict):
+    """What one run may use, all of its agents together."""
+
+    seconds: int
+    """Time at work, over all attempts, in seconds."""
+    steps: int
+    """Steps, over all attempts."""
+    tokens: NotRequired[int | None]
+    """Tokens of models, sent and received; absent for no limit."""
+    usd: NotRequired[Usd | None]
+    """What models cost; absent for no limit."""
+
+
 class RunCancelledEventData(TypedDict):
     by: UserId
     """Who cancelled."""
@@ -908,6 +997,35 @@ class RunFailedEventData(TypedDict):
     """What it used of models."""
 
 
+class RunGraph(TypedDict):
+    """A run's plan, step by step, and what came of each: who needs whose result, how long it took, what it cost, how
+    often it was begun, and the calls of tools beneath it. It holds no word of what was asked, called or answered but
+    thepurposes of the steps."""
+
+    attempt: int
+    """Which attempt was the last, from 1."""
+    budget: NotRequired[RunBudget | None]
+    """What it may use, where its log still says so."""
+    elapsed_ms: NotRequired[int | None]
+    """How long it took, waiting included; absent while it has not ended."""
+    run: RunId
+    """The run."""
+    started_at: Timestamp
+    """When it was put on record."""
+    state: RunState
+    """Its state."""
+    steps: list[GraphStep]
+    """The steps: those that began in the order in which they did, and those that are planned."""
+    thread: ThreadId
+    """Its conversation."""
+    trimmed: bool
+    """Whether a part of its log is no longer kept: then what was there only is missing here."""
+    usage: Usage
+    """What it used of models: of the run when it has ended, of the steps that have ended before."""
+    v: int
+    """The version of this shape, 1."""
+
+
 RunId: TypeAlias = str
 """One run: a message and everything that agents do about it."""
 
@@ -933,10 +1051,14 @@ class RunResumedEventData(TypedDict):
 class RunStartedEventData(TypedDict):
     agents: list[str]
     """The agents that the run may use."""
+    budget: NotRequired[RunBudget | None]
+    """What it may use."""
     request_id: RequestId
     """The client's id of the message."""
     state: RunState
     """Queued or running."""
+    trace: NotRequired[TraceParent | None]
+    """The place in a trace from which it was asked for."""
 
 
 RunState: TypeAlias = Literal[
@@ -1140,6 +1262,18 @@ class Step(TypedDict):
 
 StepId: TypeAlias = str
 
+StepState: TypeAlias = Literal[
+    "planned",
+    "running",
+    "waiting",
+    "ok",
+    "error",
+    "cancelled",
+    "skipped",
+    "interrupted",
+]
+"""How far a step is."""
+
 
 class StepView(TypedDict):
     """A step in a snapshot."""
@@ -1209,6 +1343,10 @@ class Totals(TypedDict):
     """How many requests."""
     unpriced_requests: int
     """The requests without a price."""
+
+
+TraceParent: TypeAlias = str
+"""A place in a trace, as the header `traceparent` of W3C Trace Context has it"""
 
 
 class Usage(TypedDict):

@@ -15,6 +15,14 @@ export function el(tag, properties = {}, ...children) {
   return element;
 }
 
+/** An element of a picture, with attributes and children. */
+export function svg(tag, attributes = {}, ...children) {
+  const element = document.createElementNS('http://www.w3.org/2000/svg', tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
 /** Changes the text only when it is another one, so that assistive technology hears no echo. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;

@@ -32,6 +32,15 @@ export function title(name) {
   return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
+/** What models cost, of exact decimals: `$0.0123`, `under $0.0001`; unpriced is no price, not none. */
+export function cost(usd) {
+  if (usd === null || usd === undefined) return 'unpriced';
+  const amount = Number(usd);
+  if (amount === 0) return '$0';
+  if (amount < 0.0001) return 'under $0.0001';
+  return `$${amount.toFixed(amount < 1 ? 4 : 2)}`;
+}
+
 /** How far a long piece of work is, in words: `1.2 MB of 4.0 MB`, `12,000 rows`. */
 export function progress({ done, total, unit }) {
   const say = unit === 'bytes' ? bytes : count;

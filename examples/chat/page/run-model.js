@@ -16,6 +16,9 @@ export class RunModel {
     this.steps = []; // { id, agent, purpose, attempt, startedAt, items, progress, text, outcome, … }; items are notes and calls in order
     this.approvals = []; // { seq, id, tool, arguments, digest, expiresAt, decision, lapsed }: calls that somebody decides on
     this.notices = []; // { seq, kind, text }: what belongs to the run as a whole
+    this.budget = null; // { tokens?, usd?, steps, seconds }: what the run may use
+    this.plan = new Map(); // agent -> { agent, needs, optional, by }, in the order in which they were planned or began
+    this.total = null; // what the run used of models, once it has ended
     this.result = null;
     this.error = null;
     this.degraded = [];
@@ -38,9 +41,11 @@ export class RunModel {
         this.seq = seq;
         this.state = data.state;
         this.startedAt = Date.parse(at);
+        this.budget = data.budget ?? null;
         break;
       case 'agent_started':
         this.state = 'running';
+        this.#planned({ agent: data.agent, needs: data.needs });
         this.#open(data.step, data.agent, { seq, at, purpose: data.purpose, attempt: data.attempt });
         break;
       case 'agent_thinking':
@@ -71,9 +76,11 @@ export class RunModel {
           outcome: data.outcome,
           elapsedMs: data.elapsed_ms,
           error: data.outcome === 'error' ? errorText(data.output) : null,
+          usage: data.usage ?? null,
           progress: null,
           text: '',
         });
+        for (const step of data.plan ?? []) this.#planned({ ...step, by: data.agent });
         break;
       case 'progress':
         this.#step(data).progress = { done: data.done, total: data.total ?? null, unit: data.unit };
@@ -116,12 +123,15 @@ export class RunModel {
 
   /** Begins anew from what is left of a history that was trimmed. */
   reset({ snapshot }) {
-    const { startedAt } = this;
+    const { startedAt, budget } = this;
     this.clear();
-    this.startedAt = startedAt;
+    Object.assign(this, { startedAt, budget });
     this.trimmed = true;
     this.state = snapshot.state;
-    for (const { step, agent, outcome = null } of snapshot.steps) this.#open(step, agent, { outcome });
+    for (const { step, agent, outcome = null } of snapshot.steps) {
+      this.#planned({ agent });
+      this.#open(step, agent, { outcome });
+    }
     for (const { step, call, tool } of snapshot.open_calls) {
       this.#step({ step }).items.push({ seq: null, endSeq: null, id: call, tool, outcome: null, summary: '' });
     }
@@ -129,20 +139,46 @@ export class RunModel {
     this.result = snapshot.result ?? null;
   }
 
+  /** What the run used of models: all of it once it has ended, what its finished steps used before. */
+  get usage() {
+    return this.total ?? this.steps.reduce((sum, { usage }) => plus(sum, usage), NOTHING);
+  }
+
+  /**
+   * The plan with what came of it: `{ agent, needs, optional, by, state, elapsedMs, usage, tries, calls }` for each
+   * step, in an order in which none comes before what it needs began. `state` is that of its last try, or `planned`.
+   */
+  get graph() {
+    return [...this.plan.values()].map((planned) => {
+      const tries = this.steps.filter(({ agent }) => agent === planned.agent);
+      const last = tries.at(-1);
+      const waits = this.undecided.some(({ step }) => tries.some(({ id }) => id === step));
+      return {
+        ...planned,
+        state: last ? (last.outcome ?? (waits ? 'waiting' : 'running')) : 'planned',
+        elapsedMs: last?.elapsedMs ?? null,
+        usage: tries.reduce((sum, { usage }) => plus(sum, usage), NOTHING),
+        tries: tries.length,
+        calls: tries.flatMap(({ items }) => items).filter(({ tool }) => tool).length,
+      };
+    });
+  }
+
   /** The calls that wait for a decision. */
   get undecided() {
     return this.ended ? [] : this.approvals.filter(({ decision }) => decision === null);
   }
 
-  #ask({ seq, approval, tool, arguments: given, digest, expires_at }) {
+  #ask({ seq, step, approval, tool, arguments: given, digest, expires_at }) {
     const expiresAt = Date.parse(expires_at);
-    this.approvals.push({ seq, endSeq: null, id: approval, tool, arguments: given, digest, expiresAt, decision: null, lapsed: false });
+    this.approvals.push({ seq, endSeq: null, id: approval, step, tool, arguments: given, digest, expiresAt, decision: null, lapsed: false });
   }
 
   #end(state, seq, data) {
     this.state = state;
     this.endSeq = seq;
     this.elapsedMs = data.elapsed_ms;
+    this.total = data.usage ?? null;
     this.degraded = data.degraded ?? [];
     this.result = data.result ?? null;
     this.error = data.error ?? null;
@@ -150,7 +186,7 @@ export class RunModel {
 
   #open(id, agent, { seq = null, at = null, purpose = '', attempt = 1, outcome = null }) {
     const step = { id, agent, seq, purpose, attempt, outcome, startedAt: at && Date.parse(at) };
-    Object.assign(step, { endSeq: null, elapsedMs: null, error: null, progress: null, text: '', textBytes: 0, items: [] });
+    Object.assign(step, { endSeq: null, elapsedMs: null, error: null, progress: null, usage: null, text: '', textBytes: 0, items: [] });
     this.steps.push(step);
     return step;
   }
@@ -160,9 +196,38 @@ export class RunModel {
     return this.steps.findLast((step) => step.id === id) ?? this.#open(id, agent, {});
   }
 
+  #planned({ agent, needs = [], optional, by }) {
+    const known = this.plan.get(agent);
+    this.plan.set(agent, { agent, needs, optional: optional ?? known?.optional ?? false, by: by ?? known?.by ?? null });
+  }
+
   #notice(seq, kind, text) {
     this.notices.push({ seq, kind, text });
   }
+}
+
+/** No use at all: it cost nothing. */
+const NOTHING = { input_tokens: 0, output_tokens: 0, cost_usd: '0' };
+
+/** Both together; without a cost where one of them has none. */
+function plus(one, other) {
+  if (!other) return one;
+  const unpriced = one.cost_usd === null || other.cost_usd === null;
+  return {
+    input_tokens: one.input_tokens + other.input_tokens,
+    output_tokens: one.output_tokens + other.output_tokens,
+    cost_usd: unpriced ? null : dollars(one.cost_usd, other.cost_usd),
+  };
+}
+
+/** Sums of exact decimals stay exact: no two costs are added as doubles. */
+function dollars(one, other) {
+  const units = (text) => {
+    const [whole, part = ''] = String(text).split('.');
+    return BigInt(whole + part.padEnd(24, '0').slice(0, 24));
+  };
+  const sum = (units(one) + units(other)).toString().padStart(25, '0');
+  return `${sum.slice(0, -24)}.${sum.slice(-24)}`.replace(/\.?0+$/, '');
 }
 
 /** Such as `80000 tokens` of `{ tokens: 80000 }`. */

@@ -3,6 +3,7 @@
 import { announce, el, setText } from './dom.js';
 import { count, elapsed, progress as progressText, title } from './format.js';
 import { inline, markdown } from './markdown.js';
+import { PlanView, stepCost } from './plan-view.js';
 import { reportView } from './report-view.js';
 import { RunModel } from './run-model.js';
 
@@ -43,10 +44,11 @@ export class RunView {
     this.list = el('ol', { class: 'steps' });
     this.notices = el('ul', { class: 'notices' });
     this.details = el('details', { class: 'work', open: true }, el('summary', {}, this.heading, this.clock), this.list, this.notices);
+    this.plan = new PlanView();
     this.approvals = el('div', { class: 'approvals' });
     this.answer = el('div', { class: 'answer' });
     this.element = el('article', { class: 'run', dataset: { run }, 'aria-label': 'Answer' },
-      el('div', { class: 'work-box' }, this.details, this.cancel),
+      el('div', { class: 'work-box' }, this.details, this.cancel, this.plan.element),
       this.approvals,
       this.answer);
     this.#render();
@@ -178,6 +180,7 @@ export class RunView {
     const ms = model.elapsedMs ?? (model.startedAt && !model.ended ? Math.max(0, Date.now() - model.startedAt) : null);
     setText(this.clock, model.ended || ms === null ? elapsed(ms) : `${Math.floor(ms / 1_000)} s`);
     for (const step of steps) if (step.outcome === null) this.#renderStepClock(step);
+    this.plan.render(model);
   }
 
   #renderStep(step) {
@@ -194,6 +197,7 @@ export class RunView {
     view.element.dataset.outcome = step.outcome ?? 'running';
     if (step.endSeq) view.element.dataset.endSeq = step.endSeq;
     setText(view.outcome, step.outcome ? OUTCOME[step.outcome] : 'at work');
+    setText(view.cost, stepCost(step.usage));
     if (step.error) {
       setText(view.error, step.error);
       view.error.hidden = false;
@@ -205,6 +209,7 @@ export class RunView {
     const view = {
       items: new Map(), // item (the model's object) -> its elements
       outcome: el('span', { class: 'sr' }),
+      cost: el('span', { class: 'step-cost' }),
       clock: el('span', { class: 'clock' }),
       body: el('div', { class: 'step-body' }),
       text: el('p', { class: 'streaming', hidden: true }),
@@ -217,6 +222,7 @@ export class RunView {
         el('strong', { class: 'agent' }, title(step.agent)),
         el('span', { class: 'purpose' }, step.purpose),
         view.outcome,
+        view.cost,
         view.clock),
       view.body, view.text, view.error);
     return view;

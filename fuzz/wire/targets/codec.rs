@@ -214,12 +214,15 @@ fn event(feed: &mut Feed<'_>) -> Event {
             request_id: RequestId::from_bytes(feed.id()),
             state: one_of(feed, &STATES),
             agents: feed.several(Feed::text),
+            budget: None,
+            trace: None,
         },
         1 => Event::AgentStarted {
             step: step(feed),
             agent: feed.text(),
             purpose: feed.text(),
             attempt: feed.number() as u32,
+            needs: feed.several(Feed::text),
         },
         2 => Event::AgentThinking { step: step(feed), agent: feed.text(), note: feed.text() },
         3 => Event::ToolExecuting {
@@ -252,6 +255,7 @@ fn event(feed: &mut Feed<'_>) -> Event {
                 answers: feed.number() as u32,
                 usage: usage(feed),
             }),
+            plan: Vec::new(),
         },
         6 => Event::RunResumed { attempt: feed.number() as u32, from_step: feed.optional(step) },
         7 => Event::ApprovalRequested {

@@ -25,6 +25,7 @@ use apex_transport::protocol::{CloseCode, Draining, event_frame};
 use feed::Feed;
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What may wait for the client, and how large events are: less than in earnest, for speed.
@@ -86,8 +87,7 @@ impl World {
         config.connection.outbound_bytes = OUTBOUND;
         let connection = Connection::new(
             ConnectionId::from_bytes([2; 16]),
-            config.connection,
-            config.limits(),
+            Arc::new(config.terms()),
             entry,
             moment(Duration::ZERO),
         );
@@ -258,7 +258,8 @@ impl World {
         let reason = if feed.flag() { ResetReason::Trimmed } else { ResetReason::Epoch };
         let brought = match brings.stream {
             Stream::Run(_) => {
-                let snapshot = Snapshot { state: RunState::Running, ..Snapshot::new() };
+                let snapshot =
+                    Box::new(Snapshot { state: RunState::Running, ..Snapshot::new() });
                 Brought::Run(Delivery::Reset { reason, epoch, head, snapshot })
             }
             Stream::Inbox => Brought::Inbox(InboxDelivery::Reset { reason, epoch, head }),

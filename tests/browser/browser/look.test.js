@@ -66,6 +66,10 @@ for (const [name, options] of [
       await answered.locator('.work > summary').click();
       await answered.locator('.arguments summary').first().click();
       await look(page, 'steps');
+      await answered.locator('.plan > summary').click();
+      await answered.locator('.plan-step').nth(6).waitFor();
+      await answered.locator('.plan').scrollIntoViewIfNeeded();
+      await look(page, 'plan');
       if (options.viewport === PHONE) {
         await page.getByRole('button', { name: 'Conversations' }).click();
         await look(page, 'menu');

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { bytes, elapsed, progress, title } from '../../../examples/chat/page/format.js';
+import { bytes, cost, elapsed, progress, title } from '../../../examples/chat/page/format.js';
+import { BOX, layout } from '../../../examples/chat/page/plan-layout.js';
 import { RunModel } from '../../../examples/chat/page/run-model.js';
 
 const AT = '2026-11-22T10:00:00.000Z';
@@ -55,6 +56,31 @@ describe('a run as its events tell it', () => {
     assert.equal(model.notices[0].text, "Most of the run's budget is used: 800 tokens of 1000 tokens.");
   });
 
+  test('the plan is known with what came of it, what it needs and what it cost', () => {
+    const usage = (cost_usd) => ({ input_tokens: 90, cached_tokens: 0, output_tokens: 10, reasoning_tokens: 0, cost_usd });
+    const ended = (step, agent, outcome, cost, plan) => ['agent_completed', { step, agent, outcome, elapsed_ms: 9, output: {}, usage: usage(cost), models: [], plan }];
+    const begun = (step, agent, needs) => ['agent_started', { step, agent, purpose: '', attempt: 1, needs }];
+    const plan = [{ agent: 'a', purpose: '', needs: [], optional: true }, { agent: 'b', purpose: '', needs: ['a'], optional: false }];
+    const model = modelOf(['run_started', { request_id: 'q', state: 'running', agents: [], budget: { usd: '0.5', steps: 9, seconds: 60 } }],
+      begun('s1', 'boss'), ended('s1', 'boss', 'ok', '0.1', plan),
+      begun('s2', 'a'), CALL.with(1, { ...CALL[1], step: 's2' }), ended('s2', 'a', 'interrupted', '0.2'), begun('s3', 'a'));
+    const shown = () => model.graph.map(({ agent, needs, by, optional, state, tries, calls, usage: { cost_usd: cost } }) => [agent, needs.join(), by, optional, state, tries, calls, cost]);
+    assert.deepEqual(shown(), [
+      ['boss', '', null, false, 'ok', 1, 0, '0.1'],
+      ['a', '', 'boss', true, 'running', 2, 1, '0.2'],
+      ['b', 'a', 'boss', false, 'planned', 0, 0, '0'],
+    ]);
+    assert.equal(model.usage.cost_usd, '0.3', 'exact: 0.1 and 0.2 are no doubles');
+    assert.equal(model.budget.usd, '0.5');
+    model.apply({ type: 'approval_requested', seq: 90, at: AT, data: { step: 's3', approval: 'x', call: 'c2', tool: 'pay', arguments: {}, digest: 'd', expires_at: AT } });
+    assert.equal(model.graph[1].state, 'waiting');
+    const [type, last] = ended('s3', 'a', 'ok', null);
+    model.apply({ type, seq: 91, at: AT, data: last });
+    assert.equal(model.usage.cost_usd, null, 'what has no price makes no sum');
+    model.apply({ type: 'run_failed', seq: 92, at: AT, data: { elapsed_ms: 1, usage: usage('7'), error: { message: 'so' } } });
+    assert.equal(model.usage.cost_usd, '7');
+  });
+
   test('progress goes with its step and leaves no trace', () => {
     const going = modelOf(STARTED, STEP, ['progress', { step: 's1', done: 3, total: 9, unit: 'rows' }]);
     assert.deepEqual(going.steps[0].progress, { done: 3, total: 9, unit: 'rows' });
@@ -104,10 +130,31 @@ describe('a run as its events tell it', () => {
   });
 });
 
+describe('the picture of a plan', () => {
+  const step = (agent, needs = [], by = null) => ({ agent, needs, by });
+
+  test('each step stands below all that it needs, and no two stand in one place', () => {
+    const steps = [step('boss'), step('a', [], 'boss'), step('b', ['a'], 'boss'), step('c', ['a', 'b', 'gone'], 'boss'), step('d', ['a'], 'boss')];
+    const { nodes, arrows, width, height } = layout(steps);
+    assert.deepEqual(nodes.map(({ y }) => (y - 2) / (BOX.height + BOX.down)), [0, 1, 2, 3, 2]);
+    assert.equal(new Set(nodes.map(({ x, y }) => `${x} ${y}`)).size, 5);
+    assert.deepEqual(arrows.map(({ from, to, planned }) => [from, to, planned]), [[0, 1, true], [1, 2, false], [2, 3, false], [1, 4, false]]);
+    assert.ok(nodes.every(({ x, y }) => x >= 0 && x + BOX.width <= width && y + BOX.height <= height));
+  });
+
+  test('needs in a circle, one step and none are drawn as well', () => {
+    const { nodes, arrows } = layout([step('x', ['y']), step('y', ['x'])]);
+    assert.ok(nodes.every(({ x, y }) => Number.isFinite(x) && Number.isFinite(y)) && arrows.length === 2);
+    assert.equal(layout([step('x')]).nodes.length, 1);
+    assert.equal(layout([]).nodes.length, 0);
+  });
+});
+
 describe('figures as people read them', () => {
   test('times, sizes, names and progress', () => {
     assert.deepEqual([95, 4_210, 59_949, 83_000].map(elapsed), ['95 ms', '4.2 s', '59.9 s', '1 min 23 s']);
     assert.deepEqual([999, 1_500, 2_000_000_000].map(bytes), ['999 B', '1.5 KB', '2.0 GB']);
+    assert.deepEqual(['0', '0.00000001', '0.01234', '12.5', null].map(cost), ['$0', 'under $0.0001', '$0.0123', '$12.50', 'unpriced']);
     assert.equal(title('data_helper'), 'Data helper');
     assert.equal(progress({ done: 1_200_000, total: 4_000_000, unit: 'bytes' }), '1.2 MB of 4.0 MB');
     assert.equal(progress({ done: 12_000, total: null, unit: 'rows' }), '12,000 rows');

@@ -2,7 +2,7 @@
 //! wrong in the world, [`Proxy`] does the same to its connections.
 //!
 //! A server that is not installed is skipped, and said; where the environment variable `APEX_TEST_EXPECT` (a list with
-//! commas: `postgres,postgres18,redis,sentinel,cluster,nginx,haproxy,oidc-provider,fiu,kosoku,ag-ui-protocol`) names it, it
+//! commas: `postgres,postgres18,redis,sentinel,cluster,nginx,haproxy,oidc-provider,fiu,kosoku,ag-ui-protocol,mcp`) names it, it
 //! is a failure instead.
 
 mod proxy;

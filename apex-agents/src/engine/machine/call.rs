@@ -46,7 +46,7 @@ impl Machine {
         now: Timestamp,
         out: &mut Out,
     ) -> Asking {
-        let asked = Entry::call(wanted.tool.clone(), digest(&[wanted.arguments.to_string()]));
+        let asked = Entry::call(wanted.tool.clone(), call_digest(&wanted.arguments));
         if let Some(reply) = self.journaled(index, asked)? {
             return Ok(Some(reply));
         }
@@ -206,6 +206,11 @@ fn completed(
         elapsed_ms: millis(call.started_at, now),
         summary,
     }
+}
+
+/// By which a call's arguments are known again.
+pub(crate) fn call_digest(arguments: &Value) -> String {
+    digest(&[arguments.to_string()])
 }
 
 /// A digest of these parts, in hexadecimal; where each ends is a part of it when there are several.

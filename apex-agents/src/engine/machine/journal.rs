@@ -4,10 +4,24 @@ use crate::stored::Stored;
 use apex_core::clock::Timestamp;
 use apex_core::id::{ApprovalId, CallId};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// What an agent asked for, in order, and what came of it. When the agent is run again it is answered from here.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Journal(Vec<Entry>);
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Journal {
+    entries: Vec<Entry>,
+    /// The places of those that changed since the journal was saved.
+    #[serde(skip)]
+    changed: BTreeSet<usize>,
+}
+
+/// What is not saved yet makes no difference.
+impl PartialEq for Journal {
+    fn eq(&self, other: &Self) -> bool {
+        self.entries == other.entries
+    }
+}
 
 /// One effect.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -65,11 +79,12 @@ pub(crate) enum Known<'a> {
 impl Journal {
     /// Looks the effect up in its place; enters it when the journal ends before.
     pub(crate) fn ask(&mut self, place: usize, asked: Entry) -> Known<'_> {
-        if place >= self.0.len() {
-            self.0.push(asked);
+        if place >= self.entries.len() {
+            self.changed.insert(self.entries.len());
+            self.entries.push(asked);
             return Known::New;
         }
-        match self.0.get(place) {
+        match self.entries.get(place) {
             Some(before) if before.is_like(&asked) => Known::Before(before),
             Some(before) => Known::Other(format!(
                 "the agent is not deterministic: effect {} was {} and is now {}; it must take time, randomness and \
@@ -84,28 +99,28 @@ impl Journal {
 
     /// Enters what came of a call.
     pub(crate) fn complete(&mut self, place: usize, came: Result<Stored, Failure>) {
-        if let Some(Entry::Call { result, .. }) = self.0.get_mut(place) {
+        if let Some(Entry::Call { result, .. }) = self.change(place) {
             *result = Some(came);
         }
     }
 
     /// Enters that a call is made now.
     pub(crate) fn begin(&mut self, place: usize) {
-        if let Some(Entry::Call { begun, .. }) = self.0.get_mut(place) {
+        if let Some(Entry::Call { begun, .. }) = self.change(place) {
             *begun = true;
         }
     }
 
     /// Enters the decision that a call needs.
     pub(crate) fn request(&mut self, place: usize, needed: Approval) {
-        if let Some(Entry::Call { approval, .. }) = self.0.get_mut(place) {
+        if let Some(Entry::Call { approval, .. }) = self.change(place) {
             *approval = Some(needed);
         }
     }
 
     /// Whether the call in this place was made, and the decision that it needs.
     pub(crate) fn called(&self, place: usize) -> (bool, Option<&Approval>) {
-        match self.0.get(place) {
+        match self.entries.get(place) {
             Some(Entry::Call { begun, approval, .. }) => (*begun, approval.as_ref()),
             _ => (false, None),
         }
@@ -113,7 +128,7 @@ impl Journal {
 
     /// The decisions that are still to be made: the place of the call, its tool, and the decision.
     pub(crate) fn pending(&self) -> impl Iterator<Item = (usize, &str, &Approval)> {
-        self.0.iter().enumerate().filter_map(|(place, entry)| match entry {
+        self.entries.iter().enumerate().filter_map(|(place, entry)| match entry {
             Entry::Call { tool, approval: Some(approval), result: None, .. }
                 if !approval.approved =>
             {
@@ -125,21 +140,61 @@ impl Journal {
 
     /// Enters that a call was approved.
     pub(crate) fn approve(&mut self, place: usize) {
-        if let Some(Entry::Call { approval: Some(approval), .. }) = self.0.get_mut(place) {
+        if let Some(Entry::Call { approval: Some(approval), .. }) = self.change(place) {
             approval.approved = true;
         }
     }
 
     /// How many effects it holds.
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.entries.len()
     }
 
     /// Enters what came of a question to a model.
     pub(crate) fn answer(&mut self, place: usize, what: Came) {
-        if let Some(Entry::Model { came, .. }) = self.0.get_mut(place) {
+        if let Some(Entry::Model { came, .. }) = self.change(place) {
             *came = Some(what);
         }
+    }
+
+    fn change(&mut self, place: usize) -> Option<&mut Entry> {
+        let entry = self.entries.get_mut(place)?;
+        self.changed.insert(place);
+        Some(entry)
+    }
+
+    /// All of them.
+    pub(crate) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// All of them, to be read in.
+    pub(crate) fn entries_mut(&mut self) -> &mut [Entry] {
+        &mut self.entries
+    }
+
+    /// What changed since it was saved.
+    pub(crate) fn changes(&self) -> Vec<(usize, Entry)> {
+        let changed = self.changed.iter();
+        changed.filter_map(|place| Some((*place, self.entries.get(*place)?.clone()))).collect()
+    }
+
+    /// It is saved as it is now.
+    pub(crate) fn saved(&mut self) {
+        self.changed.clear();
+    }
+
+    /// Enters saved changes, after which it holds `len` effects; `None` where they do not fit.
+    pub(crate) fn enter(&mut self, len: usize, entries: Vec<(usize, Entry)>) -> Option<()> {
+        self.entries.truncate(len);
+        for (place, entry) in entries {
+            if place == self.entries.len() {
+                self.entries.push(entry);
+            } else {
+                *self.entries.get_mut(place)? = entry;
+            }
+        }
+        (self.entries.len() == len).then_some(())
     }
 }
 
@@ -154,7 +209,8 @@ impl Entry {
         Self::Model { digest, came: None }
     }
 
-    fn is_like(&self, asked: &Self) -> bool {
+    /// Whether this is the effect that is asked for.
+    pub(crate) fn is_like(&self, asked: &Self) -> bool {
         match (self, asked) {
             (Self::Call { tool, digest, .. }, Self::Call { tool: t, digest: d, .. }) => {
                 tool == t && digest == d
@@ -165,7 +221,16 @@ impl Entry {
         }
     }
 
-    fn named(&self) -> String {
+    /// Whether it is of the same kind, and for a call, the same call.
+    pub(crate) fn is_alike(&self, asked: &Self) -> bool {
+        match (self, asked) {
+            (Self::Model { .. }, Self::Model { .. }) => true,
+            _ => self.is_like(asked),
+        }
+    }
+
+    /// In words.
+    pub(crate) fn named(&self) -> String {
         match self {
             Self::Call { tool, digest, .. } => {
                 let digest = digest.get(..8).unwrap_or(digest);

@@ -10,11 +10,14 @@ mod question;
 mod state;
 mod step;
 
+pub(crate) use crate::context::Came;
 pub(crate) use approval::Decided;
 pub(crate) use budget::Budget;
-pub(crate) use checkpoint::{load, save};
+pub(crate) use call::call_digest;
+pub(crate) use checkpoint::{Saver, load};
+pub(crate) use journal::{Entry, Journal, Known};
 pub(crate) use question::Lost;
-pub(crate) use state::{Ending, State};
+pub(crate) use state::{Ending, State, Status};
 
 use crate::agent::{Request, Then};
 use crate::context::{Ask, Reply};
@@ -23,14 +26,13 @@ use crate::stored::Stored;
 use crate::text::clip;
 use crate::tool::Terms;
 use apex_core::clock::Timestamp;
-use apex_core::error::Kind;
+use apex_core::error::{Error, Kind};
 use apex_core::event::{AgentOutcome, Event, ToolOutcome};
 use apex_core::id::{CallId, RunId, StepId, UserId};
-use apex_core::run::RunState;
+use apex_core::run::{Checkpoint, RunState};
 use call::Held;
-use journal::Journal;
 use serde_json::{Value, json};
-use state::{OpenStep, Part, Status};
+use state::{OpenStep, Part};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +51,7 @@ pub(crate) struct Machine {
     held: Vec<Held>,
     /// The call under way that must not be made twice: there is one at a time.
     once: Option<CallId>,
+    saver: Saver,
 }
 
 /// What does not change in a run.
@@ -63,6 +66,8 @@ pub(crate) struct Facts {
     /// After how long without a decision a request lapses.
     pub(crate) approval_timeout: Duration,
     pub(crate) budget: Budget,
+    /// Whether what each step asked for is kept until the run ends.
+    pub(crate) record: bool,
 }
 
 /// What happened.
@@ -123,6 +128,8 @@ pub(crate) enum Effect {
     AnswerCall(CallId, Result<Reply, Failure>),
     /// Put these questions to models on record as lost with their node.
     RecordLost(Vec<Lost>),
+    /// Keep what the run asked for and got among its artifacts.
+    Keep,
     /// Add the run's answer to its conversation.
     Tell(String),
     /// Save the state and give the run back until somebody decides, or until then. Nothing more will come.
@@ -152,12 +159,22 @@ impl Out {
 }
 
 impl Machine {
-    pub(crate) fn new(facts: Facts, attempt: u32, state: State) -> Self {
-        Self { facts, attempt, state, held: Vec::new(), once: None }
+    /// A run in this state, of which `saver` knows what is saved.
+    pub(crate) fn new(facts: Facts, attempt: u32, state: State, saver: Saver) -> Self {
+        let held = Vec::new();
+        Self { facts, attempt, state, held, once: None, saver }
     }
 
     pub(crate) fn state(&self) -> &State {
         &self.state
+    }
+
+    /// The state as it is to be saved now; what was given before is taken to be saved.
+    ///
+    /// # Errors
+    /// `internal` for a state that no run could go on from.
+    pub(crate) fn save(&mut self) -> Result<Checkpoint, Error> {
+        self.saver.save(&mut self.state)
     }
 
     pub(crate) fn request(&self) -> &Request {
@@ -305,6 +322,7 @@ impl Machine {
             agent: agent.clone(),
             purpose: purpose(&self.facts, part),
             attempt: self.attempt,
+            needs: part.plan.needs.clone(),
         });
         out.effects.push(Effect::StartAgent { step, agent, handed });
     }
@@ -325,9 +343,16 @@ impl Machine {
         };
         let shown = stored.shown();
         self.close(index, AgentOutcome::Ok, shown, ToolOutcome::Cancelled, now, out);
+        if let (Then::Plan(made), Some(Event::AgentCompleted { plan, .. })) =
+            (&then, out.events.last_mut())
+        {
+            *plan = made.told();
+        }
         if let Some(part) = self.state.parts.get_mut(index) {
             part.status = Status::Done(stored);
-            part.journal = Journal::default();
+            if !self.facts.record {
+                part.journal = Journal::default();
+            }
         }
         match then {
             Then::HandOn => {}
@@ -394,7 +419,9 @@ impl Machine {
             return;
         };
         part.status = Status::Missing;
-        part.journal = Journal::default();
+        if !self.facts.record {
+            part.journal = Journal::default();
+        }
         if part.plan.optional {
             self.state.degrade(told);
         } else {
@@ -466,6 +493,9 @@ impl Machine {
         });
         out.effects
             .push(Effect::Record { events: std::mem::take(&mut out.events), transition: None });
+        if self.facts.record {
+            out.effects.push(Effect::Keep);
+        }
         out.effects.push(Effect::Tell(text));
         out.effects
             .push(Effect::Record { transition: terminal.terminal_state(), events: vec![terminal] });

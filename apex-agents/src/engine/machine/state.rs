@@ -10,6 +10,7 @@ use apex_core::event::{ModelUse, RunResult};
 use apex_core::id::{CallId, ReservationId, StepId, UserId};
 use apex_core::money::Usage;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The longest answer, in bytes, and its longest list of artifacts: together with the notes on what was degraded
@@ -172,6 +173,60 @@ impl State {
         let waits =
             self.waiting.as_ref().map_or(Duration::ZERO, |waiting| now.since(waiting.since));
         all.saturating_sub(Duration::from_millis(self.waited_ms)).saturating_sub(waits)
+    }
+
+    /// It without its parts and what was degraded.
+    pub(crate) fn rest(&self) -> Self {
+        Self {
+            began_at: self.began_at,
+            steps_made: self.steps_made,
+            calls_made: self.calls_made,
+            parts: Vec::new(),
+            degraded: Vec::new(),
+            usage: self.usage,
+            questions: self.questions,
+            spent: self.spent.clone(),
+            waiting: self.waiting.clone(),
+            waited_ms: self.waited_ms,
+            interrupted: self.interrupted,
+            ending: self.ending.clone(),
+        }
+    }
+
+    /// What cannot be in a state that a run can go on from, if anything is: each part hands results on forwards, and
+    /// what is open has its place in its part's journal and a number of its own.
+    pub(crate) fn fault(&self) -> Option<String> {
+        let mut seen: BTreeSet<&str> = BTreeSet::new();
+        let (mut steps, mut calls) = (BTreeSet::new(), BTreeSet::new());
+        if self.parts.is_empty() {
+            return Some("it has no part".to_owned());
+        }
+        for part in &self.parts {
+            let agent = part.plan.agent.as_str();
+            if let Some(need) = part.plan.needs.iter().find(|need| !seen.contains(need.as_str())) {
+                return Some(format!("{agent} needs {need}, which is no earlier part"));
+            }
+            if !seen.insert(agent) {
+                return Some(format!("{agent} has two parts"));
+            }
+            let Status::Open(open) = &part.status else {
+                continue;
+            };
+            if open.step.0 > self.steps_made || !steps.insert(open.step) {
+                return Some(format!("{} was not begun", open.step));
+            }
+            for call in &open.calls {
+                if call.call.0 > self.calls_made || !calls.insert(call.call) {
+                    return Some(format!("{} was not asked for", call.call));
+                }
+            }
+            let places = open.calls.iter().map(|call| call.place);
+            let places = places.chain(open.questions.iter().map(|question| question.place));
+            if let Some(place) = places.max().filter(|place| *place >= part.journal.len()) {
+                return Some(format!("effect {place} of {agent} is in no journal"));
+            }
+        }
+        None
     }
 
     /// The part whose open step this is.

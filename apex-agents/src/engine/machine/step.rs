@@ -146,6 +146,7 @@ impl Machine {
             output,
             usage: open.models.iter().fold(Usage::NONE, |sum, model| sum.plus(model.usage)),
             models: std::mem::take(&mut open.models),
+            plan: Vec::new(),
         });
     }
 

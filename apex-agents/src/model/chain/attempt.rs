@@ -15,6 +15,7 @@ use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 /// How long an attempt waits until those before it are settled.
 const SETTLED: Duration = Duration::from_secs(2);
@@ -116,7 +117,7 @@ impl<'a> Way<'a> {
         first: Going<'a>,
         others: &[Placed<'a>],
     ) -> (Going<'a>, Result<Opened>) {
-        let mut one = pin!(open(first.link, self.request));
+        let mut one = pin!(open(first.link, self.request).instrument(first.metered.span()));
         let Some(patience) = self.inner.options.hedge else {
             return (first, one.await);
         };
@@ -144,7 +145,7 @@ impl<'a> Way<'a> {
         let Some(second) = self.begin(placed, permit, booked).await else {
             return (first, one.await);
         };
-        let mut two = pin!(open(second.link, self.request));
+        let mut two = pin!(open(second.link, self.request).instrument(second.metered.span()));
         let (opened, first_ended) = tokio::select! {
             opened = &mut one => (opened, true),
             opened = &mut two => (opened, false),

@@ -1,5 +1,4 @@
-use super::client::{Body, Client, NoResponse, describe};
-use super::connect::{Connector, wrong};
+use crate::http::{Body, Client, Connector, NoResponse, describe, wrong};
 use crate::model::answer::{ModelEvent, ModelResponse};
 use crate::model::fault::{FaultReason, ModelFault};
 use crate::model::format::Format;
@@ -11,6 +10,7 @@ use apex_core::clock::Clock;
 use apex_core::config::{BadWebUrl, Secret, WebUrl};
 use apex_core::error::{Error, Result};
 use apex_core::health::CertificateSource;
+use apex_core::trace;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
@@ -317,6 +317,10 @@ impl Inner {
             .body(Full::new(Bytes::from(body.to_string())))
             .map_err(|error| Error::internal("model.call", "no request").with_source(error))?;
         *message.headers_mut() = self.headers.clone();
+        // The provider's part of the trace hangs under ours.
+        if let Some(place) = trace::outgoing().and_then(|place| place.to_string().parse().ok()) {
+            message.headers_mut().insert("traceparent", place);
+        }
         let sent = timeout_at(deadline, self.client.send(message))
             .await
             .map_err(|_| self.fault(FaultReason::TimedOut, "no response began"))?;

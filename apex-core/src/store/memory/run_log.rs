@@ -5,11 +5,12 @@ use crate::error::{Error, Result};
 use crate::event::Recorded;
 use crate::id::{Epoch, RequestId, RunId, ThreadId, UserId};
 use crate::principal::{Principal, Scope};
+use crate::run::checkpoint::{Kept, unfounded};
 use crate::run::place::{OpenRun, admit, with_place};
 use crate::run::record::{Claimable, Effects, RunInput, RunRecord, fenced, fold};
 use crate::run::{
-    Append, Appended, Checkpoint, Claim, Claimed, InboxEntry, InboxPage, Lease, NewRun, Page,
-    RunLimits, RunLog, RunState, RunView, Signal, Snapshot, Started, Topic, Wakeup,
+    Append, Appended, Claim, Claimed, InboxEntry, InboxPage, Lease, NewRun, Page, RunLimits,
+    RunLog, RunState, RunView, Signal, Snapshot, Started, Topic, Wakeup,
 };
 use crate::store::{PAGE_BYTES, PAGE_ITEMS, SWEEP, run_taken, still_open};
 use async_trait::async_trait;
@@ -48,7 +49,7 @@ struct Entry {
     record: RunRecord,
     input: RunInput,
     events: VecDeque<Recorded>,
-    checkpoint: Option<Checkpoint>,
+    checkpoint: Option<Kept>,
     snapshot: Snapshot,
     folded: u64,
 }
@@ -316,7 +317,7 @@ impl Runs {
                 Some(entry.record.claimed(
                     claim.node,
                     entry.input.clone(),
-                    entry.checkpoint.clone(),
+                    entry.checkpoint.as_ref().map(Kept::whole),
                 ))
             })
             .collect()
@@ -332,13 +333,19 @@ impl Runs {
         let Some(entry) = self.by_id.get_mut(&lease.run) else {
             return Err(fenced(lease, "the run is no longer on record"));
         };
+        let saved = batch.checkpoint.as_ref();
+        if !saved.is_none_or(|saved| Kept::takes(entry.checkpoint.as_ref(), saved))
+            && entry.record.clone().append(lease, &batch, now, limits)?.is_some()
+        {
+            return Err(unfounded());
+        }
         let Some(effects) = entry.record.append(lease, &batch, now, limits)? else {
             return Ok((entry.record.appended(), Effects::default()));
         };
-        entry.events.extend(batch.events);
-        if let Some(checkpoint) = batch.checkpoint {
-            entry.checkpoint = Some(checkpoint);
+        if let Some(saved) = saved {
+            Kept::save(&mut entry.checkpoint, saved);
         }
+        entry.events.extend(batch.events);
         entry.trim(limits);
         let appended = entry.record.appended();
         if effects.inbox.is_none() {

@@ -20,6 +20,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0006_copying.sql"),
     include_str!("migrations/0007_search.sql"),
     include_str!("migrations/0008_era.sql"),
+    include_str!("migrations/0009_checkpoint.sql"),
     include_str!("migrations/0010_budget.sql"),
     include_str!("migrations/0011_note.sql"),
 ];

@@ -6,6 +6,7 @@ use crate::database::{Access, Database, Transaction};
 use crate::error::{Error, Result};
 use crate::event::Recorded;
 use crate::id::{BatchId, Epoch, NodeId, RequestId, RunId, ThreadId, UserId};
+use crate::run::checkpoint::unfounded;
 use crate::run::ledger::Past;
 use crate::run::record::{Effects, RunInput, RunRecord, fold};
 use crate::run::{
@@ -85,8 +86,15 @@ const WRITE: &str = "WITH changed AS (\
      added AS (INSERT INTO event (id, seq, terminal, json) SELECT changed.id, one.* FROM changed, \
      unnest($17::bigint[], $18::boolean[], $19::bytea[]) AS one), \
      saved AS (INSERT INTO run_checkpoint (id, version, state) SELECT id, $20, $21 FROM changed \
-     WHERE $21::bytea IS NOT NULL ON CONFLICT (id) DO UPDATE SET version = excluded.version, state = excluded.state) \
-     SELECT id FROM changed";
+     WHERE $21::bytea IS NOT NULL AND NOT $23 \
+     ON CONFLICT (id) DO UPDATE SET version = excluded.version, state = excluded.state), \
+     gone AS (DELETE FROM run_checkpoint_more USING changed WHERE run_checkpoint_more.id = changed.id \
+     AND $21::bytea IS NOT NULL AND NOT $23), \
+     more AS (INSERT INTO run_checkpoint_more (id, place, state) SELECT changed.id, \
+     coalesce((SELECT max(place) FROM run_checkpoint_more AS before WHERE before.id = changed.id), 0) + 1, $21 \
+     FROM changed JOIN run_checkpoint ON run_checkpoint.id = changed.id AND run_checkpoint.version = $20 \
+     WHERE $21::bytea IS NOT NULL AND $23 RETURNING id) \
+     SELECT changed.id, more.id IS NOT NULL FROM changed LEFT JOIN more ON true";
 
 /// The row, its snapshot and the events after it, as of one moment.
 const VIEW: &str = "SELECT id, version, folded, run, owner, thread, parent, scopes, request, digest, started_at, \
@@ -104,7 +112,9 @@ const PAGE: &str = "SELECT epoch, head, oldest, state, fence, one.seq, one.termi
      WHERE so_far <= $5 OR so_far = size) AS one ON true WHERE run = $1 AND (owner = $2 OR EXISTS (SELECT 1 FROM share \
      WHERE share.thread = run.thread AND share.reader = $2 AND share.owner = run.owner)) ORDER BY one.seq";
 
-const INPUTS: &str = "SELECT run_input.id, text, attachments, version, state FROM run_input \
+const INPUTS: &str = "SELECT run_input.id, text, attachments, version, state || coalesce((SELECT \
+     string_agg(more.state, ''::bytea ORDER BY place) FROM run_checkpoint_more AS more \
+     WHERE more.id = run_input.id), ''::bytea) FROM run_input \
      LEFT JOIN run_checkpoint USING (id) WHERE run_input.id = ANY($1)";
 const FOLDED: &str = "SELECT json FROM event WHERE id = $1 AND seq > $2 AND seq <= $3 ORDER BY seq";
 const PUT_SNAPSHOT: &str = "INSERT INTO run_snapshot (id, snapshot) VALUES ($1, $2) \
@@ -225,7 +235,7 @@ impl RunRow {
         batch: Option<&Append>,
     ) -> Result<()> {
         let write = Write::of(self, batch)?;
-        if transaction.query_opt(WRITE, &write.params()).await?.is_none() {
+        if !write.to(transaction).await? {
             return Err(Error::internal("postgres.save", "a run changed under its lock")
                 .with("run", self.record.run));
         }
@@ -242,9 +252,10 @@ impl RunRow {
         batch: &Append,
     ) -> Result<bool> {
         let write = Write::of(self, Some(batch))?;
-        let saved = database.once(access, WRITE, &write.params()).await?;
+        let saved =
+            database.transact(access, |transaction| Box::pin(write.to(transaction))).await?;
         self.version += 1;
-        Ok(!saved.is_empty())
+        Ok(saved)
     }
 
     /// Takes a batch in and writes what came of it; `None` when it is the one that was taken in last.
@@ -389,6 +400,7 @@ struct Write<'a> {
     checkpoint_version: i64,
     checkpoint: Option<&'a [u8]>,
     wake_at: Option<i64>,
+    goes_on: bool,
 }
 
 impl<'a> Write<'a> {
@@ -422,10 +434,20 @@ impl<'a> Write<'a> {
             checkpoint_version: checkpoint.map_or(0, |kept| i64::from(kept.version)),
             checkpoint: checkpoint.map(|kept| &*kept.state),
             wake_at: record.wake_at.map(Timestamp::as_millis),
+            goes_on: checkpoint.is_some_and(|kept| kept.goes_on),
         })
     }
 
-    fn params(&self) -> [&(dyn ToSql + Sync); 22] {
+    /// Writes it; whether the row is still the one that was read.
+    async fn to(&self, transaction: &Transaction<'_>) -> Result<bool> {
+        let Some(row) = transaction.query_opt(WRITE, &self.params()).await? else {
+            return Ok(false);
+        };
+        let followed = Columns::after(&row, 1).value::<bool>()?;
+        if self.goes_on && !followed { Err(unfounded()) } else { Ok(true) }
+    }
+
+    fn params(&self) -> [&(dyn ToSql + Sync); 23] {
         [
             &self.id,
             &self.version,
@@ -449,6 +471,7 @@ impl<'a> Write<'a> {
             &self.checkpoint_version,
             &self.checkpoint,
             &self.wake_at,
+            &self.goes_on,
         ]
     }
 }
@@ -520,9 +543,9 @@ pub(super) async fn inputs(
         let input = RunInput { text: columns.words()?, attachments: columns.json()? };
         let version = columns.value::<Option<i64>>()?;
         let state = columns.value::<Option<&[u8]>>()?;
-        let checkpoint = version.zip(state).map(|(version, state)| Checkpoint {
-            version: u32::try_from(version).unwrap_or(u32::MAX),
-            state: Bytes::copy_from_slice(state),
+        let checkpoint = version.zip(state).map(|(version, state)| {
+            let version = u32::try_from(version).unwrap_or(u32::MAX);
+            Checkpoint::whole(version, Bytes::copy_from_slice(state))
         });
         found.insert(id, (input, checkpoint));
     }

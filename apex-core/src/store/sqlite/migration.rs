@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0007_wake.sql"),
     include_str!("migrations/0008_copying.sql"),
     include_str!("migrations/0009_search.sql"),
+    include_str!("migrations/0010_checkpoint.sql"),
     include_str!("migrations/0011_budget.sql"),
     include_str!("migrations/0012_note.sql"),
 ];

@@ -7,6 +7,7 @@ use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::event::Recorded;
 use crate::id::{BatchId, Epoch, NodeId, RequestId, RunId, ThreadId, UserId};
+use crate::run::checkpoint::unfounded;
 use crate::run::ledger::Past;
 use crate::run::place::{OpenRun, with_place};
 use crate::run::record::{Effects, RunInput, RunRecord, fold};
@@ -73,6 +74,11 @@ const EVENTS: &str = "SELECT seq, terminal, json FROM event WHERE id = ?1 AND se
      ORDER BY seq LIMIT ?4";
 const PUT_CHECKPOINT: &str =
     "INSERT OR REPLACE INTO run_checkpoint (id, version, state) VALUES (?1, ?2, ?3)";
+const PUT_MORE: &str = "INSERT INTO run_checkpoint_more (id, place, state) SELECT ?1, \
+     coalesce((SELECT max(place) FROM run_checkpoint_more WHERE id = ?1), 0) + 1, ?3 \
+     FROM run_checkpoint WHERE id = ?1 AND version = ?2";
+const NO_MORE: &str = "DELETE FROM run_checkpoint_more WHERE id = ?1";
+const MORE: &str = "SELECT state FROM run_checkpoint_more WHERE id = ?1 ORDER BY place";
 const PUT_SNAPSHOT: &str = "INSERT OR REPLACE INTO run_snapshot (id, snapshot) VALUES (?1, ?2)";
 
 impl RunRow {
@@ -339,16 +345,21 @@ impl RunRow {
         &self,
         connection: &Connection,
     ) -> rusqlite::Result<Option<Checkpoint>> {
-        connection
+        let kept = connection
             .prepare_cached("SELECT version, state FROM run_checkpoint WHERE id = ?1")?
             .query_row([self.id], |row| {
                 let mut columns = Columns::of(row);
-                Ok(Checkpoint {
-                    version: columns.value()?,
-                    state: columns.value::<Vec<u8>>().map(Bytes::from)?,
-                })
+                Ok((columns.value()?, columns.value::<Vec<u8>>()?))
             })
-            .optional()
+            .optional()?;
+        let Some((version, mut state)) = kept else {
+            return Ok(None);
+        };
+        let mut more = connection.prepare_cached(MORE)?;
+        for more in more.query_map([self.id], |row| Columns::of(row).value::<Vec<u8>>())? {
+            state.extend(more?);
+        }
+        Ok(Some(Checkpoint::whole(version, state)))
     }
 
     /// Writes back what every append changes; no index knows of it.
@@ -370,17 +381,24 @@ impl RunRow {
         &self,
         connection: &Connection,
         checkpoint: Option<&Checkpoint>,
-    ) -> rusqlite::Result<()> {
+    ) -> Result<(), Fault> {
         if self.record.ended_at.is_some() {
             connection
                 .prepare_cached("DELETE FROM run_checkpoint WHERE id = ?1")?
                 .execute([self.id])?;
-        } else if let Some(Checkpoint { version, state }) = checkpoint {
-            connection
-                .prepare_cached(PUT_CHECKPOINT)?
-                .execute(params![self.id, version, &**state])?;
+            return Ok(());
         }
-        Ok(())
+        let Some(Checkpoint { version, state, goes_on }) = checkpoint else {
+            return Ok(());
+        };
+        let sql = if *goes_on { PUT_MORE } else { PUT_CHECKPOINT };
+        if !goes_on {
+            connection.prepare_cached(NO_MORE)?.execute([self.id])?;
+        }
+        match connection.prepare_cached(sql)?.execute(params![self.id, version, &**state])? {
+            0 => Err(unfounded().into()),
+            _ => Ok(()),
+        }
     }
 
     fn trim(&mut self, connection: &Connection, limits: &RunLimits) -> rusqlite::Result<()> {

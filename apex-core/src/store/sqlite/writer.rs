@@ -56,7 +56,7 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&Connection, &mut Vec<Topic>) -> Result<T, Fault> + Send + 'static,
     {
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = oneshot::channel::<Result<(T, Wakes)>>();
         let write = Write { operation, work: Some(work), done: None, reply };
         let sent = match &self.jobs {
             Some(jobs) => jobs.try_send(Box::new(write)),
@@ -64,7 +64,10 @@ impl Writer {
         };
         match sent {
             Ok(()) => {
-                answer.await.unwrap_or_else(|_| Err(gone(operation).with_outcome(Outcome::Unknown)))
+                let answer = answer.await;
+                answer
+                    .map_err(|_| gone(operation).with_outcome(Outcome::Unknown))?
+                    .map(|(done, _)| done)
             }
             Err(TrySendError::Disconnected(_)) => Err(gone(operation)),
             Err(TrySendError::Full(_)) => Err(Error::new(
@@ -100,14 +103,34 @@ trait Job: Send {
     fn run(&mut self, connection: &Connection, path: &Path) -> bool;
 
     /// Answers. `failed` makes the error of a transaction that did not come about, for a write that had worked.
-    fn finish(self: Box<Self>, failed: Option<&dyn Fn(&'static str) -> Error>, wakeup: &dyn Wakeup);
+    fn finish(
+        self: Box<Self>,
+        failed: Option<&dyn Fn(&'static str) -> Error>,
+        wakeup: &Arc<dyn Wakeup>,
+    );
+}
+
+/// Wakes when it is dropped. It travels with the answer, so that many readers are woken by the task that wrote, for which
+/// that costs less than for a thread outside the runtime, or by the thread where nobody awaits the answer any more.
+#[derive(Debug)]
+struct Wakes {
+    topics: Vec<Topic>,
+    wakeup: Arc<dyn Wakeup>,
+}
+
+impl Drop for Wakes {
+    fn drop(&mut self) {
+        for topic in self.topics.drain(..) {
+            self.wakeup.wake(topic);
+        }
+    }
 }
 
 struct Write<F, T> {
     operation: &'static str,
     work: Option<F>,
     done: Option<Result<(T, Vec<Topic>)>>,
-    reply: oneshot::Sender<Result<T>>,
+    reply: oneshot::Sender<Result<(T, Wakes)>>,
 }
 
 impl<F, T> Job for Write<F, T>
@@ -135,15 +158,12 @@ where
     fn finish(
         self: Box<Self>,
         failed: Option<&dyn Fn(&'static str) -> Error>,
-        wakeup: &dyn Wakeup,
+        wakeup: &Arc<dyn Wakeup>,
     ) {
         let answer = match (self.done, failed) {
             (Some(Ok(_)) | None, Some(failed)) => Err(failed(self.operation)),
-            (Some(Ok((value, wakes))), None) => {
-                for topic in wakes {
-                    wakeup.wake(topic);
-                }
-                Ok(value)
+            (Some(Ok((value, topics))), None) => {
+                Ok((value, Wakes { topics, wakeup: Arc::clone(wakeup) }))
             }
             (Some(Err(error)), _) => Err(error),
             (None, None) => Err(gone(self.operation)),
@@ -178,7 +198,7 @@ impl WriterThread {
     /// Carries out writes in one transaction and takes them out of `group`: all of them, or those up to the one
     /// with which the transaction was lost.
     fn transact(&mut self, group: &mut VecDeque<Box<dyn Job>>) {
-        let (path, wakeup) = (self.path.as_path(), &*self.wakeup);
+        let (path, wakeup) = (self.path.as_path(), &self.wakeup);
         let begun = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
         let transaction = match begun {
             Ok(transaction) => transaction,
@@ -383,6 +403,6 @@ mod tests {
             .unwrap();
         drop(jobs);
         drop(writer);
-        assert_eq!(answer.await.unwrap().unwrap(), 1);
+        assert_eq!(answer.await.unwrap().unwrap().0, 1);
     }
 }

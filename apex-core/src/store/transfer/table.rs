@@ -51,7 +51,7 @@ macro_rules! table {
 }
 
 /// Every table without contents, those that others refer to first.
-pub(crate) static TABLES: [Table; 18] = [
+pub(crate) static TABLES: [Table; 19] = [
     table!(Accounts, "user", "account", 1, 500: Id "account", Text "scopes", Int "created_at", Text "standing"),
     table!(Accounts, "subject", "subject", 1, 500: Text "subject", Id "account"),
     table!(Logins, "session", "session", 1, 500:
@@ -85,6 +85,7 @@ pub(crate) static TABLES: [Table; 18] = [
     table!(Rest, "run_input", "run_input", 1, 200: Int "id", Words "text", Text "attachments"),
     // One may have 16 MiB.
     table!(Rest, "run_checkpoint", "run_checkpoint", 1, 4: Int "id", Int "version", Bytes "state"),
+    table!(Rest, "run_checkpoint_more", "run_checkpoint_more", 2, 20: Int "id", Int "place", Bytes "state"),
     table!(Rest, "run_snapshot", "run_snapshot", 1, 50: Int "id", Words "snapshot"),
     table!(Rest, "event", "event", 2, 200: Int "id", Int "seq", Bool "terminal", Bytes "json"),
     table!(Rest, "inbox", "inbox", 2, 500:

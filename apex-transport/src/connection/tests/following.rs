@@ -38,7 +38,7 @@ fn a_reset_is_the_answer_where_the_rest_is_gone() {
             reason: ResetReason::Epoch,
             epoch: Epoch::from_bytes([7; 16]),
             head: 9,
-            snapshot: Snapshot::new(),
+            snapshot: Box::new(Snapshot::new()),
         })
     };
     connection.handle(Input::Brought(key, reset()), at(0.0));

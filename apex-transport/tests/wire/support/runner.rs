@@ -73,6 +73,7 @@ impl ScriptedRunner {
             agent: AGENT.into(),
             purpose: claimed.text.clone(),
             attempt: claimed.attempt,
+            needs: Vec::new(),
         };
         emitter.append(vec![started], None, Some(RunState::Running)).await.unwrap();
         let (thoughts, big) = (number("thoughts").max(1), number("big"));
@@ -114,6 +115,7 @@ impl ScriptedRunner {
             output: serde_json::Value::Null,
             usage: Usage::NONE,
             models: Vec::new(),
+            plan: Vec::new(),
         };
         let (end, state) = match cancelled_by {
             Some(by) => {
@@ -208,6 +210,8 @@ impl Runner for ScriptedRunner {
             text: message.text.clone(),
             attachments: message.attachments.clone(),
             agents: vec![AGENT.into()],
+            budget: None,
+            trace: None,
         };
         let started = self.stores.runs.start(principal, new).await?;
         let said = ThreadMessage {

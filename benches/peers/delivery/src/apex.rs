@@ -235,6 +235,8 @@ impl House {
             text: "what is going on?".into(),
             attachments: Vec::new(),
             agents: vec!["triage".into()],
+            budget: None,
+            trace: None,
         };
         Ok(self.stores.runs.start(owner, new).await?.run)
     }
@@ -260,6 +262,7 @@ impl House {
                 agent: "triage".into(),
                 purpose: "to be measured".into(),
                 attempt: 1,
+                needs: Vec::new(),
             };
             emitter.append(vec![started], None, Some(RunState::Running))
         });

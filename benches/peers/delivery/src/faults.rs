@@ -242,6 +242,7 @@ impl Group {
                     epoch: written.epoch.clone(),
                     oldest: 1,
                     events: Vec::new(),
+                    outcome_alone: false,
                 });
                 log.events.push(written.clone());
                 history.acknowledged.push(written);

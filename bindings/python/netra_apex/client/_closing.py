@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from netra_apex.client._errors import ApexError
+from netra_apex.exceptions import ApexError
 
 Way = Literal["header", "subprotocol", "query", "hello"]
 """How a credential goes to the server."""

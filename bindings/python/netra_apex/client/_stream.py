@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, Literal, Protocol, TypeVar, cast
 
-from netra_apex.client._errors import ApexError
+from netra_apex.exceptions import ApexError
 from netra_apex.wire import ResetFrame, ResetReason, Snapshot
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from netra_apex.client._closing import Way
-from netra_apex.client._errors import ApexError
+from netra_apex.exceptions import ApexError
 
 Fetching = Callable[[bool], Awaitable[str]]
 """Fetches a credential. Told `True`, one that lasts: the connection's own runs out, and the login is to be renewed."""

@@ -1,8 +1,10 @@
 //! What this process knows of logs.
 
+use super::streams::Told;
 use crate::clock::Timestamp;
 use crate::event::Recorded;
 use crate::id::{BatchId, Epoch, RunId};
+use crate::run::checkpoint::Kept;
 use crate::run::ledger::Past;
 use crate::run::record::fold;
 use crate::run::{Append, Checkpoint, RunLimits, Signals, Snapshot};
@@ -38,10 +40,10 @@ pub(super) struct Life {
     pub(super) signals: Signals,
     /// How often something had been asked when the signals were looked at; `None` when nobody has counted.
     pub(super) asked: Option<u64>,
-    /// The newest checkpoint, and whether the database and Redis have it.
-    pub(super) checkpoint: Option<Checkpoint>,
-    pub(super) checkpoint_saved: bool,
-    pub(super) checkpoint_there: bool,
+    /// The newest checkpoint; `None` when only the database knows it.
+    checkpoint: Option<Kept>,
+    checkpoint_saved: bool,
+    checkpoint_there: bool,
     snapshot: Snapshot,
     unfolded: Vec<Recorded>,
     unsaved: (usize, usize),
@@ -94,10 +96,67 @@ impl Life {
         if self.unfolded.len() > UNFOLDED {
             self.fold();
         }
-        if let Some(checkpoint) = &batch.checkpoint {
-            self.checkpoint = Some(checkpoint.clone());
+        if let Some(saved) = &batch.checkpoint {
+            Kept::save(&mut self.checkpoint, saved);
             (self.checkpoint_saved, self.checkpoint_there) = (false, false);
         }
+    }
+
+    /// Takes in the newest checkpoint, as far as it is known, and whether the database has it.
+    pub(super) fn knows(&mut self, newest: Option<&Checkpoint>, is_saved: bool) {
+        self.checkpoint = None;
+        if let Some(newest) = newest {
+            Kept::save(&mut self.checkpoint, newest);
+        }
+        self.checkpoint_saved = is_saved;
+    }
+
+    /// Whether a batch's checkpoint follows one that only the database knows.
+    pub(super) fn is_beyond(&self, batch: &Append) -> bool {
+        batch.checkpoint.as_ref().is_some_and(|saved| !Kept::takes(self.checkpoint.as_ref(), saved))
+    }
+
+    /// What the database is told of the checkpoint with this batch, which has not been taken in: what is newer than its
+    /// own.
+    pub(super) fn for_database(&self, batch: &Append) -> Option<Checkpoint> {
+        match (&batch.checkpoint, &self.checkpoint) {
+            (None, Some(kept)) if !self.checkpoint_saved => Some(kept.whole()),
+            (Some(saved), Some(kept)) if saved.goes_on && !self.checkpoint_saved => {
+                let mut kept = Some(kept.clone());
+                Kept::save(&mut kept, saved);
+                kept.map(|kept| kept.whole())
+            }
+            (saved, _) => saved.clone(),
+        }
+    }
+
+    /// What Redis is told of the checkpoint with this batch, which has not been taken in.
+    pub(super) fn for_redis(&self, batch: &Append) -> Told {
+        match (&batch.checkpoint, &self.checkpoint) {
+            (Some(saved), _) if !saved.goes_on => Told::Whole(saved.clone()),
+            (Some(saved), Some(kept)) if self.checkpoint_there => {
+                Told::More(saved.clone(), kept.len())
+            }
+            (Some(saved), Some(kept)) => {
+                let mut kept = Some(kept.clone());
+                Kept::save(&mut kept, saved);
+                kept.map_or(Told::Gone, |kept| Told::Whole(kept.whole()))
+            }
+            // What may be there is older.
+            (_, None) => Told::Gone,
+            (None, Some(kept)) if !self.checkpoint_there => Told::Whole(kept.whole()),
+            (None, Some(_)) => Told::Nothing,
+        }
+    }
+
+    /// The database has the newest checkpoint.
+    pub(super) fn checkpoint_is_saved(&mut self) {
+        self.checkpoint_saved = true;
+    }
+
+    /// Whether Redis has the newest checkpoint.
+    pub(super) fn checkpoint_is_there(&mut self, there: bool) {
+        self.checkpoint_there = there && self.checkpoint.is_some();
     }
 
     /// The database knows everything.

@@ -2,7 +2,7 @@
 
 use super::RedisRunLog;
 use super::life::Life;
-use super::streams::{Answer, Of, Seed, Taken, Why};
+use super::streams::{Answer, Of, Seed, Taken, Told, Why};
 use crate::error::{Error, Kind, Result};
 use crate::event::Recorded;
 use crate::id::{BatchId, Epoch, RunId};
@@ -24,11 +24,9 @@ impl RedisRunLog {
         (claimed.lease.epoch, claimed.lease.head) = (view.epoch, view.head);
         let mut life = Life::new(fence, view.epoch, view.head, view.snapshot);
         life.saved_at = self.clock.now();
-        if let Some(checkpoint) = checkpoint {
-            life.checkpoint = Some(checkpoint.clone());
-            life.checkpoint_saved = false;
-            claimed.checkpoint = Some(checkpoint);
-        }
+        let is_saved = checkpoint.is_none();
+        claimed.checkpoint = checkpoint.or(claimed.checkpoint);
+        life.knows(claimed.checkpoint.as_ref(), is_saved);
         // What the log has beyond the database is told with the next word to it.
         life.saved = self.saved(run).await?.min(life.head);
         life.signals = claimed.signals.clone();
@@ -182,7 +180,7 @@ impl RedisRunLog {
                 wake_at: None,
                 lapsed: Vec::new(),
             };
-            match self.streams.append(of, &batch, None, None).await? {
+            match self.streams.append(of, &batch, &Told::Nothing, None).await? {
                 Answer::Done(_) => head = reached,
                 Answer::Not(_) => return Ok(false),
             }

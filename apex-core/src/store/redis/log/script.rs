@@ -6,9 +6,11 @@
 //! something was asked of it, `k` the version of the checkpoint, `i` which server, in which of its lives, last knew the
 //! log as a whole.
 
-/// Appends a batch: `epoch fence after batch ended most_events most_bytes life_ms channel message version checkpoint`
-/// and the events. Answers `ok head asked` (for the same batch again as well), or why not: `gone`, `epoch`, `fenced`,
-/// `behind` (the log has forgotten a claim), `ended`, `head N`.
+/// Appends a batch: `epoch fence after batch ended most_events most_bytes life_ms channel message version checkpoint
+/// follows` and the events. The checkpoint follows the `follows` bytes that are there; without any it takes their place,
+/// and a version without a checkpoint says that none is there any more. Answers `ok head asked` (for the same batch again as well), or why not: `gone`, `epoch`, `fenced`,
+/// `behind` (the log has forgotten a claim), `ended`, `head N`, `short` (the checkpoint is not there
+/// that this one follows).
 pub(crate) const APPEND: &str = "#!lua
 local s = redis.call('HMGET', KEYS[1], 'e', 'f', 'h', 'o', 'b', 'l', 't', 'g')
 if not s[1] then return {'gone'} end
@@ -19,8 +21,9 @@ if ours < theirs then return {'fenced'} end
 if ours > theirs then return {'behind'} end
 if s[7] == '1' then return {'ended'} end
 if s[3] ~= ARGV[3] then return {'head', s[3]} end
+if ARGV[13] ~= '' and redis.call('STRLEN', KEYS[3]) ~= tonumber(ARGV[13]) then return {'short'} end
 local head, oldest, bytes = tonumber(s[3]), tonumber(s[4]), tonumber(s[5])
-for place = 13, #ARGV do
+for place = 14, #ARGV do
     head = head + 1
     bytes = bytes + #ARGV[place]
     redis.call('XADD', KEYS[2], string.format('%.0f-0', head), 'e', ARGV[place])
@@ -41,8 +44,11 @@ if head + 1 - oldest > most or bytes > largest then
 end
 redis.call('HSET', KEYS[1], 'h', string.format('%.0f', head), 'o', string.format('%.0f', oldest),
     'b', string.format('%.0f', bytes), 'l', ARGV[4], 't', ARGV[5])
-if ARGV[5] == '1' then
+if ARGV[5] == '1' or (ARGV[11] ~= '' and ARGV[12] == '') then
     redis.call('DEL', KEYS[3])
+elseif ARGV[13] ~= '' then
+    redis.call('APPEND', KEYS[3], ARGV[12])
+    redis.call('PEXPIRE', KEYS[3], ARGV[8])
 elseif ARGV[11] ~= '' then
     redis.call('HSET', KEYS[1], 'k', ARGV[11])
     redis.call('SET', KEYS[3], ARGV[12], 'PX', ARGV[8])

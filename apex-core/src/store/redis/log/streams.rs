@@ -66,6 +66,8 @@ pub(super) enum Why {
     Ended,
     /// The head is this.
     Head(u64),
+    /// The checkpoint that another one was to follow is not there.
+    Short,
 }
 
 /// A batch was taken in, now or before.
@@ -74,6 +76,18 @@ pub(super) struct TakenIn {
     pub(super) head: u64,
     /// How often something was asked of the run.
     pub(super) asked: u64,
+}
+
+/// What Redis is told of a run's checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Told {
+    /// Nothing: it stays as it is.
+    Nothing,
+    /// Only the database has it.
+    Gone,
+    Whole(Checkpoint),
+    /// What follows as many bytes as that.
+    More(Checkpoint, usize),
 }
 
 /// What a claim finds.
@@ -125,7 +139,7 @@ impl Streams {
         &self,
         of: Of,
         batch: &Append,
-        checkpoint: Option<&Checkpoint>,
+        checkpoint: &Told,
         wake: Option<(&str, Vec<u8>)>,
     ) -> Result<Answer<TakenIn>> {
         let ended = batch.events.last().is_some_and(|last| last.terminal);
@@ -140,10 +154,17 @@ impl Streams {
             self.limits.history_bytes.to_string(),
             self.life(ended),
         ];
-        let version = checkpoint.map_or_else(String::new, |kept| kept.version.to_string());
+        let (version, state, follows) = match checkpoint {
+            Told::Nothing => (String::new(), &[][..], String::new()),
+            Told::Gone => ("0".to_owned(), &[][..], String::new()),
+            Told::Whole(kept) => (kept.version.to_string(), &kept.state[..], String::new()),
+            Told::More(kept, bytes) => {
+                (kept.version.to_string(), &kept.state[..], bytes.to_string())
+            }
+        };
         let mut arguments: Vec<&[u8]> = numbers.iter().map(String::as_bytes).collect();
         arguments.extend([channel.as_bytes(), &message, version.as_bytes()]);
-        arguments.push(checkpoint.map_or(&[][..], |kept| &kept.state));
+        arguments.extend([state, follows.as_bytes()]);
         arguments.extend(batch.events.iter().map(|event| &event.json[..]));
         self.run("run_log.append", &self.append, of.run, arguments).await?.map(taken_in)
     }
@@ -167,7 +188,7 @@ impl Streams {
             let (head, version) = (rest.number()?, rest.text()?);
             let state = rest.bytes()?;
             let checkpoint = match version.parse() {
-                Ok(version) if !state.is_empty() => Some(Checkpoint { version, state }),
+                Ok(version) if !state.is_empty() => Some(Checkpoint::whole(version, state)),
                 _ => None,
             };
             let doubtful = if rest.is_empty() { None } else { Some(rest.number()?) };
@@ -281,6 +302,7 @@ impl Streams {
             "behind" => Answer::Not(Why::Behind),
             "ended" => Answer::Not(Why::Ended),
             "head" => Answer::Not(Why::Head(rest.number()?)),
+            "short" => Answer::Not(Why::Short),
             _ => return Err(garbled(operation, word)),
         })
     }

@@ -2,7 +2,7 @@
 
 use super::RedisRunLog;
 use super::life::Life;
-use super::streams::{Answer, Of, TakenIn, Why};
+use super::streams::{Answer, Of, TakenIn, Told, Why};
 use crate::error::{Error, Kind, Result};
 use crate::event::Recorded;
 use crate::id::{BatchId, Epoch};
@@ -42,7 +42,8 @@ impl RedisRunLog {
             return Err(conflict(lease, batch.after, life.head));
         }
         check_batch(&batch)?;
-        let plain = life.may_pass(&batch, self.clock.now(), &self.limits);
+        let plain =
+            life.may_pass(&batch, self.clock.now(), &self.limits) && !life.is_beyond(&batch);
         let gives_up = batch.transition.is_some_and(|state| state != RunState::Running);
         let appended = if plain && !self.away.is_away() {
             self.record(life, lease, batch).await
@@ -72,10 +73,11 @@ impl RedisRunLog {
     async fn record(&self, life: &mut Life, lease: &Lease, batch: Append) -> Result<Appended> {
         for _ in 0..TURNS {
             let batch = in_life(&batch, lease.epoch, life.epoch)?;
-            match self.tell(life, lease, &batch, true).await {
+            let told = life.for_redis(&batch);
+            match self.tell(life, lease, &batch, &told, true).await {
                 Ok(Answer::Done(TakenIn { asked, .. })) => {
                     life.take_in(&batch);
-                    life.checkpoint_there |= life.checkpoint.is_some();
+                    life.checkpoint_is_there(true);
                     self.wakeup.wake_here(Topic::Run(lease.run));
                     let signals = self.heed(life, lease, asked).await;
                     return Ok(Appended { head: life.head, epoch: life.epoch, signals });
@@ -102,14 +104,12 @@ impl RedisRunLog {
         if batch.after != life.head {
             return Err(conflict(lease, batch.after, life.head));
         }
-        let mut batch = in_life(&batch, lease.epoch, life.epoch)?;
-        if batch.checkpoint.is_none() && !life.checkpoint_saved {
-            batch.checkpoint = life.checkpoint.clone();
-        }
+        let batch = in_life(&batch, lease.epoch, life.epoch)?;
+        let told = life.for_redis(&batch);
         let appended = self.save(life, lease, &batch).await?;
         if !self.away.is_away() {
-            match self.tell(life, lease, &batch, false).await {
-                Ok(Answer::Done(_)) => life.checkpoint_there |= life.checkpoint.is_some(),
+            match self.tell(life, lease, &batch, &told, false).await {
+                Ok(Answer::Done(_)) => life.checkpoint_is_there(true),
                 // The next append finds the same, or the next writer.
                 Ok(Answer::Not(why)) => {
                     tracing::debug!(run = %lease.run, ?why, "Redis does not follow the database");
@@ -141,19 +141,21 @@ impl RedisRunLog {
         Ok(())
     }
 
-    /// Tells the database of a batch, and of everything before it.
+    /// Tells the database of a batch, and of everything before it, with the newest checkpoint: a log whose head is no
+    /// further in Redis is taken up where the database says.
     async fn save(&self, life: &mut Life, lease: &Lease, batch: &Append) -> Result<Appended> {
         let lease = Lease { epoch: life.epoch, ..lease.clone() };
         let now = self.clock.now();
+        let told = Append { checkpoint: life.for_database(batch), ..batch.clone() };
         let appended = if life.head > life.saved {
             let past = life.past();
-            self.ledger()?.append_past(&lease, past, batch.clone()).await?
+            self.ledger()?.append_past(&lease, past, told).await?
         } else {
-            self.runs.append(&lease, batch.clone()).await?
+            self.runs.append(&lease, told).await?
         };
         life.take_in(batch);
         life.is_saved(now);
-        life.checkpoint_saved |= batch.checkpoint.is_some();
+        life.checkpoint_is_saved();
         life.signals = appended.signals.clone();
         Ok(appended)
     }
@@ -164,10 +166,9 @@ impl RedisRunLog {
         life: &Life,
         lease: &Lease,
         batch: &Append,
+        checkpoint: &Told,
         wakes: bool,
     ) -> Result<Answer<TakenIn>> {
-        let missing = life.checkpoint.as_ref().filter(|_| !life.checkpoint_there);
-        let checkpoint = batch.checkpoint.as_ref().or(missing);
         // What the database was told has woken everyone.
         let wake = wakes.then(|| self.wakeup.message(Topic::Run(lease.run)));
         self.streams.append(of(life, lease), batch, checkpoint, wake).await
@@ -211,8 +212,12 @@ impl RedisRunLog {
                 }
                 life.epoch.to_string()
             }
+            Why::Short => {
+                life.checkpoint_is_there(false);
+                return Ok(());
+            }
             Why::Gone => {
-                life.checkpoint_there = false;
+                life.checkpoint_is_there(false);
                 let complete = life.head == life.saved && self.is_complete(&owner, lease).await?;
                 if complete && self.plant(&owner, of, "").await? {
                     return Ok(());
@@ -225,7 +230,7 @@ impl RedisRunLog {
         let stand = self.renew(life, lease).await?;
         life.epoch = stand.epoch;
         (life.head, life.saved) = (stand.head, stand.head);
-        life.checkpoint_there = false;
+        life.checkpoint_is_there(false);
         self.plant(&owner, Of { epoch: life.epoch, ..of }, &found).await.map(drop)
     }
 
@@ -289,8 +294,7 @@ impl RedisRunLog {
         let view = self.view_of(&owner, lease.run).await?;
         let mut life = Life::new(lease.fence, view.epoch, view.head, view.snapshot);
         life.saved = self.saved(lease.run).await?.min(view.head);
-        life.checkpoint_saved = checkpoint.is_none();
-        life.checkpoint = checkpoint;
+        life.knows(checkpoint.as_ref(), checkpoint.is_none());
         life.signals = stand.signals;
         Ok(Found::Writer(Box::new(life)))
     }
