@@ -1,14 +1,14 @@
 use crate::Builder;
 use apex_agents::Engine;
 use apex_agents::replay::Recording;
-use apex_core::auth::{Auth, Standing, User};
+use apex_core::auth::Auth;
 use apex_core::clock::Clock;
 use apex_core::error::{Error, Group, Kind, Result};
 use apex_core::event::{Envelope, Event, RunResult};
 use apex_core::file::{Body, FileInfo};
 use apex_core::health::{HealthReport, Observer};
-use apex_core::id::{FileId, RequestId, RunId, UserId};
-use apex_core::principal::{Principal, Scopes};
+use apex_core::id::{FileId, RequestId, RunId};
+use apex_core::principal::Principal;
 use apex_core::run::{Accepted, Delivery, Live, Message, Position, RunGraph, Runner, Subscription};
 use apex_core::store::Stores;
 #[cfg(feature = "tls")]

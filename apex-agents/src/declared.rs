@@ -97,7 +97,7 @@ impl<O> Declared<O> {
         self
     }
 
-    /// Says which tools of the registry it may call.
+    /// Says which tools of the registry it may call; `server__*` are all that an MCP server has when a step begins.
     #[must_use]
     pub fn tools<T: Into<String>>(mut self, tools: impl IntoIterator<Item = T>) -> Self {
         self.told.tools = tools.into_iter().map(Into::into).collect();

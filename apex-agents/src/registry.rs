@@ -115,7 +115,10 @@ impl Registry {
             }
         }
         for (name, ready) in &agents {
-            for tool in ready.agent.tools().iter().filter(|tool| !tools.contains_key(*tool)) {
+            let is_there = |tool: &&String| {
+                tools.contains_key(*tool) || prefixes.iter().any(|prefix| tool.starts_with(prefix))
+            };
+            for tool in ready.agent.tools().iter().filter(|tool| !is_there(tool)) {
                 faults.push(format!(
                     "agent {name:?} calls tool {tool:?}, which is not there; add it"
                 ));
@@ -144,16 +147,9 @@ impl Registry {
             }));
             let team = Arc::new(team);
             drop(told);
-            let specs = tools.iter().map(|(name, ready)| {
-                let spec = ToolSpec {
-                    name: name.clone(),
-                    description: ready.tool.description().to_owned(),
-                    arguments: ready.tool.arguments_schema(),
-                };
-                (name.clone(), spec)
-            });
-            let specs = Arc::new(specs.collect());
-            let sources = self.sources;
+            let own = tools.iter().map(|(name, ready)| (name.clone(), ready.spec(name)));
+            let (own, sources) = (own.collect(), self.sources);
+            let specs = Arc::new(Specs { own, sources: sources.clone() });
             return Ok(Ready { purposes, team, specs, agents, tools, sources, entry });
         }
         Err(Error::new(Kind::Config, "registry.check", faults.join("; ")))
@@ -169,11 +165,35 @@ pub(crate) struct Ready {
     /// Who takes whose result.
     pub(crate) team: Arc<Team>,
     /// The tools as models see them.
-    pub(crate) specs: Arc<BTreeMap<String, ToolSpec>>,
+    pub(crate) specs: Arc<Specs>,
     pub(crate) tools: FxHashMap<String, tool::Ready>,
     /// Where more tools come from.
     pub(crate) sources: Vec<Arc<dyn ToolSource>>,
     pub(crate) entry: String,
+}
+
+/// The tools as models see them.
+#[derive(Debug)]
+pub(crate) struct Specs {
+    own: BTreeMap<String, ToolSpec>,
+    sources: Vec<Arc<dyn ToolSource>>,
+}
+
+impl Specs {
+    /// Those of these tools that there are now, in the order of their names; `server__*` are all of a server.
+    pub(crate) fn of(&self, names: &[String]) -> Vec<ToolSpec> {
+        let mut specs: Vec<ToolSpec> =
+            names.iter().filter_map(|name| self.own.get(name).cloned()).collect();
+        for source in &self.sources {
+            let all = names.iter().any(|name| name.strip_suffix('*') == Some(source.prefix()));
+            let tools = source.tools();
+            let mut theirs: Vec<_> =
+                tools.iter().filter(|(name, _)| all || names.contains(name)).collect();
+            theirs.sort_by_key(|(name, _)| *name);
+            specs.extend(theirs.into_iter().map(|(name, ready)| ready.spec(name)));
+        }
+        specs
+    }
 }
 
 /// An agent whose output schema is compiled.

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
-
 from netra_apex import Apex, Context
 
 PORT = int(os.environ.get("PORT", "8000"))

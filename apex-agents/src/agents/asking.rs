@@ -18,7 +18,7 @@ const MOST_TOKENS: u32 = 4_000;
 const ATTEMPTS: usize = 2;
 
 /// How many calls a model may want at once, and how much of a result it is shown, in bytes.
-const MOST_CALLS: usize = 16;
+const MOST_CALLS: usize = 12;
 const LONGEST_RESULT: usize = 16 * 1024;
 
 /// What came of asking a model for something that the team can also do without.

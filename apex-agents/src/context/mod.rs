@@ -4,9 +4,10 @@ pub use model::Model;
 
 use crate::failure::Failure;
 use crate::model::{Chain, ToolSpec};
+use crate::registry::Specs;
 use crate::stored::Stored;
 use crate::team::Team;
-use crate::tool::{Progress, Shown};
+use crate::tool::{Progress, Redact, Shown};
 use apex_core::budget::Balance;
 use apex_core::clock::{Clock, Timestamp};
 use apex_core::error::{Error, Kind, Result};
@@ -17,10 +18,9 @@ use apex_core::principal::Principal;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -48,11 +48,17 @@ pub(crate) struct Inner {
     /// Who is there.
     pub(crate) team: Arc<Team>,
     /// The tools that there are, as models see them.
-    pub(crate) tools: Arc<BTreeMap<String, ToolSpec>>,
+    pub(crate) tools: Arc<Specs>,
     pub(crate) shown: mpsc::Sender<Shown>,
     /// How many bytes of the step's text were shown.
     pub(crate) text: AtomicU64,
     pub(crate) cancelled: CancellationToken,
+    pub(crate) redact: Arc<dyn Redact>,
+    /// Whether the run has read what others wrote; then links in what it says are looked at.
+    pub(crate) wary: Arc<AtomicBool>,
+    /// What the user asked, and the links that the host allows.
+    pub(crate) asked: String,
+    pub(crate) links: Arc<[String]>,
 }
 
 /// What an agent asks of the run.
@@ -247,7 +253,7 @@ impl Context {
 
     /// Those of these tools that there are, as models see them.
     pub(crate) fn tools(&self, names: &[String]) -> Vec<ToolSpec> {
-        names.iter().filter_map(|name| self.inner.tools.get(name).cloned()).collect()
+        self.inner.tools.of(names)
     }
 
     /// The models that a step may ask.

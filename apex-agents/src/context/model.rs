@@ -3,6 +3,7 @@ use crate::failure::Failure;
 use crate::model::{
     Asker, Chain, ChainEvent, FaultReason, ModelEvent, ModelFault, ModelRequest, ModelResponse,
 };
+use crate::prompt::{self, Links};
 use crate::stored::Stored;
 use crate::tool::Shown;
 use apex_core::error::{Error, Kind, Result};
@@ -56,6 +57,7 @@ impl Model<'_> {
 
     async fn asked(&self, request: ModelRequest, show: bool) -> Result<Option<ModelResponse>> {
         let Self(context) = self;
+        let request = prompt::marked(request, &*context.inner.redact);
         let chain = context.inner.chain.clone();
         let ask = Ask::Model { digest: request.digest()?, there: chain.is_some() };
         let came = match (context.ask(ask).await?, chain) {
@@ -247,13 +249,15 @@ impl<'a> Question<'a> {
 struct Deltas<'a> {
     inner: &'a Inner,
     pending: String,
+    /// What is held back until it is known whether it goes on: the beginning of a link.
+    word: String,
     /// Whether anything of this answer was shown.
     shown: bool,
 }
 
 impl<'a> Deltas<'a> {
     fn new(inner: &'a Inner) -> Self {
-        Self { inner, pending: String::new(), shown: false }
+        Self { inner, pending: String::new(), word: String::new(), shown: false }
     }
 
     fn show(&mut self, text: &str) {
@@ -261,8 +265,24 @@ impl<'a> Deltas<'a> {
             // What the step showed before was another answer.
             self.pending.push_str("\n\n");
         }
-        self.pending.push_str(text);
+        self.word.push_str(text);
+        if self.inner.wary.load(Ordering::Relaxed) {
+            // A link is told by its whole word.
+            let whole = self.word.rfind(char::is_whitespace).map_or(0, |at| at + 1);
+            let held = self.word.split_off(self.word.ceil_char_boundary(whole));
+            let words = std::mem::replace(&mut self.word, held);
+            self.take(&words);
+        } else {
+            let words = std::mem::take(&mut self.word);
+            self.pending.push_str(&words);
+        }
         self.flush();
+    }
+
+    /// Takes whole words in, without links that may not stay.
+    fn take(&mut self, words: &str) {
+        let links = Links { asked: &self.inner.asked, allowed: &self.inner.links };
+        self.pending.push_str(&links.only(words));
     }
 
     fn flush(&mut self) {
@@ -277,6 +297,11 @@ impl<'a> Deltas<'a> {
     }
 
     fn end(&mut self) {
+        let word = std::mem::take(&mut self.word);
+        match self.inner.wary.load(Ordering::Relaxed) {
+            true => self.take(&word),
+            false => self.pending.push_str(&word),
+        }
         if !self.pending.is_empty() {
             self.flush();
         }
@@ -285,6 +310,7 @@ impl<'a> Deltas<'a> {
     /// Begins the step's text anew if anything of this answer was shown; says whether.
     fn take_back(&mut self) -> bool {
         self.pending.clear();
+        self.word.clear();
         let shown = std::mem::take(&mut self.shown);
         if shown {
             self.inner.text.store(0, Ordering::Relaxed);

@@ -5,16 +5,18 @@ use super::lease::Writer;
 use super::machine::{Decided, Effect, Ending, Facts, Input, Lost, Machine, Saver, State, load};
 use super::outcome;
 use super::shared::Shared;
+use super::shown::Shown as AsShown;
 use super::trace::Trace;
 use super::work::{self, Ended};
 use crate::agent::Request;
 use crate::context::{Ask, Asked, Reply};
 use crate::failure::Failure;
+use crate::prompt::Links;
 use crate::replay::{self, Recording};
 use crate::stored::Stored;
 use crate::tool::{CallScope, Progress, Shown};
 use apex_core::clock::Timestamp;
-use apex_core::error::correlation::{carrying, of_message, within};
+use apex_core::error::correlation::{carrying, of_message};
 use apex_core::error::{Error, Kind, Result};
 use apex_core::event::{Decision, Event};
 use apex_core::id::{ApprovalId, CallId, StepId};
@@ -24,10 +26,11 @@ use apex_core::trace::bridged;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::Value;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{Instrument as _, Span};
 
@@ -38,6 +41,9 @@ const SHOWN: usize = 16;
 /// After how long in which nothing but decisions is waited for a run is given back. An agent that does something of its
 /// own beside a call that waits has this long to show it.
 const QUIET: Duration = Duration::from_secs(1);
+
+/// How long keeping a run's record may take at its end: less than its lease lasts.
+const KEEPING: Duration = Duration::from_secs(5);
 
 /// One run under way on this node.
 pub(super) struct Driver {
@@ -68,6 +74,8 @@ pub(super) struct Driver {
     quiet_since: Option<Instant>,
     deadline: Instant,
     left: bool,
+    /// Whether the run has read what others wrote, and links in what it says are looked at.
+    wary: Arc<AtomicBool>,
 }
 
 type Answer = oneshot::Sender<std::result::Result<Reply, Failure>>;
@@ -122,6 +130,7 @@ impl Driver {
             agents: Arc::clone(&shared.registry.purposes),
             approval_timeout: shared.options.approval_timeout,
             budget: shared.options.budget(),
+            guarded: shared.options.guard,
             record: shared.options.record,
         };
         let work = CancellationToken::new();
@@ -145,6 +154,7 @@ impl Driver {
             quiet_since: None,
             deadline: claimed_at + shared.options.run_deadline.saturating_sub(spent),
             left: false,
+            wary: Arc::default(),
             shared,
             claimed,
         })
@@ -298,13 +308,27 @@ impl Driver {
         Ok(())
     }
 
+    /// How what the run says is shown.
+    fn as_shown(&self) -> AsShown<'_> {
+        let options = &self.shared.options;
+        let asked = self.machine.request().text.as_str();
+        let links = Links { asked, allowed: &options.links };
+        let wary = self.wary.load(Ordering::Relaxed);
+        AsShown { redact: &*options.redact, links: wary.then_some(links) }
+    }
+
     async fn carry_out(&mut self, effects: Vec<Effect>) -> Result<()> {
+        let read = self.machine.state().untrusted.is_some();
+        self.wary.store(self.shared.options.guard && read, Ordering::Relaxed);
         for effect in effects {
             match effect {
                 Effect::Record { events, transition } => {
                     let ends = transition.is_some_and(|state| state.is_terminal());
                     let checkpoint = (!ends).then(|| self.machine.save()).transpose()?;
                     let ended = self.ended(&events);
+                    let shown = self.as_shown();
+                    let events: Vec<Event> =
+                        events.into_iter().map(|event| shown.event(event)).collect();
                     let seen = Trace::seen(&events);
                     self.writer.append(events, checkpoint, transition).await?;
                     self.trace.tell(seen);
@@ -312,7 +336,10 @@ impl Driver {
                         ended.tell(&self.shared, &self.claimed);
                     }
                 }
-                Effect::Note(event) => self.writer.append(vec![event], None, None).await?,
+                Effect::Note(event) => {
+                    let event = self.as_shown().event(event);
+                    self.writer.append(vec![event], None, None).await?;
+                }
                 Effect::StartAgent { step, agent, handed } => self.start_agent(step, agent, handed),
                 Effect::StopAgent(step) => {
                     if let Some(agent) = self.agents.remove(&step) {
@@ -344,8 +371,11 @@ impl Driver {
                     let _ = self.held.remove(&call).map(|asking| asking.send(answer));
                 }
                 Effect::RecordLost(lost) => self.record_lost(lost),
+                Effect::Tell(text) => {
+                    let text = self.as_shown().text(text);
+                    self.say(Role::Assistant, text).await?;
+                }
                 Effect::Keep => self.keep().await,
-                Effect::Tell(text) => self.say(Role::Assistant, text).await?,
                 Effect::Wait { until } => {
                     let checkpoint = self.machine.save()?;
                     self.writer.wait(checkpoint, until).await?;
@@ -384,6 +414,7 @@ impl Driver {
             progress: progress.clone(),
             shown: self.shown.0.clone(),
             cancelled: cancelled.clone(),
+            wary: Arc::clone(&self.wary),
         };
         let span = self.trace.step(step, &agent);
         let abort = self.spawn(span, task.run());
@@ -468,10 +499,10 @@ impl Driver {
         let recording = Recording::of(run, self.machine.request(), self.machine.state());
         let kept = match serde_json::to_vec(&recording) {
             Ok(json) => {
-                let artifacts = &self.shared.stores.artifacts;
-                let kept =
-                    artifacts.put(principal, run, replay::NAME, "application/json", json.into());
-                kept.await.map(drop)
+                let (artifacts, name) =
+                    (&self.shared.stores.artifacts, replay::name(&*self.shared.clock));
+                let kept = artifacts.put(principal, run, &name, "application/json", json.into());
+                timeout(KEEPING, kept).await.map_or_else(|_| Err(late()), |kept| kept.map(drop))
             }
             Err(error) => Err(Error::internal("replay.keep", "a recording could not be encoded")
                 .with_source(error)),
@@ -495,6 +526,10 @@ impl Driver {
     fn now(&self) -> Timestamp {
         self.shared.clock.now()
     }
+}
+
+fn late() -> Error {
+    Error::new(Kind::DeadlineExceeded, "replay.keep", "the store took too long")
 }
 
 /// Waits for a moment, if there is one.

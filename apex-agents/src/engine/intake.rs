@@ -9,10 +9,6 @@ use sha2::{Digest, Sha256};
 
 const OPERATION: &str = "runner.start";
 
-/// The longest message, in bytes, and the most files that belong to one.
-const LONGEST_TEXT: usize = 16 * 1024;
-const MOST_FILES: usize = 32;
-
 /// Puts a message on record and begins its run.
 pub(super) async fn start(
     shared: &Shared,
@@ -58,20 +54,21 @@ pub(super) async fn start(
 }
 
 async fn check(shared: &Shared, principal: &Principal, message: &Message) -> Result<()> {
+    let (longest, most) = (shared.options.message_bytes, shared.options.message_files);
     let size = message.text.len();
-    if size > LONGEST_TEXT {
+    if size > longest {
         return Err(Error::new(
             Kind::TooLarge,
             OPERATION,
-            format!("a message has at most {LONGEST_TEXT} bytes; send the rest as a file"),
+            format!("a message has at most {longest} bytes; send the rest as a file"),
         )
         .with("bytes", size));
     }
-    if message.attachments.len() > MOST_FILES {
+    if message.attachments.len() > most {
         return Err(Error::new(
             Kind::TooLarge,
             OPERATION,
-            format!("a message has at most {MOST_FILES} files"),
+            format!("a message has at most {most} files"),
         )
         .with("files", message.attachments.len()));
     }

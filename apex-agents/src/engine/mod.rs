@@ -14,6 +14,7 @@ mod offered;
 mod options;
 mod outcome;
 mod shared;
+mod shown;
 mod trace;
 mod work;
 
@@ -87,6 +88,7 @@ impl Engine {
             Arc::new(services),
             Arc::clone(&options.redact),
             options.tool_timeout,
+            options.result_bytes,
             options
                 .user_calls_per_minute
                 .map(|calls| Quota::new(Arc::clone(&stores.limits), calls)),
@@ -128,9 +130,15 @@ impl Engine {
     pub async fn recording(&self, principal: &Principal, run: RunId) -> Result<Recording> {
         const OPERATION: &str = "replay.read";
         principal.require(Scope::Read, OPERATION)?;
-        let artifacts = &*self.shared.stores.artifacts;
+        let stores = &self.shared.stores;
+        let thread = stores.runs.view(principal, run).await?.thread;
+        // It holds more than those see with whom the conversation is shared.
+        if stores.threads.thread(principal, thread).await?.owner != principal.user() {
+            return Err(Error::not_found(OPERATION, "recording"));
+        }
+        let artifacts = &*stores.artifacts;
         let kept = artifacts.list(principal, run).await?;
-        let kept = kept.into_iter().find(|kept| kept.name == replay::NAME);
+        let kept = kept.into_iter().rfind(|kept| replay::is_name(&kept.name));
         let kept = kept.ok_or_else(|| Error::not_found(OPERATION, "recording"))?;
         let (_, json) = artifacts.read(principal, kept.artifact).await?;
         Recording::read(&json, artifacts, principal).await

@@ -1,13 +1,13 @@
 use super::machine::Budget;
 use crate::model::Chain;
 use crate::tool::{Redact, SecretNames};
-use apex_core::config::{Checks, FaultCode, HumanDuration, Section, duration};
+use apex_core::config::{Checks, FaultCode, HumanDuration, Section, WebUrl, duration};
 use apex_core::error::{Error, Kind, Result};
 use apex_core::event::RunBudget;
 use apex_core::money::Usd;
 use apex_core::run::RunLimits;
 use apex_core::trace::TraceBridge;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,6 +56,23 @@ pub struct EngineOptions {
     #[serde(with = "duration")]
     #[schemars(with = "HumanDuration", extend("x-minimum" = "1s", "x-maximum" = "30d"))]
     pub approval_timeout: Duration,
+    /// The longest message, in bytes.
+    #[schemars(range(min = 256, max = 16_384))]
+    pub message_bytes: usize,
+    /// The most files of one message.
+    #[schemars(range(min = 0, max = 32))]
+    pub message_files: usize,
+    /// The largest result of a tool, in bytes of JSON.
+    #[schemars(range(min = 4_096, max = 67_108_864))]
+    pub result_bytes: usize,
+    /// Whether a run that has read what others wrote (a document, a page, a result of an MCP server) is held back: what
+    /// it calls needs a person's approval unless it only reads, and links in what it says are taken out.
+    pub guard: bool,
+    /// What links may begin with that stay all the same, such as `https://docs.example.com/`. Those that the user wrote
+    /// stay, too.
+    #[serde(deserialize_with = "links")]
+    #[schemars(with = "Vec<String>")]
+    pub links: Arc<[String]>,
     /// The limits that the run log was opened with: its lease says how often a node has to give a sign of life, its
     /// attempts after how many a run that keeps getting lost has failed.
     #[serde(skip)]
@@ -88,6 +105,13 @@ impl Section for EngineOptions {
             "make it shorter than step_deadline",
         );
         checks.require(
+            &["links"],
+            self.links.iter().all(|link| link.parse::<WebUrl>().is_ok()),
+            FaultCode::Format,
+            "one of them is no address that links can begin with",
+            "write https://HOST/PATH, without a query",
+        );
+        checks.require(
             &["run_usd"],
             self.run_usd.is_none_or(|usd| usd > Usd::ZERO),
             FaultCode::Range,
@@ -95,6 +119,12 @@ impl Section for EngineOptions {
             "make it more than 0, or configure no model",
         );
     }
+}
+
+fn links<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Arc<[String]>, D::Error> {
+    Vec::deserialize(deserializer).map(Arc::from)
 }
 
 impl Default for EngineOptions {
@@ -111,6 +141,11 @@ impl Default for EngineOptions {
             record: false,
             user_calls_per_minute: None,
             approval_timeout: Duration::from_secs(24 * 60 * 60),
+            message_bytes: 16 * 1024,
+            message_files: 32,
+            result_bytes: 16 * 1024 * 1024,
+            guard: true,
+            links: Arc::default(),
             runs: RunLimits::default(),
             redact: Arc::new(SecretNames),
             models: None,

@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use serde_json::{Value, json};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +32,7 @@ impl From<Ended> for Input {
                 outcome: dispatched.outcome,
                 result: dispatched.result,
                 summary: dispatched.summary,
+                untrusted: dispatched.untrusted,
             },
         }
     }
@@ -51,6 +52,8 @@ pub(super) struct AgentTask {
     pub(super) progress: Progress,
     pub(super) shown: mpsc::Sender<Shown>,
     pub(super) cancelled: CancellationToken,
+    /// Whether links in what the run says are looked at.
+    pub(super) wary: Arc<AtomicBool>,
 }
 
 impl AgentTask {
@@ -118,6 +121,10 @@ impl AgentTask {
             shown: self.shown,
             text: AtomicU64::new(0),
             cancelled: self.cancelled,
+            redact: Arc::clone(&self.shared.options.redact),
+            wary: self.wary,
+            asked: self.request.text,
+            links: Arc::clone(&self.shared.options.links),
         })
     }
 }

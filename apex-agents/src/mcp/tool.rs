@@ -29,6 +29,7 @@ pub(super) struct ServerTool {
     schema: Value,
     output: Option<Shape>,
     effect: Effect,
+    leaves: bool,
     needs_approval: bool,
     timeout: Duration,
     connection: Arc<Connection>,
@@ -59,6 +60,9 @@ impl ServerTool {
             schema: Value::Object((*tool.input_schema).clone()),
             output: output.map(|schema| Shape::compile(&schema)).transpose()?,
             effect,
+            // One that reads from the open world tells it what it is asked.
+            leaves: effect != Effect::Read
+                || hints.is_none_or(|hints| hints.open_world_hint != Some(false)),
             needs_approval,
             timeout: server.timeout,
             connection: Arc::clone(connection),
@@ -153,6 +157,14 @@ impl AnyTool for ServerTool {
 
     fn effect(&self) -> Effect {
         self.effect
+    }
+
+    fn is_untrusted(&self) -> bool {
+        true
+    }
+
+    fn leaves(&self) -> bool {
+        self.leaves
     }
 
     fn arguments_schema(&self) -> Value {

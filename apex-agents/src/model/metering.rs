@@ -348,7 +348,7 @@ fn told(span: &Span, attempt: &Attempt, took: Duration) {
         span.record("otel.status_code", "ERROR");
     }
     let usage = attempt.usage;
-    if usage == UNKNOWN {
+    if usage == Usage::UNKNOWN {
         return;
     }
     for (kind, tokens) in [("input", usage.input_tokens), ("output", usage.output_tokens)] {

@@ -1,5 +1,11 @@
 //! What models are told before they are asked, as files.
 
+mod data;
+mod links;
+
+pub(crate) use data::marked;
+pub(crate) use links::Links;
+
 /// For triage: what a question is about.
 pub(crate) const TRIAGE: &str = include_str!("triage.md");
 /// For the supervisor: who works on a question.

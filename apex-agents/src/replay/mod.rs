@@ -11,7 +11,7 @@ mod recording;
 
 pub use player::Replay;
 pub use recording::Recording;
-pub(crate) use recording::{NAME, RecordedStep};
+pub(crate) use recording::{RecordedStep, is_name, name};
 
 use apex_core::event::RunResult;
 use apex_core::money::Usage;

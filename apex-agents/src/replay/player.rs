@@ -7,7 +7,7 @@ use crate::model::{Chain, ModelResponse};
 use crate::plan::PlanStep;
 use crate::registry::{Ready, Registry};
 use crate::stored::Stored;
-use crate::tool::Progress;
+use crate::tool::{Progress, SecretNames};
 use apex_core::clock::{Clock, Timestamp};
 use apex_core::error::{Kind, Result};
 use apex_core::file::ArtifactStore;
@@ -235,6 +235,11 @@ impl Player<'_> {
             shown,
             text: AtomicU64::new(0),
             cancelled: CancellationToken::new(),
+            redact: Arc::new(SecretNames),
+            // Nobody follows a link of what nobody sees.
+            wary: Arc::default(),
+            asked: String::new(),
+            links: Arc::default(),
         })
     }
 

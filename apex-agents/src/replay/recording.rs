@@ -2,7 +2,7 @@ use crate::agent::Request;
 use crate::engine::machine::{Came, Ending, Entry, Journal, State, Status};
 use crate::plan::PlanStep;
 use crate::stored::Stored;
-use apex_core::clock::Timestamp;
+use apex_core::clock::{Clock, Timestamp};
 use apex_core::error::{Error, Kind, Result};
 use apex_core::event::RunResult;
 use apex_core::file::ArtifactStore;
@@ -11,8 +11,19 @@ use apex_core::money::Usage;
 use apex_core::principal::Principal;
 use serde::{Deserialize, Serialize};
 
-/// What a recording is called among a run's artifacts.
-pub(crate) const NAME: &str = "recording.json";
+/// How the name of a recording begins among a run's artifacts.
+const NAME: &str = "recording-";
+
+/// What a recording is called among a run's artifacts. Those with whom a conversation is shared read what its runs made
+/// by ids that follow from names, so nobody can guess this one.
+pub(crate) fn name(clock: &dyn Clock) -> String {
+    format!("{NAME}{}.json", RunId::new(clock))
+}
+
+/// Whether an artifact is a recording.
+pub(crate) fn is_name(name: &str) -> bool {
+    name.starts_with(NAME)
+}
 
 /// The version of the format.
 const VERSION: u32 = 1;

@@ -30,6 +30,8 @@ pub struct Node {
     pub clock: Arc<dyn Clock>,
     /// Its engine, working.
     pub engine: Arc<Engine>,
+    /// Where its runs show what is not recorded.
+    pub live: Live,
 }
 
 impl Node {
@@ -58,16 +60,17 @@ impl Node {
     ) -> (Principal, Accepted) {
         let nobody =
             agent_fn("nobody", "Nothing.", |_: Request, _: Context| async { Ok(String::new()) });
+        let live = Live::default();
         let engine = Engine::new(
             stores.clone(),
-            Live::default(),
+            live.clone(),
             Arc::clone(clock),
             Registry::default().agent(nobody),
             Observer::quiet(Arc::clone(clock)),
             EngineOptions::default(),
         )
         .unwrap();
-        let node = Self { stores: stores.clone(), clock: Arc::clone(clock), engine };
+        let node = Self { stores: stores.clone(), clock: Arc::clone(clock), engine, live };
         let user = node.user();
         let accepted = node.ask(&user, text).await;
         (user, accepted)
@@ -83,11 +86,17 @@ impl Node {
     ) -> Self {
         let observer = Observer::quiet(Arc::clone(&clock));
         let live = Live::default();
-        let engine =
-            Engine::new(stores.clone(), live, Arc::clone(&clock), registry, observer, options)
-                .unwrap();
+        let engine = Engine::new(
+            stores.clone(),
+            live.clone(),
+            Arc::clone(&clock),
+            registry,
+            observer,
+            options,
+        )
+        .unwrap();
         engine.launch();
-        Self { stores, clock, engine }
+        Self { stores, clock, engine, live }
     }
 
     /// A new user.

@@ -3,6 +3,7 @@ use super::quota::Quota;
 use super::schema::Shape;
 use super::{AnyTool, Effect, LookUp, Redact, ToolSource};
 use crate::failure::Failure;
+use crate::model::ToolSpec;
 use crate::stored::Stored;
 use crate::text::clip;
 use apex_core::error::{Error, Kind};
@@ -35,6 +36,7 @@ pub(crate) struct Dispatcher {
     services: Arc<ToolServices>,
     redact: Arc<dyn Redact>,
     timeout: Duration,
+    most_result: usize,
     quota: Option<Quota>,
 }
 
@@ -53,6 +55,8 @@ pub(crate) struct Terms {
     pub(crate) effect: Effect,
     /// Whether a person has to approve it.
     pub(crate) approval: bool,
+    /// Whether it does something outside of its run.
+    pub(crate) leaves: bool,
 }
 
 /// How a call ended.
@@ -61,6 +65,8 @@ pub(crate) struct Dispatched {
     pub(crate) outcome: ToolOutcome,
     pub(crate) result: Result<Stored, Failure>,
     pub(crate) summary: String,
+    /// Whether the result holds what others wrote.
+    pub(crate) untrusted: bool,
 }
 
 impl Dispatcher {
@@ -70,10 +76,11 @@ impl Dispatcher {
         services: Arc<ToolServices>,
         redact: Arc<dyn Redact>,
         timeout: Duration,
+        most_result: usize,
         quota: Option<Quota>,
     ) -> Self {
         let tools = tools.into_iter().map(|(name, ready)| (name, Arc::new(ready))).collect();
-        Self { tools, sources, services, redact, timeout, quota }
+        Self { tools, sources, services, redact, timeout, most_result, quota }
     }
 
     /// The tool of this name, if there is one now.
@@ -100,13 +107,14 @@ impl Dispatcher {
     pub(crate) fn terms(&self, tool: &str, arguments: &Value) -> Terms {
         let shown = self.shown(tool, arguments);
         let Some(ready) = self.find(tool) else {
-            return Terms { shown, effect: Effect::Read, approval: false };
+            return Terms { shown, effect: Effect::Read, approval: false, leaves: false };
         };
         let asked = AssertUnwindSafe(|| ready.tool.needs_approval(arguments));
         // A tool that cannot say whether a person is needed needs one.
         let needed = std::panic::catch_unwind(asked).unwrap_or(true);
-        let approval = needed && ready.arguments.faults(arguments).is_none();
-        Terms { shown, effect: ready.tool.effect(), approval }
+        let fits = ready.arguments.faults(arguments).is_none();
+        let (effect, leaves) = (ready.tool.effect(), ready.tool.leaves() && fits);
+        Terms { shown, effect, approval: needed && fits, leaves }
     }
 
     /// What users may see of a call's arguments.
@@ -130,6 +138,8 @@ impl Dispatcher {
         arguments: Value,
         scope: CallScope,
     ) -> Dispatched {
+        // Looked up before: by the end of the call its server may have taken the tool away.
+        let untrusted = self.find(tool).is_some_and(|ready| ready.tool.is_untrusted());
         let context = ToolContext::new(Arc::clone(&self.services), scope);
         let (outcome, result) = match self.kept(tool, arguments, &context).await {
             Ok(stored) => (ToolOutcome::Ok, Ok(stored)),
@@ -139,7 +149,8 @@ impl Dispatcher {
             Err(failure) => failure.message.clone(),
             Ok(stored) => context.take_summary().unwrap_or_else(|| described(stored)),
         };
-        Dispatched { outcome, result, summary: clip(&summary, LONGEST_SUMMARY).into_owned() }
+        let summary = clip(&summary, LONGEST_SUMMARY).into_owned();
+        Dispatched { outcome, result, summary, untrusted }
     }
 
     /// Makes one call outside of a run: its result is given back whole, and kept nowhere.
@@ -161,6 +172,13 @@ impl Dispatcher {
         context: &ToolContext,
     ) -> Result<Stored, Failure> {
         let value = self.call(tool, arguments, context).await?;
+        let (size, most) = (value.to_string().len(), self.most_result);
+        if size > most {
+            let told = format!(
+                "what {tool} gave back has {size} bytes, more than the {most} that are taken"
+            );
+            return Err(Failure::new(Kind::TooLarge, told));
+        }
         let name = format!("{}-{tool}.json", context.call());
         let (principal, run) = (context.principal(), context.run());
         Ok(Stored::keep(context.artifacts(), principal, run, &name, value).await?)
@@ -215,6 +233,15 @@ impl Dispatcher {
 }
 
 impl Ready {
+    /// As models see it.
+    pub(crate) fn spec(&self, name: &str) -> ToolSpec {
+        ToolSpec {
+            name: name.to_owned(),
+            description: self.tool.description().to_owned(),
+            arguments: self.tool.arguments_schema(),
+        }
+    }
+
     /// Makes the call, more than once where that can help and do no harm.
     async fn make(
         &self,

@@ -71,6 +71,20 @@ pub trait Tool: fmt::Debug + Send + Sync + 'static {
         false
     }
 
+    /// Whether its results hold what others wrote: documents, pages, mail. From then on each call of the run that
+    /// [leaves](Tool::leaves) it needs a person's approval, and links in what it says are taken out unless the user
+    /// wrote them or the host allows them.
+    fn is_untrusted(&self) -> bool {
+        false
+    }
+
+    /// Whether a call does something outside of its run: changes anything, or tells anybody what its arguments hold.
+    /// Every call does that may not be repeated, or repeated at no cost; one that only reads does not. A tool that only
+    /// keeps results of its run, or that reads from strangers, says otherwise.
+    fn leaves(&self) -> bool {
+        self.effect() != Effect::Read
+    }
+
     /// The JSON Schema of its arguments; that of their type, unless it is only known at run time.
     fn arguments_schema(&self) -> Value {
         schemars::schema_for!(Self::Arguments).to_value()
@@ -143,6 +157,8 @@ where
         description: description.into(),
         timeout: None,
         effect: Effect::Once,
+        untrusted: false,
+        leaves: None,
         needs_approval: None,
         look_up: None,
         work,
@@ -156,6 +172,8 @@ pub struct ToolFn<A, T, F> {
     description: String,
     timeout: Option<Duration>,
     effect: Effect,
+    untrusted: bool,
+    leaves: Option<bool>,
     needs_approval: Option<NeedsApproval<A>>,
     look_up: Option<LooksUp<A, T>>,
     work: F,
@@ -171,6 +189,21 @@ impl<A, T, F> ToolFn<A, T, F> {
     #[must_use]
     pub fn effect(mut self, effect: Effect) -> Self {
         self.effect = effect;
+        self
+    }
+
+    /// Says that its results hold what others wrote; see [`Tool::is_untrusted`].
+    #[must_use]
+    pub fn untrusted(mut self) -> Self {
+        self.untrusted = true;
+        self
+    }
+
+    /// Says whether a call does something outside of its run, where that does not follow from its effect; see
+    /// [`Tool::leaves`].
+    #[must_use]
+    pub fn leaves(mut self, leaves: bool) -> Self {
+        self.leaves = Some(leaves);
         self
     }
 
@@ -232,6 +265,14 @@ where
         self.effect
     }
 
+    fn is_untrusted(&self) -> bool {
+        self.untrusted
+    }
+
+    fn leaves(&self) -> bool {
+        self.leaves.unwrap_or(self.effect != Effect::Read)
+    }
+
     fn needs_approval(&self, arguments: &A) -> bool {
         self.needs_approval.as_ref().is_some_and(|rule| rule(arguments))
     }
@@ -255,6 +296,8 @@ pub(crate) trait AnyTool: fmt::Debug + Send + Sync {
     fn description(&self) -> &str;
     fn timeout(&self) -> Option<Duration>;
     fn effect(&self) -> Effect;
+    fn is_untrusted(&self) -> bool;
+    fn leaves(&self) -> bool;
     fn arguments_schema(&self) -> Value;
     /// Arguments that do not fit need none: they are refused.
     fn needs_approval(&self, arguments: &Value) -> bool;
@@ -291,6 +334,14 @@ impl<T: Tool> AnyTool for Erased<T> {
 
     fn effect(&self) -> Effect {
         self.0.effect()
+    }
+
+    fn is_untrusted(&self) -> bool {
+        self.0.is_untrusted()
+    }
+
+    fn leaves(&self) -> bool {
+        self.0.leaves()
     }
 
     fn arguments_schema(&self) -> Value {

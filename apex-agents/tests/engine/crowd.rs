@@ -117,7 +117,7 @@ impl<A: apex_agents::Agent<Input = Request, Output = Value>> apex_agents::Agent 
 
 /// What a run is asked, and the code that it has to fail with, if it has to.
 fn asked(n: usize) -> (String, Option<&'static str>) {
-    if n % 2 == 0 {
+    if n.is_multiple_of(2) {
         return (format!("good {n}"), None);
     }
     let bad = BAD[n / 2 % BAD.len()];

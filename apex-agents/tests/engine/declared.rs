@@ -55,10 +55,16 @@ async fn ended(registry: Registry, models: &[&Arc<Scripted>]) -> (Vec<Envelope>,
 fn results(request: &ModelRequest) -> Vec<(String, bool)> {
     let parts = request.messages.iter().flat_map(|message| &message.parts);
     let results = parts.filter_map(|part| match part {
-        Part::ToolResult(result) => Some((result.content.clone(), result.failed)),
+        Part::ToolResult(result) => Some((marked(&result.content).to_owned(), result.failed)),
         _ => None,
     });
     results.collect()
+}
+
+/// What stands between the marks of data.
+fn marked(content: &str) -> &str {
+    let inside = content.strip_prefix("<data ").and_then(|rest| rest.split_once(">\n"));
+    inside.and_then(|(_, rest)| rest.rsplit_once("\n</data ")).unwrap().0
 }
 
 fn degraded(events: &[Envelope]) -> Vec<String> {

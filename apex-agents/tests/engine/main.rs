@@ -17,6 +17,7 @@ mod declared;
 mod effects;
 mod faults;
 mod hello;
+mod injected;
 mod intake;
 mod lease;
 #[cfg(feature = "mcp")]

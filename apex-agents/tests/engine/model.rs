@@ -122,7 +122,7 @@ async fn watched(
         options,
     )
     .unwrap();
-    let node = Node { stores, clock, engine };
+    let node = Node { stores, clock, engine, live: Live::default() };
     let user = node.user();
     let run = node.ask(&user, "hi").await.run;
     let (log, watcher) = (Arc::clone(&node.stores.runs), user.clone());
@@ -339,7 +339,12 @@ fn a_node_may_die_at_any_write_and_no_answer_on_record_is_asked_for_again() {
                     idle,
                 );
                 let engine = engine.unwrap();
-                let queue = Node { stores: stores.clone(), clock: Arc::clone(&clock), engine };
+                let queue = Node {
+                    stores: stores.clone(),
+                    clock: Arc::clone(&clock),
+                    engine,
+                    live: Live::default(),
+                };
                 let user = queue.user();
                 let accepted = queue.ask(&user, "go").await;
                 let first = Node::on(gated, Arc::clone(&clock), asker(), options());

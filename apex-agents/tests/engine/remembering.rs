@@ -1,5 +1,6 @@
 //! What agents know of before: the conversation, fitted to a window, and what is remembered of its user.
 
+use crate::worded::first_text;
 use apex_agents::model::{Message, ModelRequest, Part};
 use apex_agents::testkit::{Does, Node, Scripted, chain, clock, fault, names, once, says};
 use apex_agents::{Context, EngineOptions, Registry, Request, agent_fn, tools};
@@ -96,7 +97,7 @@ async fn what_does_not_fit_is_summarised_by_a_model_where_there_is_one_that_answ
     );
     let asked: Vec<ModelRequest> = model.asked();
     assert_eq!(asked.len(), 1);
-    assert!(text(&asked[0].messages).contains(&long), "what is left out is what is summarised");
+    assert!(first_text(&asked[0]).contains(&long), "what is left out is what is summarised");
     let refuses = Scripted::always("scripted", Does::Refuses);
     let node_without = node(recites(400), Some(&refuses));
     let user = node_without.user();

@@ -10,6 +10,7 @@ use apex_core::error::Kind;
 use apex_core::principal::Principal;
 use apex_core::run::{Accepted, Runner};
 use apex_core::store::memory;
+use apex_core::thread::Share;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -140,6 +141,12 @@ async fn a_record_is_its_users_and_only_there_where_it_is_kept() {
     let error = node.engine.recording(&other, accepted.run).await.unwrap_err();
     assert_eq!(error.kind(), Kind::NotFound);
     assert!(node.engine.recording(&user, accepted.run).await.is_ok());
+    // Who may read the conversation sees what was said and done, not what tools gave back.
+    let share = Share { user: other.user(), at: node.clock.now() };
+    node.stores.threads.share(&user, accepted.thread, share).await.unwrap();
+    assert!(node.stores.runs.view(&other, accepted.run).await.is_ok());
+    let error = node.engine.recording(&other, accepted.run).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::NotFound);
 }
 
 #[tokio::test(start_paused = true)]

@@ -100,7 +100,7 @@ async fn progress_is_shown_to_those_who_watch_and_never_recorded() {
         options,
     )
     .unwrap();
-    let node = Node { stores, clock, engine };
+    let node = Node { stores, clock, engine, live: Live::default() };
     let user = node.user();
     let run = node.ask(&user, "go").await.run;
     let log = Arc::clone(&node.stores.runs);

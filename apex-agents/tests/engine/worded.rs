@@ -8,7 +8,7 @@ use apex_core::event::{Envelope, Event};
 use std::sync::Arc;
 
 /// The text of a request's first message.
-fn first_text(request: &ModelRequest) -> String {
+pub(crate) fn first_text(request: &ModelRequest) -> String {
     let Message { parts, .. } = &request.messages[0];
     match &parts[0] {
         Part::Text(text) => text.clone(),

@@ -10,6 +10,7 @@ use apex_agents::model::{
 use apex_core::clock::SystemClock;
 use apex_core::config::Secret;
 use apex_core::error::{Error, Kind};
+use apex_core::trace::{TraceBridge, TraceParent, bridged};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -67,6 +68,32 @@ async fn a_whole_answer_comes_whole_and_its_connection_serves_the_next() {
         assert_eq!(response.usage.unwrap().tokens.input, 1_000);
     }
     assert_eq!(server.connections(), 1);
+}
+
+/// The place in a trace where the test is.
+#[derive(Debug)]
+struct Here(TraceParent);
+
+impl TraceBridge for Here {
+    fn adopt(&self, _: &tracing::Span, _: TraceParent) {}
+    fn place_of(&self, _: &tracing::Span) -> Option<TraceParent> {
+        Some(self.0)
+    }
+}
+
+#[tokio::test]
+async fn a_provider_is_told_of_the_trace_that_it_is_asked_in_and_of_no_other() {
+    let server = Server::new([stream(&chat_answer("Hello"))]).await;
+    let provider = server.provider(Format::OpenAiChat);
+    let place = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let bridge: Arc<dyn TraceBridge> = Arc::new(Here(place.parse().unwrap()));
+    for bridge in [Some(bridge), None] {
+        let work = async { provider.stream("gpt-4o", &ModelRequest::user("hi")).await.unwrap() };
+        bridged(bridge, work).await.whole().await.unwrap();
+    }
+    let [within, without] = server.requests().try_into().unwrap();
+    assert!(within.contains(&format!("traceparent: {place}\r\n")), "{within}");
+    assert!(!without.contains("traceparent"), "{without}");
 }
 
 #[tokio::test]

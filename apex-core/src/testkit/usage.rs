@@ -197,10 +197,25 @@ async fn sums_are_by_model_outcome_day_run_and_step(backend: Arc<dyn Backend>) {
         (GroupBy::Outcome, ["answered", "failed"]),
         (GroupBy::Day, ["2026-11-22", "2026-11-23"]),
         (GroupBy::Run, ["", &run.to_string()]),
-        (GroupBy::Step, ["", "s12"]),
+        (GroupBy::Step, ["", &format!("{run}:s12")]),
     ] {
         let query = UsageQuery { by, ..all };
         assert_eq!(sums(query).await, groups.map(|group| (group.to_owned(), 1)));
+    }
+    let (run, step) = (bench.new_run(bench.thread()).run, StepId(3));
+    let asked = Attempt { run: Some(run), step: Some(step), at: second, ..attempt(&bench) };
+    let owner = bench.user();
+    let other = |asked: &Attempt| Attempt { attempt: attempt(&bench).attempt, ..asked.clone() };
+    let alone = Attempt { step: None, ..other(&asked) };
+    let nobodys = Attempt { run: None, step: None, ..other(&asked) };
+    usage.record(&owner, vec![asked, alone, nobodys]).await.unwrap();
+    for (by, groups) in [
+        (GroupBy::Run, [(String::new(), 1), (run.to_string(), 2)]),
+        (GroupBy::Step, [(String::new(), 2), (format!("{run}:s3"), 1)]),
+    ] {
+        let totals = usage.totals(&owner, &UsageQuery { by, ..all }).await.unwrap();
+        let told = totals.into_iter().map(|total| (total.group, total.attempts));
+        assert_eq!(told.collect::<Vec<_>>(), groups, "{by:?}");
     }
     let by = GroupBy::Day;
     let from = UsageQuery { from: Some(second), by, ..all };

@@ -31,13 +31,12 @@ pub enum GroupBy {
     Model,
     /// How they ended, by [`super::AttemptOutcome::word`].
     Outcome,
+    /// The run, by its id; empty for what no run asked. What each step of a run used is in its graph, too.
+    Run,
+    /// The step, as `<run>:s3`; empty for what no step asked.
+    Step,
     /// The day in UTC, such as `2026-11-22`.
     Day,
-    /// The run, by its id; empty for what was asked outside of one.
-    Run,
-    /// The step of its run, such as `s2`: which agent that was, its run's events say. Of one run, by
-    /// [`UsageQuery::run`], or over all of them.
-    Step,
 }
 
 /// A sum of attempts.
@@ -70,9 +69,12 @@ impl GroupBy {
             Self::All => String::new(),
             Self::Model => format!("{}:{}", attempt.provider, attempt.model),
             Self::Outcome => attempt.outcome.word().to_owned(),
-            Self::Day => attempt.at.to_string().chars().take(10).collect(),
             Self::Run => attempt.run.map(|run| run.to_string()).unwrap_or_default(),
-            Self::Step => attempt.step.map(|step| step.to_string()).unwrap_or_default(),
+            Self::Step => {
+                let step = attempt.run.zip(attempt.step);
+                step.map(|(run, step)| format!("{run}:{step}")).unwrap_or_default()
+            }
+            Self::Day => attempt.at.to_string().chars().take(10).collect(),
         }
     }
 }

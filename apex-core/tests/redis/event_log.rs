@@ -489,6 +489,26 @@ async fn a_run_is_taken_over_where_it_was_left() {
     }
 }
 
+/// What goes to the database because something may have been asked of the run brings the checkpoint along: the database
+/// then knows as many events as Redis, and who takes over believes it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_is_not_left_behind_by_a_look_at_what_was_asked() {
+    let Some(server) = server(&Options::default()) else { return };
+    let mut tale = Tale::begin(server.url()).await;
+    for saved in [Checkpoint::whole(3, "first"), Checkpoint::more(3, " second")] {
+        let mut batch = tale.bench.batch(&tale.lease, tale.head, vec![thought(9)], None);
+        batch.checkpoint = Some(saved);
+        tale.head = tale.bench.stores.runs.append(&tale.lease, batch).await.unwrap().head;
+        let user = Principal::vouched(tale.lease.user, apex_core::principal::Scopes::USER);
+        let stop = apex_core::run::Signal::Stop(StepId(9));
+        tale.bench.stores.runs.signal(&user, tale.lease.run, stop).await.unwrap();
+    }
+    tale.clock.advance(Duration::from_secs(20));
+    let other = tale.another_node().await;
+    let claimed = other.claim(other.node(), 1).await.remove(0);
+    assert_eq!(claimed.checkpoint.unwrap().state, "first second");
+}
+
 /// As with everything else that Redis has: see `login`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_login_with_the_named_rights_is_enough_for_a_log() {

@@ -251,6 +251,24 @@ async fn an_approval_is_decided_by_http() {
     assert_eq!(ended(&wire, &auth, &started["run"]).await["state"], "completed");
 }
 
+#[cfg(feature = "sse")]
+#[tokio::test]
+async fn a_run_belongs_to_the_trace_of_the_request_that_asked_for_it() {
+    let wire = Wire::start().await;
+    let auth = bearer(&wire.token("ada").await);
+    let place = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    for (place, told) in [(place, true), ("00-nonsense", false)] {
+        let headers = [("authorization", auth.as_str()), ("traceparent", place)];
+        let body = json!({"request_id": RequestId::new(&SystemClock), "text": "hi"}).to_string();
+        let started = wire.post("/messages", &headers, &body).await.json();
+        ended(&wire, &auth, &started["run"]).await;
+        let path = format!("/runs/{}/events", started["run"].as_str().unwrap());
+        let log = wire.get(&path, &[("authorization", auth.as_str())]).await;
+        let trace = format!("\"trace\":\"{place}\"");
+        assert_eq!(log.text().contains(&trace), told, "{}", log.text());
+    }
+}
+
 #[tokio::test]
 async fn files_stream_in_and_belong_to_their_user() {
     let wire = Wire::start().await;

@@ -17,14 +17,14 @@ pub struct Handle {
 }
 
 pub(crate) enum Held {
-    Host(Host),
+    Host(Box<Host>),
     User(Principal),
-    Events(Events),
+    Events(Box<Events>),
     Serving(Serving),
     Pipe(Pipe),
     Answer(Answer),
     Body(Body),
-    Report(Report),
+    Report(Box<Report>),
 }
 
 /// The body of a request, on its way in.

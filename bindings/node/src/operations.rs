@@ -113,7 +113,7 @@ pub(crate) async fn answer(
     match (asked.held.as_deref(), asked.op.as_str()) {
         (None, "build") => {
             let host = build::build(&asked.args, bridge).await?;
-            Ok(Reply::handle("", handle(Held::Host(host))))
+            Ok(Reply::handle("", handle(Held::Host(Box::new(host)))))
         }
         (None, "analyse") => Ok(report::analyse(&asked.args, asked.bytes, handle).await?),
         (None, "sample") => Ok(Reply::bytes(apex_bindings::sample::csv())),
@@ -183,7 +183,7 @@ async fn of_user(
         "follow" => {
             let Follow { run, after, epoch } = read(args, op)?;
             let events = host.follow(user, &run, after, epoch.as_deref()).await?;
-            return Ok(Reply::handle("", handle(Held::Events(events))));
+            return Ok(Reply::handle("", handle(Held::Events(Box::new(events)))));
         }
         "run" => host.run(user, &read::<OfRun>(args, op)?.run).await?,
         "cancel" => {

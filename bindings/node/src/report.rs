@@ -72,7 +72,7 @@ pub(crate) async fn analyse(
     })?;
     drop(waiting);
     Ok(match done? {
-        (json, Some(report)) => Reply::handle(json, handle(Held::Report(report))),
+        (json, Some(report)) => Reply::handle(json, handle(Held::Report(Box::new(report)))),
         (json, None) => Reply::text(json),
     })
 }

@@ -113,7 +113,7 @@ export interface Options {
   agents?: readonly Agent[];
   /** Tools, for every agent to call. */
   tools?: readonly Tool[];
-  /** The agent that runs begin with. */
+  /** The agent that runs begin with: otherwise the first one, or Apex's supervisor where its team is there. */
   entry?: string;
   /** Whether Apex's own agents are there beside these. */
   team?: boolean;

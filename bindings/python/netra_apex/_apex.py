@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextvars
+import inspect
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from netra_apex import _functions, _logging, _native
 from netra_apex._native import User
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["Apex", "Reset", "Run", "Server"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-Config = Union[Mapping[str, Any], None]
 
 # Before the interpreter ends: threads that still wanted its lock would take it down.
 atexit.register(_native.shut_down)
@@ -40,8 +40,8 @@ class Apex:
     It is open within `async with`, or between `open` and `close`, and answers nothing before and after. Functions of
     yours that are `async` run on the loop that opened it, others on threads.
 
-    - `config`: sections with their fields, as in the file; a `file` holds over it, and an `environ` over that (nothing is
-      read unless you hand it over: `environ=os.environ`). Without any of them everything is kept in memory.
+    - `config`: sections with their fields, as in the file. A `file` holds over it, and an `environ` over that, which is
+      not read unless you hand it over: `environ=os.environ`. Without any of them everything is kept in memory.
     - `agents`, `tools`: your functions. Runs begin with `entry`, or with the first of your agents.
     - `team`: whether Apex's own agents are there beside yours; they always are where you have none.
     - `authenticate`: who comes in by the headers named in `credentials`: a function that takes a `LoginRequest` and
@@ -55,7 +55,7 @@ class Apex:
 
     def __init__(
         self,
-        config: Config = None,
+        config: Mapping[str, Any] | None = None,
         *,
         file: str | os.PathLike[str] | None = None,
         environ: Mapping[str, str] | None = None,
@@ -218,11 +218,11 @@ class Apex:
             told = await self._open.upload(who, name, content)
         else:
             told = await self._open.upload_path(who, name or Path(content).name, os.fspath(content))
-        return _file(told)
+        return File.of(told)
 
     async def files(self, *, user: User | str = "me") -> list[File]:
         """The user's files, newest first."""
-        return [_file(told) for told in await self._open.files(await self._who(user))]
+        return [File.of(told) for told in await self._open.files(await self._who(user))]
 
     async def read_file(self, file: str, *, user: User | str = "me", most: int = 64 << 20) -> bytes:
         """The content of a file of the user's, up to `most` bytes."""
@@ -279,7 +279,7 @@ class Apex:
         """Opens it with an application of FastAPI's or Starlette's, and closes it with that."""
 
         @asynccontextmanager
-        async def lifespan(_: object) -> AsyncIterator[None]:
+        async def lifespan(_: object) -> AsyncGenerator[None, None]:
             async with self:
                 yield
 
@@ -334,7 +334,7 @@ class Apex:
             return None if user is None else {"user": user}
 
         headers = [name.lower() for name in self._credentials]
-        if asyncio.iscoroutinefunction(check):
+        if inspect.iscoroutinefunction(check):
 
             async def ask(value: dict[str, Any], _: object) -> dict[str, Any] | None:
                 return known(await cast(Awaitable[Any], check(LoginRequest(**value))))
@@ -434,7 +434,3 @@ def _page(page: dict[str, Any], kind: Callable[..., Any], *moments: str) -> Page
         return kind(**{**told, **{name: moment(told[name]) for name in moments}})
 
     return Page(tuple(item(told) for told in page["items"]), page.get("next"))
-
-
-def _file(told: dict[str, Any]) -> File:
-    return File(**{**told, "at": moment(told["at"])})

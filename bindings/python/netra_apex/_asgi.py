@@ -73,7 +73,7 @@ class Asgi:
                 kind, what = said
                 if kind == "text":
                     await send({"type": "websocket.send", "text": what})
-                elif kind == "close":
+                elif kind == "close" and isinstance(what, tuple):
                     await send({"type": "websocket.close", "code": what[0], "reason": what[1]})
                     break
         except (OSError, RuntimeError):

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from netra_apex._values import Artifact, File, ModelAnswer, Plan, Step, moment
+from netra_apex._values import Artifact, File, ModelAnswer, Plan, Step
 
 if TYPE_CHECKING:
     from netra_apex._native import AgentWork, ToolWork, User
@@ -92,8 +92,8 @@ class Context:
     ) -> ModelAnswer:
         """Asks a model; with `show` the user sees the answer as it comes.
 
-        `options` are those of a request: `tools`, `tool_choice`, `output`, `effort`, `max_output_tokens`, `temperature`,
-        `cache`. Raises `ApexError`: `unavailable` where no model answers, `budget_exhausted`.
+        `options` are those of a request: `tools`, `tool_choice`, `output`, `effort`, `max_output_tokens`, `temperature`
+        and `cache`. Raises `ApexError`: `unavailable` where no model answers, `budget_exhausted`.
         """
         said = [*(messages or ())]
         if prompt is not None:
@@ -165,8 +165,7 @@ class ToolContext:
 
     async def file(self, file: str) -> File:
         """What is known of one of the user's files."""
-        told = await self._work.file(file)
-        return File(**{**told, "at": moment(told["at"])})
+        return File.of(await self._work.file(file))
 
     async def read_file(self, file: str, *, most: int = 64 << 20) -> bytes:
         """The content of one of the user's files, up to `most` bytes."""

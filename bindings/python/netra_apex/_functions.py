@@ -6,7 +6,8 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, TypeVar, get_type_hints, overload
+from types import UnionType
+from typing import Any, Literal, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints, overload
 
 from netra_apex._context import Context, ToolContext
 from netra_apex._schema import rooted, schema_of, value_of
@@ -35,9 +36,10 @@ def agent(function: Any = None, /, **options: Any) -> Any:
     """Says more of a function that is an agent than it says itself; the function stays as it is.
 
     Its name and the first line of its docstring are the agent's name and purpose. Its parameters say what it takes:
-    `text` and `files` of the request, or all of it where one is hinted as `Request`; a `Context`; and, by their names,
-    the results of other agents. A `str` or an `Answer` that it returns ends the run, a `Plan` says which agents follow,
-    and anything else is handed on. One that is `async` runs on the loop that opened the `Apex`, another one on a thread.
+    `text` and `files` of the request, or all of it where one is hinted as `Request`; a `Context`; and the results of
+    other agents, by their names. A `str` or an `Answer` that it returns ends the run, a `Plan` says which agents
+    follow, and anything else is handed on. One that is `async` runs on the loop that opened the `Apex`, another one on
+    a thread.
     `deadline` is in seconds.
     """
     return _marked(function, options)
@@ -59,10 +61,10 @@ def tool(function: Any = None, /, **options: Any) -> Any:
     """Says more of a function that is a tool than it says itself; the function stays as it is.
 
     Its name and the first line of its docstring are the tool's name and description, its parameters the arguments; a
-    `ToolContext` among them is none. `timeout` is in seconds. `effect` says what making a call twice does: with `read`
-    and `idempotent` it may be repeated, with `once` it never is. `needs_approval` says whether a person has to approve a
-    call, or a function of its arguments does. `look_up` says what came of a call whose node was lost: it takes what the
-    tool takes, and returns `{"done": result}`, `"not_done"` or `"unknown"`.
+    `ToolContext` is none of them. `timeout` is in seconds. `effect` says what making a call twice does: with `read` and
+    `idempotent` it may be repeated, with `once` it never is. `needs_approval` says whether a person has to approve a
+    call, or is a function of its arguments that does. `look_up` says what came of a call whose node was lost: it takes
+    what the tool takes, and returns `{"done": result}`, `"not_done"` or `"unknown"`.
     """
     return _marked(function, options)
 
@@ -126,7 +128,11 @@ def _approval(rule: bool | Callable[[dict[str, Any]], bool]) -> Any:
         return rule
     if inspect.iscoroutinefunction(rule):
         raise TypeError("needs_approval answers at once: it cannot be asynchronous")
-    return lambda value, _: bool(rule(value))
+
+    def says(value: dict[str, Any], _: object) -> bool:
+        return bool(rule(value))
+
+    return says
 
 
 def _tool_work(function: Callable[..., Any], takes: _Takes) -> Callable[..., Any]:
@@ -224,9 +230,6 @@ def _output(hint: Any) -> Any:
 
 def _mentions(hint: Any, kinds: tuple[type, ...]) -> bool:
     """Whether it is one type or another, and one of these kinds means something else than a value."""
-    from types import UnionType
-    from typing import Union, get_args, get_origin
-
     return get_origin(hint) in (Union, UnionType) and any(one in kinds for one in get_args(hint))
 
 
@@ -259,6 +262,6 @@ def _name_of(function: Any) -> str:
 
 
 def _sentence_of(function: Any) -> str:
-    told = inspect.getdoc(function if inspect.isroutine(function) else type(function)) or ""
+    told = inspect.getdoc(function if inspect.isroutine(function) else cast(Any, type(function))) or ""
     first = " ".join(told.split("\n\n")[0].split())
     return first or _name_of(function).replace("_", " ").capitalize() + "."

@@ -6,6 +6,26 @@ from typing import Any, Literal, final
 
 __version__: str
 
+__all__ = [
+    "Abort",
+    "AgentWork",
+    "Answer",
+    "Body",
+    "Done",
+    "Events",
+    "Native",
+    "Pipe",
+    "Report",
+    "Serving",
+    "ToolWork",
+    "User",
+    "__version__",
+    "analyse",
+    "collect_logs",
+    "look",
+    "shut_down",
+]
+
 def shut_down() -> None: ...
 def collect_logs(level: int, write: Callable[[int, str, str, Mapping[str, Any], int], object]) -> None: ...
 def analyse(files: Sequence[str | os.PathLike[str] | tuple[str, bytes]], contract: bytes | None) -> Report: ...

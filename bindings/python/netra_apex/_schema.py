@@ -61,7 +61,7 @@ def schema_of(hint: Any) -> Schema:
         }
     if hint in (dict, Mapping) or origin in (dict, Mapping):
         return {"type": "object", **({"additionalProperties": schema_of(arguments[1])} if arguments else {})}
-    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+    if _is_enum(hint):
         return {"enum": [member.value for member in hint]}
     if dataclasses.is_dataclass(hint):
         hints = get_type_hints(hint, include_extras=True)
@@ -111,19 +111,25 @@ def value_of(hint: Any, value: Any) -> Any:
         return hint(value)
     if origin in (list, Sequence):
         return [value_of(arguments[0], item) for item in value]
-    if origin in (set, frozenset):
-        return origin(value_of(arguments[0], item) for item in value)
+    if origin is set:
+        return {value_of(arguments[0], item) for item in value}
+    if origin is frozenset:
+        return frozenset(value_of(arguments[0], item) for item in value)
     if origin is tuple:
         each = [arguments[0]] * len(value) if arguments[-1] is ... else arguments
         return tuple(value_of(one, item) for one, item in zip(each, value, strict=True))
     if origin in (dict, Mapping):
         return {name: value_of(arguments[1], item) for name, item in value.items()}
-    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+    if _is_enum(hint):
         return hint(value)
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+    if dataclasses.is_dataclass(hint):
         hints = get_type_hints(hint, include_extras=True)
-        return hint(**{name: value_of(hints[name], item) for name, item in value.items() if name in hints})
+        return cast(Any, hint)(**{name: value_of(hints[name], item) for name, item in value.items() if name in hints})
     return value
+
+
+def _is_enum(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, enum.Enum)
 
 
 def is_model(hint: Any) -> bool:

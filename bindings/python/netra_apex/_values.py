@@ -139,6 +139,10 @@ class File:
     at: datetime.datetime
     """When it was brought."""
 
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> File:
+        return cls(told["file"], told["name"], told["bytes"], told["sha256"], moment(told["at"]))
+
 
 @dataclass(frozen=True)
 class Page(Generic[T]):

@@ -50,8 +50,11 @@ def ask_in_child(queue: multiprocessing.Queue[str]) -> None:
 
 def test_a_forked_child_is_told_and_a_spawned_one_works() -> None:
     assert Apex(agents=[hello]).run("parent").text == "parent!"
-    for way, expected in ("fork", "unavailable: this process was forked"), ("spawn", "child!"):
-        processes = multiprocessing.get_context(way)
+    ways = (
+        (multiprocessing.get_context("fork"), "unavailable: this process was forked"),
+        (multiprocessing.get_context("spawn"), "child!"),
+    )
+    for processes, expected in ways:
         queue = processes.Queue()
         child = processes.Process(target=ask_in_child, args=(queue,))
         child.start()
@@ -70,7 +73,7 @@ def test_fork_before_the_first_use_works() -> None:
         "assert said == 'x!'\n"
         "if child: sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
     )
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    subprocess.run([sys.executable, "-I", "-c", script], check=True, timeout=60)
 
 
 def test_sub_interpreters_are_refused() -> None:
@@ -83,7 +86,7 @@ def test_sub_interpreters_are_refused() -> None:
     )
     if sys.version_info >= (3, 13):
         script = script.replace("_xxsubinterpreters", "_interpreters").replace("run_string(one,", "exec(one,")
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "ubinterpreter" in done.stdout, done
 
 
@@ -156,7 +159,6 @@ def test_a_slow_reader_slows_nobody() -> None:
 
 def test_many_callbacks_leak_nothing() -> None:
     times = 100_000 if os.environ.get("APEX_FULL") else 4_000
-    cached = 0
 
     def small(n: int) -> int:
         return n
@@ -180,7 +182,7 @@ def test_many_callbacks_leak_nothing() -> None:
         return counts, threads
 
     counts, threads = asyncio.run(main())
-    assert counts[-1] - counts[1] < 500 + cached, counts
+    assert counts[-1] - counts[1] < 500, counts
     assert threads[-1] <= threads[1] + 4, threads
 
 
@@ -194,7 +196,7 @@ def test_ctrl_c_ends_a_computation() -> None:
     )
     import signal
 
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as child:
+    with subprocess.Popen([sys.executable, "-I", "-c", script], stdout=subprocess.PIPE) as child:
         assert child.stdout
         child.stdout.readline()
         time.sleep(0.3)

@@ -68,6 +68,9 @@ pub(in crate::agents) fn analyse_usage(
         },
     )
     .effect(Effect::Idempotent)
+    // What it writes is a result of its run.
+    .leaves(false)
+    .untrusted()
     .timeout(PASS)
 }
 

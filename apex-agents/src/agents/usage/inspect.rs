@@ -26,6 +26,7 @@ pub(in crate::agents) fn inspect_usage() -> impl Tool {
         },
     )
     .effect(Effect::Read)
+    .untrusted()
 }
 
 fn described(found: &Inspection) -> String {

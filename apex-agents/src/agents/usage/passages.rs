@@ -1,7 +1,7 @@
 use super::recall::Recalled;
 use crate::agents::PASS;
 use crate::agents::citing::Passage;
-use crate::tool::{Tool, ToolContext, tool_fn};
+use crate::tool::{Effect, Tool, ToolContext, tool_fn};
 use apex_core::error::{Error, Kind, Result};
 use apex_core::file::Content;
 use apex_core::id::FileId;
@@ -84,6 +84,8 @@ pub(in crate::agents) fn find_passages() -> impl Tool {
             Ok(Read { passages })
         },
     )
+    .effect(Effect::Read)
+    .untrusted()
     .timeout(PASS)
 }
 

@@ -6,7 +6,7 @@ use crate::cost::price::Retirements;
 use crate::cost::pricing::{self, PriceQuestion, PriceTopic, Prices};
 use crate::cost::query::{Answer, Counting, Query};
 use crate::cost::report::words::count;
-use crate::tool::{Tool, ToolContext, tool_fn};
+use crate::tool::{Effect, Tool, ToolContext, tool_fn};
 use apex_core::clock::Timestamp;
 use apex_core::error::Result;
 use apex_core::id::FileId;
@@ -54,6 +54,8 @@ pub(in crate::agents) fn query_usage(catalogue: Arc<Catalogue>) -> impl Tool {
             }
         },
     )
+    .effect(Effect::Read)
+    .untrusted()
     .timeout(PASS)
 }
 
@@ -177,5 +179,7 @@ pub(in crate::agents) fn price_models(catalogue: Arc<Catalogue>) -> impl Tool {
             }
         },
     )
+    .effect(Effect::Read)
+    .untrusted()
     .timeout(PASS)
 }

@@ -1,4 +1,4 @@
-use crate::tool::{Tool, ToolContext, tool_fn};
+use crate::tool::{Effect, Tool, ToolContext, tool_fn};
 use apex_core::thread::{Found, SearchQuery};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -37,4 +37,6 @@ pub(in crate::agents) fn search_threads() -> impl Tool {
             Ok(Recalled { found, any: query.any })
         },
     )
+    .effect(Effect::Read)
+    .untrusted()
 }

@@ -91,6 +91,8 @@ pub(in crate::agents) fn write_report() -> impl Tool {
         },
     )
     .effect(Effect::Idempotent)
+    // What it writes is a result of its run.
+    .leaves(false)
 }
 
 /// A report that an earlier tool kept.

@@ -5,6 +5,7 @@ use super::journal::Approval;
 use super::state::{Status, Waiting};
 use super::{Effect, Machine, Out};
 use crate::failure::Failure;
+use crate::tool::Terms;
 use apex_core::clock::Timestamp;
 use apex_core::error::Kind;
 use apex_core::event::{Decision, Event};
@@ -75,6 +76,32 @@ impl Machine {
             expires_at,
         });
         Ok(())
+    }
+
+    /// Takes in that a call gave the run what others wrote: on record with its result, so that whoever goes on with
+    /// the run knows it too.
+    pub(super) fn read(&mut self, call: CallId, untrusted: bool) {
+        let open = self.state.parts.iter().filter_map(|part| match &part.status {
+            Status::Open(open) => open.calls.iter().find(|known| known.call == call),
+            _ => None,
+        });
+        if untrusted && let Some(tool) = open.map(|known| known.tool.clone()).next() {
+            self.state.untrusted.get_or_insert(tool);
+        }
+    }
+
+    /// Whether a call on these terms may be what others want: it leaves the run, which has read what they wrote.
+    pub(super) fn is_held_back(&self, terms: &Terms) -> bool {
+        self.facts.guarded && terms.leaves && self.state.untrusted.is_some()
+    }
+
+    /// Tells the user why a call that needs no approval needs one.
+    pub(super) fn say_why(&mut self, index: usize, tool: &str, out: &mut Out) {
+        let read = self.state.untrusted.clone().unwrap_or_default();
+        let note =
+            format!("{tool} needs your approval, because I have read what others wrote ({read}).");
+        // One note too many is no reason to make the call.
+        let _ = self.note(index, &note, out);
     }
 
     /// Takes in what came of a request; what is decided already stays so.

@@ -56,7 +56,8 @@ impl Machine {
         let (step, place) = (open.step, open.place - 1);
         let known = self.state.parts.get(index).map(|part| part.journal.called(place));
         let (begun, approval) = known.unwrap_or_default();
-        let needs_approval = wanted.terms.approval && !begun && approval.is_none();
+        let held_back = self.is_held_back(&wanted.terms);
+        let needs_approval = (wanted.terms.approval || held_back) && !begun && approval.is_none();
         let call = match approval {
             // The one that was to be decided on; once it was made, the next is another one.
             Some(approval) if !begun => approval.call,
@@ -69,6 +70,9 @@ impl Machine {
             }
         };
         self.ensure_thought(index, out);
+        if needs_approval && !wanted.terms.approval {
+            self.say_why(index, &wanted.tool, out);
+        }
         if needs_approval
             && let Err(failure) = self.request_approval(index, place, call, &wanted, now, out)
         {

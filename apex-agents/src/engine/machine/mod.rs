@@ -66,6 +66,8 @@ pub(crate) struct Facts {
     /// After how long without a decision a request lapses.
     pub(crate) approval_timeout: Duration,
     pub(crate) budget: Budget,
+    /// Whether a run that has read what others wrote needs an approval for what leaves it.
+    pub(crate) guarded: bool,
     /// Whether what each step asked for is kept until the run ends.
     pub(crate) record: bool,
 }
@@ -81,6 +83,8 @@ pub(crate) enum Input {
         outcome: ToolOutcome,
         result: Result<Stored, Failure>,
         summary: String,
+        /// Whether its result holds what others wrote.
+        untrusted: bool,
     },
     /// An agent returned, failed, panicked or passed its deadline.
     AgentEnded { step: StepId, result: Result<(Stored, Then), Failure> },
@@ -214,7 +218,8 @@ impl Machine {
         let mut out = Out::default();
         match input {
             Input::Asked { step, ask, terms } => self.asked(step, ask, terms, now, &mut out),
-            Input::CallEnded { call, outcome, result, summary } => {
+            Input::CallEnded { call, outcome, result, summary, untrusted } => {
+                self.read(call, untrusted);
                 self.call_ended(call, outcome, result, summary, now, &mut out)
             }
             Input::AgentEnded { step, result } => self.agent_ended(step, result, now, &mut out),

@@ -47,6 +47,9 @@ pub(crate) struct State {
     pub(crate) waited_ms: u64,
     /// The step that was under way when its node was lost or let go of the run.
     pub(crate) interrupted: Option<StepId>,
+    /// The first tool that gave it what others wrote, if one did. What it does since may be their wish.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) untrusted: Option<String>,
     /// How it ends, once that is certain. From here on nothing else can come of it.
     pub(crate) ending: Option<Ending>,
 }
@@ -155,6 +158,7 @@ impl State {
             waiting: None,
             waited_ms: 0,
             interrupted: None,
+            untrusted: None,
             ending: None,
         }
     }
@@ -189,6 +193,7 @@ impl State {
             waiting: self.waiting.clone(),
             waited_ms: self.waited_ms,
             interrupted: self.interrupted,
+            untrusted: self.untrusted.clone(),
             ending: self.ending.clone(),
         }
     }

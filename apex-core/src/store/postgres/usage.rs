@@ -85,9 +85,9 @@ impl UsageStore for PostgresUsageStore {
             GroupBy::All => BY_NOTHING,
             GroupBy::Model => BY_MODEL,
             GroupBy::Outcome => BY_OUTCOME,
-            GroupBy::Day => BY_DAY,
             GroupBy::Run => BY_RUN,
             GroupBy::Step => BY_STEP,
+            GroupBy::Day => BY_DAY,
         };
         let rows = self.database.fetch(Access::of(principal, "usage.totals"), sql, &wanted).await?;
         rows.iter().map(total_of).collect()
@@ -137,7 +137,7 @@ const BY_NOTHING: &str = totals!("''");
 const BY_MODEL: &str = totals!("(provider || ':' || model)");
 const BY_OUTCOME: &str = totals!("outcome");
 const BY_RUN: &str = totals!("coalesce(run::text, '')");
-const BY_STEP: &str = totals!("coalesce('s' || step, '')");
+const BY_STEP: &str = totals!("coalesce(run::text || ':s' || step, '')");
 const BY_DAY: &str = totals!("to_char(to_timestamp(at / 1000.0) AT TIME ZONE 'UTC', 'YYYY-MM-DD')");
 
 const INSERT: &str = "INSERT INTO usage_attempt (attempt, owner, run, step, number, at, took_ms, provider, model, \

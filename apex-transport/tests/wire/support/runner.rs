@@ -211,7 +211,7 @@ impl Runner for ScriptedRunner {
             attachments: message.attachments.clone(),
             agents: vec![AGENT.into()],
             budget: None,
-            trace: None,
+            trace: apex_core::trace::incoming(),
         };
         let started = self.stores.runs.start(principal, new).await?;
         let said = ThreadMessage {

@@ -26,11 +26,13 @@ try {
   const modules = path.join(folder, 'node_modules');
   run(process.execPath, ['scripts/addon.js', path.join(target, 'debug'), '--package', modules], PACKAGE);
   for (const name of BESIDE) symlinkSync(path.join(PACKAGE, 'node_modules', name), path.join(modules, name));
+  const playwright = path.join(ROOT, 'tests/browser/node_modules/playwright-core');
+  if (existsSync(playwright)) symlinkSync(playwright, path.join(modules, 'playwright-core'));
   for (const [from, to] of [
     ['bindings/node/test/embedded', 'test'],
     ['bindings/embedded.json', 'embedded.json'],
     ['docs/guide', 'guide'],
-    ['examples/express', 'examples/express'],
+    ['examples/node', 'examples/node'],
     ['examples/chat/page', 'examples/chat/page'],
   ]) {
     if (existsSync(path.join(ROOT, from))) cpSync(path.join(ROOT, from), path.join(folder, to), { recursive: true });

@@ -10,11 +10,11 @@ in order, or a `Reset` says where the run stands.
 
 from netra_apex.client._client import Accepted, Answer, Client, connect
 from netra_apex.client._closing import Way
-from netra_apex.exceptions import ApexError
 from netra_apex.client._link import State
 from netra_apex.client._stream import Cursor, Reset, Stream
 from netra_apex.client._ways import Fetching
 from netra_apex.errors import ErrorCode
+from netra_apex.exceptions import ApexError
 from netra_apex.wire import Envelope, InboxFrame
 
 __all__ = [

@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import Any, Literal, cast
 
 from netra_apex.client._closing import Way
-from netra_apex.exceptions import ApexError
 from netra_apex.client._link import Link, State
 from netra_apex.client._stream import Cursor, Reset, Stream
 from netra_apex.client._ways import Credentials, Fetching, Place
+from netra_apex.exceptions import ApexError
 from netra_apex.wire import (
     AcceptedFrame,
     Envelope,

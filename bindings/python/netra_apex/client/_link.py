@@ -16,8 +16,8 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from netra_apex.client._closing import Way, backoff, meaning, of_status, on_close
-from netra_apex.exceptions import ApexError
 from netra_apex.client._ways import Credentials, Place, open_socket
+from netra_apex.exceptions import ApexError
 from netra_apex.wire import Limits, ServerFrame, Welcome
 
 _log = logging.getLogger("netra_apex.client")
