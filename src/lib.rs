@@ -49,6 +49,7 @@ pub mod prelude {
 #[doc = include_str!("../docs/guide/tools.md")]
 #[doc = include_str!("../docs/guide/agents.md")]
 #[doc = include_str!("../docs/guide/team.md")]
+#[doc = include_str!("../docs/guide/traces.md")]
 mod guide {}
 
 /// The code of the page on tests compiles and runs.

@@ -36,9 +36,11 @@ pub struct ModelRequest {
 }
 
 impl ModelRequest {
-    /// By which it is known again: a hexadecimal digest of all that it says.
+    /// By which it is known again: a hexadecimal digest of all that it says, but for the
+    /// tools: those of servers come and go while a run waits, and it goes on all the same.
     pub(crate) fn digest(&self) -> Result<String> {
-        let json = serde_json::to_vec(self).map_err(|error| {
+        let told = Self { tools: Vec::new(), ..self.clone() };
+        let json = serde_json::to_vec(&told).map_err(|error| {
             Error::new(Kind::BadArguments, "model.request", "the request cannot be encoded")
                 .with_source(error)
         })?;

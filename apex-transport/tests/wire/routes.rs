@@ -490,7 +490,8 @@ async fn what_runs_cost_is_summed_by_run_step_model_and_day_for_their_user_alone
     let mut runs = [of_first, sum(&second.to_string(), 40, None, "0")];
     runs.sort_by(|a, b| a.0.cmp(&b.0));
     assert_eq!(sums("?by=run").await, runs);
-    let steps = [sum("s1", 10, Some("0.1"), "0.1"), sum("s2", 20, Some("0.2"), "0.2")];
+    let step = |step, tokens, cost| sum(&format!("{first}:{step}"), tokens, Some(cost), cost);
+    let steps = [step("s1", 10, "0.1"), step("s2", 20, "0.2")];
     assert_eq!(sums(&format!("?by=step&run={first}")).await, steps);
     assert_eq!(sums("?from=2026-11-23T00:00:00Z").await, []);
     assert_eq!(code(&wire.get("/usage?by=colour", &hers).await), (400, "bad_request".into()));

@@ -23,6 +23,9 @@ const [ANSWER, FAILURE, CALL, CANCEL, TELL] = [0, 1, 2, 3, 4]; // and FORGET
 /** The longest stack that an error of the host's takes along, in characters. */
 const LONGEST_STACK = 1_500;
 
+/** Where the files are whose lines in a stack tell the host nothing. */
+const HERE = new URL('.', import.meta.url).href;
+
 /** So many runs keep what was around them when they were asked for; more at once than any node works on. */
 const MOST_SCOPES = 10_000;
 
@@ -210,11 +213,18 @@ function deliver(batch) {
       const id = /** @type {number} */ (batch[at + 1]);
       said(/** @type {number} */ (batch[at]), id, batch[at + 2], batch[at + 3]);
     } catch (error) {
-      queueMicrotask(() => {
-        throw error;
-      });
+      warn(error);
     }
   }
+}
+
+/**
+ * A listener's error, which is nobody's: told as a warning, so that it does not end the process.
+ *
+ * @param {unknown} error
+ */
+function warn(error) {
+  process.emitWarning(error instanceof Error ? error : String(error));
 }
 
 /**
@@ -242,7 +252,7 @@ function said(what, id, first, second) {
     case CANCEL:
       return calls.get(id)?.cancel();
     case TELL:
-      return void (/** @type {any} */ (functions.get(id))?.(JSON.parse(first)));
+      return void Promise.resolve(/** @type {any} */ (functions.get(id))?.(JSON.parse(first))).catch(warn);
     default:
       functions.delete(id);
   }
@@ -317,7 +327,7 @@ function thrown(error) {
 function frames(error) {
   if (error instanceof ApexError) return '';
   const lines = String(error.stack ?? '').split('\n').filter((line) => /^ {4}at /.test(line));
-  const own = lines.filter((line) => !line.includes('node:internal') && !line.includes(import.meta.url));
+  const own = lines.filter((line) => !line.includes('node:') && !line.includes(HERE));
   return own.map((line) => `\n${line}`).join('').slice(0, LONGEST_STACK);
 }
 

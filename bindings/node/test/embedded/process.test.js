@@ -72,6 +72,17 @@ describe('processes', () => {
     await assert.rejects(program(`${hanging()}; await apex.user('');`), (error) => error.code === 1 && /ApexError/.test(error.stderr) && /bad_request/.test(error.stderr));
   });
 
+  test('a listener that throws is a warning, and the log is told once for a process', async () => {
+    const code = `${hanging()}; const { log } = await import('netra-apex'); let told = 0;
+      await log(async ({ target, message }) => { if (target.startsWith('apex') && message !== undefined) told += 1; throw new Error('a bad listener'); }, { level: 'trace' });
+      await log(() => {}).catch((error) => console.log(error.code));
+      await apex.start(ada, 'again');
+      await apex.close({ withinMs: 10 });
+      await new Promise((go) => setTimeout(go, 50));
+      console.log(told > 0);`;
+    assert.equal(await program(code, { args: ['--no-warnings'] }), 'conflict\ntrue\n');
+  });
+
   test('it is required as well as imported, and is the same one', async () => {
     const said = await program("const { Apex, ApexError } = require('netra-apex'); const client = require('netra-apex/client'); import('netra-apex').then((other) => console.log(other.Apex === Apex, client.ApexError === ApexError));", { type: 'cjs' });
     assert.equal(said, 'true true\n');

@@ -24,6 +24,7 @@ try {
   writeFileSync(path.join(folder, 'package.json'), '{ "private": true, "type": "module" }\n');
   run('npm', ['install', '--silent', '--offline', '--no-audit', '--no-fund', path.join(folder, archive)], folder);
   const modules = path.join(folder, 'node_modules');
+  rmSync(path.join(modules, 'netra-apex/addon'), { recursive: true, force: true }); // what `archive` left there
   run(process.execPath, ['scripts/addon.js', path.join(target, 'debug'), '--package', modules], PACKAGE);
   for (const name of BESIDE) symlinkSync(path.join(PACKAGE, 'node_modules', name), path.join(modules, name));
   const playwright = path.join(ROOT, 'tests/browser/node_modules/playwright-core');
