@@ -222,14 +222,11 @@ impl Export<'_> {
         self.line("content", json!({"of": of, "offset": offset, "base64": base64})).await
     }
 
-    async fn each<T: Serialize>(
+    async fn each<T: Serialize + Send>(
         &mut self,
         kind: &'static str,
         items: impl IntoIterator<Item = T, IntoIter: Send>,
-    ) -> Result<()>
-    where
-        T: Send,
-    {
+    ) -> Result<()> {
         for item in items {
             self.line(kind, json!(item)).await?;
         }
