@@ -7,7 +7,9 @@
 mod account;
 mod keeper;
 
-pub(crate) use account::{Account, Window};
+pub(crate) use account::Account;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(crate) use account::Window;
 pub use keeper::{Budgets, Reserved};
 
 use crate::clock::Timestamp;
