@@ -1,8 +1,8 @@
 """Counts the instructions of the hot paths under callgrind and compares them with `benches/gate.json`.
 
-Each row names a program of `benches/gate`, the arguments that choose one path of it, and a count of operations, which is
-passed as its last argument. It is run with that count and twice of it; the difference is the cost of the work without
-the start of the process. `--update` writes what was measured.
+Each row names a program of `benches/gate`, the arguments that choose one path of it, and a count of operations, which
+is passed as its last argument. It is run with that count and twice of it; the difference is the cost of the work
+without the start of the process. `--update` writes what was measured.
 """
 
 import json
