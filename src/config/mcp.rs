@@ -2,9 +2,7 @@
 
 use crate::Builder;
 use apex_agents::Approvals;
-use apex_core::config::{
-    BadWebUrl, Checks, FaultCode, HumanDuration, Secret, Section, WebUrl, duration,
-};
+use apex_core::config::{Checks, FaultCode, HumanDuration, Secret, Section, WebUrl, duration};
 use apex_core::error::Result;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -105,6 +103,7 @@ impl McpSection {
     #[cfg(feature = "mcp")]
     pub(super) fn add_to(&self, mut builder: Builder) -> Result<Builder> {
         use apex_agents::mcp::{McpOfferOptions, McpReach, McpServer};
+        use apex_core::config::BadWebUrl;
         use apex_core::error::{Error, Kind};
         let bad = |why: String| Error::new(Kind::Config, "config.mcp", why);
         for (name, server) in self.read().map_err(bad)? {

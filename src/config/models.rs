@@ -6,7 +6,6 @@ use apex_core::config::{
 };
 use apex_core::error::{Error, Kind, Result};
 use apex_core::money::Usd;
-use apex_core::resilience::PaceLimits;
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,18 +96,6 @@ pub struct CompatibleSection {
     /// As those of the other providers.
     #[schemars(range(min = 1_000, max = 1_000_000_000_000_u64))]
     pub tokens_per_minute: Option<u64>,
-}
-
-impl ProviderSection {
-    fn pace(&self) -> PaceLimits {
-        PaceLimits { calls: self.requests_per_minute, weight: self.tokens_per_minute }
-    }
-}
-
-impl CompatibleSection {
-    fn pace(&self) -> PaceLimits {
-        PaceLimits { calls: self.requests_per_minute, weight: self.tokens_per_minute }
-    }
 }
 
 impl Default for CompatibleSection {
@@ -249,14 +236,9 @@ impl ModelsSection {
             return Ok(ChainLink::new(Arc::new(Offline), model));
         }
         #[cfg(any(feature = "anthropic", feature = "gemini", feature = "openai"))]
-        if let Some(provider) = http::provider(self, provider)? {
-            let own = match entry.split_once(':').map_or(entry, |(name, _)| name) {
-                "anthropic" => self.anthropic.pace(),
-                "gemini" => self.gemini.pace(),
-                "compatible" => self.compatible.pace(),
-                _ => self.openai.pace(),
-            };
-            return Ok(ChainLink::new(Arc::new(provider), model).with_pace(own));
+        if let Some(reached) = http::provider(self, provider)? {
+            let pace = http::pace(self, provider);
+            return Ok(ChainLink::new(Arc::new(reached), model).with_pace(pace));
         }
         Err(Error::new(
             Kind::Config,
@@ -276,7 +258,23 @@ mod http {
     use apex_core::clock::SystemClock;
     use apex_core::config::{Secret, WebUrl};
     use apex_core::error::Result;
+    use apex_core::resilience::PaceLimits;
     use std::sync::Arc;
+
+    /// How fast the models of a provider may be asked.
+    pub(super) fn pace(models: &ModelsSection, provider: &str) -> PaceLimits {
+        let (calls, weight) = match provider {
+            "anthropic" => {
+                (models.anthropic.requests_per_minute, models.anthropic.tokens_per_minute)
+            }
+            "gemini" => (models.gemini.requests_per_minute, models.gemini.tokens_per_minute),
+            "compatible" => {
+                (models.compatible.requests_per_minute, models.compatible.tokens_per_minute)
+            }
+            _ => (models.openai.requests_per_minute, models.openai.tokens_per_minute),
+        };
+        PaceLimits { calls, weight }
+    }
 
     /// The provider of this name, if this build has it.
     pub(super) fn provider(section: &ModelsSection, name: &str) -> Result<Option<HttpProvider>> {
