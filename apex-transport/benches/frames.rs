@@ -17,7 +17,7 @@ use apex_core::id::{ConnectionId, Epoch, RunId, StepId, ThreadId, UserId};
 use apex_core::principal::{Principal, Scopes};
 use apex_core::run::{Delivery, RunState};
 use apex_transport::TransportConfig;
-use apex_transport::connection::{Action, Brought, Connection, Input, Moment, Opened};
+use apex_transport::connection::{Action, Brought, Connection, Input, Moment, Opened, Terms};
 use apex_transport::protocol::{Pong, ServerFrame, decode, event_frame};
 use std::hint::black_box;
 use std::sync::Arc;
@@ -144,7 +144,7 @@ fn welcomed() -> Connection {
     };
     let mut connection = Connection::new(
         ConnectionId::new(&SystemClock),
-        Arc::new(config.terms()),
+        Arc::new(Terms::from(&config)),
         Some(entry),
         moment(Duration::ZERO),
     );

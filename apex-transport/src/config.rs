@@ -1,4 +1,3 @@
-use crate::connection::Terms;
 use crate::protocol::Limits;
 use apex_core::budget::BudgetLimits;
 use apex_core::config::{Checks, FaultCode, HumanDuration, Section, duration};
@@ -254,13 +253,9 @@ impl TransportConfig {
         faults.into_result()
     }
 
-    /// What each connection is held to and told.
+    /// What clients are told.
     #[must_use]
-    pub fn terms(&self) -> Terms {
-        Terms { config: self.connection, limits: self.limits() }
-    }
-
-    fn limits(&self) -> Limits {
+    pub fn limits(&self) -> Limits {
         let connection = &self.connection;
         Limits {
             frame_bytes: connection.frame_bytes,

@@ -85,7 +85,7 @@ impl Gateway {
             clock,
             observer,
             origins: Origins::new(config.origins.clone()),
-            terms: Arc::new(config.terms()),
+            terms: Arc::new(Terms::from(&config)),
             hub: Hub::new(config.hub, shares.clone()),
             shares,
             chain,

@@ -13,7 +13,7 @@ mod streams;
 
 pub use streams::{Stream, StreamKey};
 
-use crate::config::ConnectionConfig;
+use crate::config::{ConnectionConfig, TransportConfig};
 use crate::protocol::{CloseCode, Draining, ErrorFrame, FrameId, Limits, ServerFrame, Welcome};
 use apex_core::auth::{Credential, Entry};
 use apex_core::clock::Timestamp;
@@ -133,6 +133,12 @@ pub struct Terms {
     pub config: ConnectionConfig,
     /// What clients are told of limits.
     pub limits: Limits,
+}
+
+impl From<&TransportConfig> for Terms {
+    fn from(config: &TransportConfig) -> Self {
+        Self { config: config.connection, limits: config.limits() }
+    }
 }
 
 /// One client's conversation.

@@ -3,8 +3,9 @@
 use crate::support::runner::ScriptedRunner;
 use crate::support::socket::assert_whole;
 use crate::support::{Settings, Wire, bearer};
-use apex_core::clock::SystemClock;
+use apex_core::clock::{Clock as _, SystemClock};
 use apex_core::id::{RequestId, RunId, UserId};
+use apex_core::memory::Note;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -23,6 +24,11 @@ async fn every_route_and_frame_with_another_users_ids_finds_nothing() {
     let approval = ScriptedRunner::approval(run.parse().unwrap());
     let finished = done["run"].as_str().unwrap();
     let artifact = apex_core::file::artifact_id(finished.parse().unwrap(), "report.json");
+    // A note may be called as anything is.
+    let called =
+        Note { name: thread.to_owned(), text: "x".into(), run: None, at: SystemClock.now() };
+    let ada_herself = wire.principal(&ada).await;
+    wire.stores.memory.keep(&ada_herself, called).await.unwrap();
     let session =
         wire.get("/auth/sessions", &owner[..1]).await.json()["items"][0]["session"].clone();
 
@@ -60,6 +66,7 @@ async fn every_route_and_frame_with_another_users_ids_finds_nothing() {
         ("GET", format!("/runs/{finished}/graph.json"), nothing()),
         ("GET", format!("/runs/{finished}/graph.mmd"), nothing()),
         ("GET", format!("/artifacts/{artifact}"), nothing()),
+        ("DELETE", format!("/memory/{thread}"), nothing()),
     ];
     assert_none_is_forgotten(tried.iter().map(|(method, path, _)| (*method, path.as_str())));
     for (method, path, body) in tried {
@@ -78,6 +85,8 @@ async fn every_route_and_frame_with_another_users_ids_finds_nothing() {
         assert_eq!(wire.get(list, &stranger).await.json()["items"], json!([]), "{list}");
     }
     assert_eq!(wire.get("/inbox", &stranger).await.json()["entries"], json!([]));
+    assert_eq!(wire.get("/memory", &stranger).await.json()["items"], json!([]));
+    assert_eq!(wire.stores.memory.notes(&ada_herself).await.unwrap().len(), 1);
 
     let mut intruder = wire.socket(&eve).await;
     let request = RequestId::new(&SystemClock);

@@ -19,7 +19,7 @@ use apex_core::run::{
 };
 use apex_transport::TransportConfig;
 use apex_transport::connection::{
-    Action, Brought, Connection, Input, Moment, Opened, Outgoing, Stream, StreamKey,
+    Action, Brought, Connection, Input, Moment, Opened, Outgoing, Stream, StreamKey, Terms,
 };
 use apex_transport::protocol::{CloseCode, Draining, event_frame};
 use feed::Feed;
@@ -87,7 +87,7 @@ impl World {
         config.connection.outbound_bytes = OUTBOUND;
         let connection = Connection::new(
             ConnectionId::from_bytes([2; 16]),
-            Arc::new(config.terms()),
+            Arc::new(Terms::from(&config)),
             entry,
             moment(Duration::ZERO),
         );

@@ -30,7 +30,7 @@ fn entry(scopes: Scopes) -> Entry {
 
 fn connection_with(entry: Option<Entry>) -> Connection {
     let config = crate::TransportConfig::default();
-    Connection::new(ConnectionId::new(&SystemClock), Arc::new(config.terms()), entry, at(0.0))
+    Connection::new(ConnectionId::new(&SystemClock), Arc::new(Terms::from(&config)), entry, at(0.0))
 }
 
 /// A connection of a user who is in, its welcome taken out.

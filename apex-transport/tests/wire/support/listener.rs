@@ -50,6 +50,15 @@ impl Listener {
         Self { status, head: head.to_ascii_lowercase(), lines, chunk: Vec::new() }
     }
 
+    /// The code with which the answer refuses.
+    pub(crate) async fn refusal(mut self) -> String {
+        let told = self.head.lines().find_map(|line| line.strip_prefix("content-length:"));
+        let mut body = vec![0; told.unwrap().trim().parse().unwrap()];
+        self.lines.read_exact(&mut body).await.unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        body["code"].as_str().unwrap().to_owned()
+    }
+
     /// The next event or comment; `None` at the end of the answer.
     pub(crate) async fn next(&mut self) -> Option<Seen> {
         loop {

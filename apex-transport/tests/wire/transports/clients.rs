@@ -137,7 +137,7 @@ impl<'a> Client<'a> {
             if opened.status < 300 {
                 *listener = Some(opened);
             } else {
-                *refused = Some(wire.get(&path, &headers).await.code());
+                *refused = Some(opened.refusal().await);
             }
             return;
         }
