@@ -188,7 +188,9 @@ def test_many_callbacks_leak_nothing() -> None:
 
 def test_ctrl_c_ends_a_computation() -> None:
     script = (
-        "import netra_apex, sys\n"
+        # What starts the tests may have told its children to ignore it.
+        "import netra_apex, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "rows = b'2026-03-01T10:00:00Z,gpt-4o,1000,100\\n' * 3_000_000\n"
         "print('began', flush=True)\n"
         "try:\n    netra_apex.analyse(('a.csv', b'timestamp,model,input_tokens,output_tokens\\n' + rows))\n"
