@@ -2,6 +2,9 @@
 
 const TERMINAL_STATE = { run_completed: 'completed', run_failed: 'failed', run_cancelled: 'cancelled' };
 
+/** Whose budget a warning is about. */
+const BUDGETS = { run: "the run's budget", user_day: 'your budget for today', user_month: 'your budget for this month' };
+
 export class RunModel {
   constructor() {
     this.clear();
@@ -109,7 +112,7 @@ export class RunModel {
         this.#notice(seq, 'resumed', `The work was interrupted and goes on (attempt ${data.attempt}).`);
         break;
       case 'budget_warning':
-        this.#notice(seq, 'warning', `Most of the ${data.scope}'s budget is used: ${amount(data.used)} of ${amount(data.limit)}.`);
+        this.#notice(seq, 'warning', `Most of ${BUDGETS[data.scope] ?? 'a budget'} is used: ${amount(data.used)} of ${amount(data.limit)}.`);
         break;
       case 'answer_retracted':
         Object.assign(this.#step(data), { text: '', textBytes: 0 });
@@ -233,7 +236,9 @@ function dollars(one, other) {
 /** Such as `80000 tokens` of `{ tokens: 80000 }`. */
 function amount(value) {
   if (typeof value !== 'object' || value === null) return String(value);
-  return Object.entries(value).map(([unit, number]) => (unit === 'usd' ? `$${number}` : `${number} ${unit}`)).join(', ');
+  const { renews_at: renewed, ...units } = value;
+  const renews = renewed ? `; it renews on ${renewed.slice(0, 10)}` : '';
+  return Object.entries(units).map(([unit, number]) => (unit === 'usd' ? `$${number}` : `${number} ${unit}`)).join(', ') + renews;
 }
 
 function errorText(output) {

@@ -54,6 +54,9 @@ describe('a run as its events tell it', () => {
   test('a budget is told in its units', () => {
     const model = modelOf(STARTED, ['budget_warning', { scope: 'run', used: { tokens: 800 }, limit: { tokens: 1000 } }]);
     assert.equal(model.notices[0].text, "Most of the run's budget is used: 800 tokens of 1000 tokens.");
+    const day = { scope: 'user_day', used: { tokens: 800 }, limit: { tokens: 1000, renews_at: AT } };
+    const warned = modelOf(STARTED, ['budget_warning', day]);
+    assert.match(warned.notices[0].text, /^Most of your budget for today is used: 800 tokens of 1000 tokens; it renews on \d{4}-\d\d-\d\d\.$/);
   });
 
   test('the plan is known with what came of it, what it needs and what it cost', () => {
