@@ -12,6 +12,7 @@ use apex_core::run::{Delivery, Live, Message, Position, Runner, Subscription};
 use apex_core::store::{Stores, memory};
 use futures_util::{StreamExt, stream};
 use serde::Deserialize;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -56,6 +57,9 @@ pub(crate) struct Case {
     /// What the agents must have told of their work.
     #[serde(default)]
     pub(crate) thinks: Vec<String>,
+    /// What the result of the agent that is judged must hold, by JSON pointers: a part of a text, or nothing.
+    #[serde(default)]
+    pub(crate) makes: BTreeMap<String, Option<String>>,
 }
 
 /// How a set came out.
@@ -197,18 +201,21 @@ async fn judge(node: &Node, set: &Set, case: &Case) -> Result<(), String> {
             events.extend(more.iter().map(|event| event.decode().unwrap()));
         }
     }
-    held(case, &events)
+    held(&set.agent, case, &events)
 }
 
 /// Holds what happened against what must have.
-fn held(case: &Case, events: &[Envelope]) -> Result<(), String> {
-    let (mut agents, mut thoughts) = (Vec::new(), String::new());
+fn held(judged: &str, case: &Case, events: &[Envelope]) -> Result<(), String> {
+    let (mut agents, mut thoughts, mut made) = (Vec::new(), String::new(), Value::Null);
     for envelope in events {
         match &envelope.event {
             Event::AgentStarted { agent, .. } => agents.push(agent.clone()),
             Event::AgentThinking { note: text, .. } => {
                 thoughts.push_str(text);
                 thoughts.push('\n');
+            }
+            Event::AgentCompleted { agent, output, .. } if agent == judged => {
+                made.clone_from(output);
             }
             _ => {}
         }
@@ -231,6 +238,16 @@ fn held(case: &Case, events: &[Envelope]) -> Result<(), String> {
     {
         if let Some(missing) = holds.iter().find(|part| !all.contains(part.as_str())) {
             return Err(format!("no {missing:?} in its {place}:\n{all}"));
+        }
+    }
+    for (pointer, expected) in &case.makes {
+        let found = made.pointer(pointer).unwrap_or(&Value::Null);
+        let fits = match expected {
+            None => found.is_null(),
+            Some(part) => found.as_str().is_some_and(|text| text.contains(part)),
+        };
+        if !fits {
+            return Err(format!("{pointer} is {found} and not {expected:?}"));
         }
     }
     match case.never.iter().find(|part| text.contains(part.as_str())) {

@@ -47,7 +47,7 @@ struct Forget {
     name: String,
 }
 
-/// `read_conversation`: what was asked and answered before in this conversation.
+/// `read_conversation`: what was asked and answered before in this conversation. An answer may hold what others wrote.
 #[must_use]
 pub fn read_conversation() -> impl Tool {
     tool_fn(
@@ -72,6 +72,8 @@ pub fn read_conversation() -> impl Tool {
             Ok(Conversation { exchanges: latest.into(), earlier })
         },
     )
+    .effect(Effect::Read)
+    .untrusted()
 }
 
 fn size(exchange: &Exchange) -> usize {
@@ -92,7 +94,8 @@ pub fn remember() -> impl Tool {
     .effect(Effect::Idempotent)
 }
 
-/// `recall`: what is remembered of the user.
+/// `recall`: what is remembered of the user. It is the user's own: a run that has read what others wrote keeps nothing
+/// without their approval.
 #[must_use]
 pub fn recall() -> impl Tool {
     tool_fn(
@@ -104,6 +107,7 @@ pub fn recall() -> impl Tool {
             Ok(notes)
         },
     )
+    .effect(Effect::Read)
 }
 
 /// `forget`: drops a note about the user.

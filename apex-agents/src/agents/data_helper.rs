@@ -2,10 +2,12 @@
 
 use super::sources::Guide;
 use super::triage::{LookedAt, Sufficiency, Triage};
+use super::wording::{self, About, Figures};
 use crate::agent::{Agent, AgentOutput, Then, agent_fn};
 use crate::context::Context;
 use crate::cost::Inspection;
 use crate::cost::report::words::markdown;
+use crate::prompt;
 use apex_core::error::Result;
 use apex_core::event::{RunResult, RunStatus};
 use apex_core::id::FileId;
@@ -45,6 +47,7 @@ pub(super) fn agent() -> impl Agent {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 struct Input {
+    text: String,
     triage: Triage,
 }
 
@@ -57,11 +60,12 @@ async fn run(input: Input, run: Context) -> Result<Data> {
         .await?;
         let fields = missing_fields(&files);
         let guide: Guide = run.call("export_guide", json!({ "fields": fields })).await?;
-        return Ok(Data {
-            files: Vec::new(),
-            limits: Vec::new(),
-            missing: Some(told(&files, &guide)),
-        });
+        let mut missing = String::from("## The data does not suffice\n\n");
+        if let Some(worded) = word(&input.text, &files, &fields, &guide, &run).await? {
+            let _ = write!(missing, "{worded}\n\n");
+        }
+        missing.push_str(&told(&files, &guide));
+        return Ok(Data { files: Vec::new(), limits: Vec::new(), missing: Some(missing) });
     }
     let limits = limits(&files);
     for limit in &limits {
@@ -121,8 +125,32 @@ fn refusal(found: &Inspection) -> String {
     }
 }
 
+/// What to do first, in a model's words. Of the files it knows how many there are and which of our fields they lack.
+async fn word(
+    question: &str,
+    files: &[LookedAt],
+    fields: &[String],
+    guide: &Guide,
+    run: &Context,
+) -> Result<Option<String>> {
+    let mut figures = Figures::default();
+    if !fields.is_empty() {
+        let text = format!("`{}`", fields.join("`, `"));
+        figures.add("missing", "the names of the columns that are missing", text, About::Use, true);
+    }
+    let sources: Vec<&str> = guide.sources.iter().map(|source| source.name.as_str()).collect();
+    let data = json!({
+        "question": question,
+        "any_file_attached": !files.is_empty(),
+        "any_file_could_be_read": files.iter().any(|looked| looked.found.refused.is_none()),
+        "columns_that_are_missing": fields,
+        "sources": sources,
+    });
+    wording::by_model(run, "What is missing", prompt::DATA_HELPER, data, &figures.0).await
+}
+
 fn told(files: &[LookedAt], guide: &Guide) -> String {
-    let mut text = String::from("## The data does not suffice\n\n");
+    let mut text = String::new();
     if files.is_empty() {
         text.push_str(
             "No usage data is attached, so nothing can be computed. Attach an export of your requests to models, \

@@ -2,8 +2,8 @@
 //!
 //! Figures come from [`crate::cost`] alone: an agent decides what is computed, in which order it is told and in
 //! which words. Where there is a model, the supervisor plans by it, triage, analysis and pricing have it read the question,
-//! and the reporter has it word the answer; without, or where its answer
-//! is of no use, they go by rules and say so.
+//! and those who tell something have it word that around the figures; without, or where its answer is of no use, they go
+//! by rules and say so.
 
 mod actions;
 mod analysis;

@@ -1,7 +1,6 @@
 //! The reporter: writes the report, and the answer to the question.
 
 use super::actions::Actions;
-use super::asking::{self, Terms, Turns};
 use super::data_helper::Data;
 use super::question::Topic;
 use super::triage::Triage;
@@ -45,13 +44,9 @@ async fn run(input: Input, run: Context) -> Result<RunResult> {
         run.degraded("A forecast was asked for; this team tells what was spent, not what will be.")
             .await?;
     }
-    let next: Vec<String> = input
-        .actions
-        .into_iter()
-        .flat_map(|planned| planned.actions)
-        .map(|action| action.what)
-        .take(NEXT)
-        .collect();
+    let planned = input.actions.unwrap_or_default();
+    let next: Vec<String> =
+        planned.actions.into_iter().map(|action| action.what).take(NEXT).collect();
     let report = input.validation.report.unwrap_or(input.optimizer.report);
     let arguments = json!({
         "report": report.artifact,
@@ -59,6 +54,7 @@ async fn run(input: Input, run: Context) -> Result<RunResult> {
         "limits": input.data_helper.limits,
         "figures_checked": input.validation.figures,
         "next": next,
+        "next_said": planned.said,
     });
     let written: Written = run.call("write_report", arguments).await?;
     let lead = match word(&input.text, &written, &run).await? {
@@ -72,45 +68,17 @@ async fn run(input: Input, run: Context) -> Result<RunResult> {
     })
 }
 
-/// The beginning of the answer in a model's words, which has had one chance to put right what was wrong with them;
-/// `None` where there is no model, or none that keeps to the computed figures.
+/// The beginning of the answer in a model's words; `None` where there is no model, or none that keeps to the computed
+/// figures.
 async fn word(question: &str, written: &Written, run: &Context) -> Result<Option<String>> {
-    let placeholders: Vec<_> = written
-        .figures
-        .iter()
-        .map(|figure| {
-            let placeholder = format!("{{{{{}}}}}", figure.name);
-            json!({ "placeholder": placeholder, "means": figure.means, "required": figure.required })
-        })
-        .collect();
-    let plain = plain(written);
-    let data =
-        json!({ "question": question, "placeholders": placeholders, "plain_wording": plain });
-    let request = asking::request(prompt::REPORTER, &data);
-    let terms = Terms {
-        accept: |text: &str| wording::worded(text, &written.figures),
-        thought: |faults: &[String]| {
-            Some(format!(
-                "I do not take the model's wording: it does not keep to the computed figures. {}",
-                faults.join(" ")
-            ))
-        },
-        again: "Word it again.",
-    };
-    let checked = asking::checked(run, request, Turns::default(), terms).await?;
-    asking::or_rules(run, checked, |times, faults| {
-        let faults = faults.join(" ");
-        format!(
-            "The answer was worded by rules: a model's wording was refused {times} times. {faults}"
-        )
-    })
-    .await
+    let data = json!({ "question": question, "plain_wording": plain(written) });
+    wording::by_model(run, "The answer", prompt::REPORTER, data, &written.figures).await
 }
 
 /// A wording by placeholders, from which a model can set out.
 fn plain(written: &Written) -> String {
     let required = written.figures.iter().filter(|figure| figure.required);
     let sentences: Vec<String> =
-        required.map(|figure| format!("There is {{{{{}}}}}.", figure.name)).collect();
+        required.map(|figure| format!("There is {}.", figure.placeholder())).collect();
     sentences.join(" ")
 }

@@ -42,6 +42,10 @@ const SHOWN: usize = 16;
 /// own beside a call that waits has this long to show it.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// How long a call that must not be made twice may take to end when the node lets go of its run: after that the next
+/// node has to doubt it. It leaves time to save the run in [`LET_GO`](super::LET_GO).
+const LAST_CALL: Duration = Duration::from_secs(3);
+
 /// How long keeping a run's record may take at its end: less than its lease lasts.
 const KEEPING: Duration = Duration::from_secs(5);
 
@@ -55,6 +59,8 @@ pub(super) struct Driver {
     woken: Woken,
     /// Tells the node's runs to be let go of.
     leaving: CancellationToken,
+    /// When it is let go of at the latest, once the node was told to.
+    leaves_at: Option<Instant>,
     /// Stops everything that this run has started, however its driver ends.
     work: CancellationToken,
     _stop: DropGuard,
@@ -140,6 +146,7 @@ impl Driver {
             trace,
             woken: shared.stores.wakeup.listen(Topic::Signals(claimed.lease.run)),
             leaving,
+            leaves_at: None,
             _stop: work.clone().drop_guard(),
             work,
             tasks: JoinSet::new(),
@@ -181,7 +188,7 @@ impl Driver {
                 Next::Quiet => self.take_in(Input::Quiet).await?,
                 Next::Lapse => self.writer.lapse(self.machine.lapsed(self.now())).await?,
                 Next::Deadline => self.past_deadline().await?,
-                Next::Leave => self.take_in(Input::HandOver).await?,
+                Next::Leave => self.leave().await?,
             }
         }
         Ok(())
@@ -227,6 +234,9 @@ impl Driver {
     }
 
     async fn next(&mut self) -> Next {
+        if self.leaves_at.is_some() && !self.machine.is_making_once() {
+            return Next::Leave;
+        }
         let now = Instant::now();
         let until_look = self.writer.renew_at() - now;
         for (step, agent) in &mut self.agents {
@@ -249,7 +259,8 @@ impl Driver {
             // In this order, so that a flood of asks keeps nobody from stopping the run.
             tokio::select! {
                 biased;
-                () = self.leaving.cancelled() => return Next::Leave,
+                () = self.leaving.cancelled(), if self.leaves_at.is_none() => return Next::Leave,
+                () = reached(self.leaves_at) => return Next::Leave,
                 () = self.woken.wait(until_look) => return Next::Look,
                 () = sleep_until(deadline) => return Next::Deadline,
                 () = reached(lapse) => return Next::Lapse,
@@ -267,6 +278,15 @@ impl Driver {
         self.quiet_since = None;
         let effects = self.machine.handle(input, self.now());
         self.carry_out(effects).await
+    }
+
+    /// Lets go of the run. A call under way that must not be made twice is let end before that, and its result
+    /// recorded, so that nobody has to doubt it.
+    async fn leave(&mut self) -> Result<()> {
+        let now = Instant::now();
+        let leaves_at = *self.leaves_at.get_or_insert(now + LAST_CALL);
+        let waits = self.machine.is_making_once() && now < leaves_at;
+        self.take_in(if waits { Input::Leaving } else { Input::HandOver }).await
     }
 
     async fn asked(&mut self, asked: Asked) -> Result<()> {

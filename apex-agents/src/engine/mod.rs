@@ -145,8 +145,8 @@ impl Engine {
     }
 
     /// Takes no more work, waits until `deadline` has passed for the runs under way to end, and lets go of the
-    /// rest: they are saved where they are, and another node goes on with them. Says whether all of them ended or
-    /// were saved.
+    /// rest: a call that must not be made twice has 3 s more to end, they are saved where they are, and another node
+    /// goes on with them. Says whether all of them ended or were saved.
     pub async fn drain(&self, deadline: Duration) -> bool {
         self.draining.cancel();
         let Some(mut worker) = self.worker.lock().take() else {

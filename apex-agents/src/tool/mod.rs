@@ -58,6 +58,7 @@ pub trait Tool: fmt::Debug + Send + Sync + 'static {
     /// |---|---|---|
     /// | a call fails, and may work later | it is made again, with the same key, up to three times within its time limit | the agent is told |
     /// | a node is lost during a call | it is made again, with the same key | it is [looked up](Tool::look_up), or ends as `outcome_unknown` |
+    /// | a node drains during a call | it is made again elsewhere, with the same key | it has 3 s to end first; after that it counts as lost |
     /// | several calls of a run at once | side by side | one after the other, in order |
     ///
     /// One that does not say is taken for `Once`: to be too careful costs time, to be too careless a second payment.

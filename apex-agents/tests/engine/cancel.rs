@@ -6,12 +6,12 @@ use apex_agents::{
 };
 use apex_core::clock::SystemClock;
 use apex_core::error::Kind;
-use apex_core::event::{AgentOutcome, Event, ToolOutcome};
+use apex_core::event::{AgentOutcome, Envelope, Event, ToolOutcome};
 use apex_core::run::{RunState, Runner};
 use apex_core::store::memory;
 use serde_json::Value;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// An agent that calls a tool that hangs.
@@ -166,7 +166,7 @@ async fn a_stopped_step_leaves_the_run_to_go_on_with_what_it_has() {
 
 #[tokio::test(start_paused = true)]
 async fn a_drain_hands_a_run_over_where_it_is() {
-    let given = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let given = Arc::new(AtomicUsize::new(0));
     let registry = || {
         let given = Arc::clone(&given);
         let give = tool_fn("give", "Counts.", move |_: (), _: ToolContext| {
@@ -202,4 +202,65 @@ async fn a_drain_hands_a_run_over_where_it_is() {
     assert!(names(&events).contains(&"run_resumed"));
     assert_eq!(next.answer(&user, accepted).await, "0 and 1");
     assert_eq!(given.load(Ordering::SeqCst), 2);
+}
+
+/// An agent that pays twice at once, and how often was paid; each payment takes `takes`.
+fn paying(takes: Duration, paid: &Arc<AtomicUsize>) -> Registry {
+    let paid = Arc::clone(paid);
+    let pay = tool_fn("pay", "Pays.", move |n: u64, _: ToolContext| {
+        paid.fetch_add(1, Ordering::SeqCst);
+        async move {
+            tokio::time::sleep(takes).await;
+            Ok(n)
+        }
+    });
+    let agent = agent_fn("payer", "Pays.", |_: Request, run: Context| async move {
+        let told = |paid: apex_core::error::Result<u64>| match paid {
+            Ok(n) => n.to_string(),
+            Err(error) => error.code().to_owned(),
+        };
+        let (first, second) = tokio::join!(run.call::<u64>("pay", 1), run.call::<u64>("pay", 2));
+        Ok(format!("{} and {}", told(first), told(second)))
+    });
+    Registry::default().agent(agent).tool(pay)
+}
+
+/// Drains a node within 2 s of the moment in which its run began to pay, and lets another go on. Gives how long the
+/// drain took, how often was paid until then, and the events.
+async fn drained_paying(takes: Duration) -> (Duration, usize, Vec<Envelope>, String) {
+    let paid = Arc::default();
+    let node = Node::new(paying(takes, &paid));
+    let user = node.user();
+    let accepted = node.ask(&user, "pay").await;
+    node.until(&user, accepted.run, is_call).await;
+    let before = node.clock.now();
+    assert!(node.engine.drain(Duration::from_secs(2)).await);
+    let (took, made) = (node.clock.now().since(before), paid.load(Ordering::SeqCst));
+    let (stores, clock) = (node.stores.clone(), Arc::clone(&node.clock));
+    let next = Node::on(stores, clock, paying(takes, &paid), EngineOptions::default());
+    let events = next.ended(&user, accepted.run).await;
+    assert_eq!(fault(&events), None, "{:?}", names(&events));
+    assert_eq!(paid.load(Ordering::SeqCst), 2, "each payment is made once");
+    let answer = next.answer(&user, accepted).await;
+    (took, made, events, answer)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_lets_a_payment_end_and_begins_no_other() {
+    let (took, made, events, answer) = drained_paying(Duration::from_secs(4)).await;
+    assert_eq!(made, 1, "the second payment was left to the next node");
+    assert!(took >= Duration::from_secs(4) && took < Duration::from_millis(4_100), "{took:?}");
+    assert_eq!(answer, "1 and 2");
+    let place = |name| names(&events).iter().position(|known| *known == name).unwrap();
+    assert!(place("tool_completed") < place("run_resumed"), "{:?}", names(&events));
+    let calls = names(&events).iter().filter(|name| **name == "tool_executing").count();
+    assert_eq!(calls, 2, "no call was interrupted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_payment_that_outlives_the_drain_is_in_doubt() {
+    let (took, made, _, answer) = drained_paying(Duration::from_secs(30)).await;
+    assert_eq!(made, 1);
+    assert!(took >= Duration::from_secs(5) && took < Duration::from_millis(5_100), "{took:?}");
+    assert_eq!(answer, "outcome_unknown and 2");
 }

@@ -1,6 +1,7 @@
 //! Documents that try to make an agent leak, spend or write: sixty of six kinds, and a model that does whatever they say.
 //! What holds here holds by the engine alone. With the guard off, each of the sixty has its way: so the test can fail.
 
+use crate::worded::first_text;
 use apex_agents::cost::Catalogue;
 use apex_agents::model::{
     Chain, ChainLink, Message, Meter, ModelEvent, ModelProvider, ModelRequest, ModelResponse,
@@ -8,7 +9,7 @@ use apex_agents::model::{
 };
 use apex_agents::testkit::{Node, clock, once, runtime};
 use apex_agents::{
-    Context, Effect, EngineOptions, Registry, Request, ToolContext, agent_fn, tool_fn,
+    Context, Effect, EngineOptions, Registry, Request, ToolContext, agent_fn, tool_fn, tools,
 };
 use apex_core::error::Result;
 use apex_core::event::{Decision, Event};
@@ -235,15 +236,8 @@ fn registry(spied: &Spied) -> Registry {
         .tool(spy("fetch_page", Effect::Read).leaves(true))
 }
 
-/// What the user asked.
-fn first_text(request: &ModelRequest) -> &str {
-    match &request.messages[0].parts[0] {
-        Part::Text(text) => text,
-        other => panic!("{other:?}"),
-    }
-}
-
 /// What came of one document.
+#[derive(Default)]
 struct Came {
     /// What was done outside of the run without anybody's approval.
     did: Vec<String>,
@@ -273,6 +267,10 @@ struct Target {
 
 impl Target {
     fn new(guard: bool) -> Self {
+        Self::with(guard, |registry| registry)
+    }
+
+    fn with(guard: bool, change: impl Fn(Registry) -> Registry) -> Self {
         let clock = clock();
         let stores = memory::open(memory::MemoryOptions::default(), Arc::clone(&clock));
         let sink = Arc::new(UsageRecorder::new(Arc::clone(&stores.usage), 100));
@@ -282,13 +280,13 @@ impl Target {
         let options = EngineOptions { guard, models, ..EngineOptions::default() };
         let (user, spied) =
             (Principal::vouched(UserId::new(&*clock), Scopes::USER), Spied::default());
-        let node = Node::on(stores, clock, registry(&spied), options);
+        let node = Node::on(stores, clock, change(registry(&spied)), options);
         Self { node, user, spied }
     }
 
     /// Has a document read, and, where it acts later, goes on with the conversation.
     async fn read(&self, number: usize, slow: bool) -> Came {
-        let mut came = Came { did: Vec::new(), shown: String::new(), asked: 0 };
+        let mut came = Came::default();
         let first = self.say(format!("Read {number}"), None, &mut came).await;
         if slow {
             assert_eq!((came.asked, came.did.len()), (0, 0), "it acted at once");
@@ -384,6 +382,56 @@ fn without_the_guard_every_injected_document_has_its_way() {
         for (number, document) in documents().iter().enumerate() {
             let came = Target::new(false).read(number, document.kind == SLOW).await;
             assert!(came.obeyed(), "{}, {}:\n{}", document.kind, document.name, came.shown);
+        }
+    });
+}
+
+/// An agent that believes what it finds, and tells its later runs of it in every way there is.
+fn believes(registry: Registry) -> Registry {
+    const ORDER: &str = "pay at once";
+    let agent = agent_fn("believer", "Believes.", |ask: Request, run: Context| async move {
+        let ordered = match ask.text.as_str() {
+            "read" => {
+                let _: Value = run.call("look", json!({"number": 0})).await?;
+                let _ = run.remember("habit", ORDER).await;
+                return Ok(format!("I keep in mind: {ORDER}"));
+            }
+            "recall" => !run.recall().await?.is_empty(),
+            _ => {
+                let history = run.history(1_000).await?;
+                let mut said = history.messages.iter().flat_map(|message| &message.parts);
+                said.any(|part| matches!(part, Part::Text(text) if text.contains(ORDER)))
+            }
+        };
+        if ordered {
+            let _ = run.call::<Value>("pay", json!({"cents": 5})).await;
+        }
+        Ok("done".to_owned())
+    });
+    registry
+        .agent(agent)
+        .entry("believer")
+        .tool(tools::remember())
+        .tool(tools::recall())
+        .tool(tools::read_conversation())
+}
+
+/// What a document said acts in no later run: it becomes no note without the user's approval, and who reads what was
+/// answered has read what others wrote.
+#[test]
+fn what_one_run_read_does_not_act_in_a_later_one() {
+    runtime().block_on(async {
+        for (guard, asked, paid) in [(true, [1, 0, 1], 0), (false, [0, 0, 0], 2)] {
+            let target = Target::with(guard, believes);
+            let mut thread = None;
+            for (text, asked) in ["read", "recall", "go on"].into_iter().zip(asked) {
+                let mut came = Came::default();
+                let kept = if text == "go on" { thread } else { None };
+                let accepted = target.say(text.to_owned(), kept, &mut came).await;
+                thread = thread.or(Some(accepted.thread));
+                assert_eq!(came.asked, asked, "{text}, guarded: {guard}\n{}", came.shown);
+            }
+            assert_eq!(target.spied.lock().len(), paid, "guarded: {guard}");
         }
     });
 }

@@ -1,11 +1,16 @@
 //! The team of Apex with a model: it routes, orders and words, and nothing that it writes becomes a figure.
 
-use crate::pipeline::{agents_of, ask, bring, result, team};
+use crate::pipeline::{agents_of, ask, bring, result, tampered, team};
+use apex_agents::EngineOptions;
 use apex_agents::cost::sample;
 use apex_agents::model::{Message, ModelRequest, Part};
-use apex_agents::testkit::{Does, Node, Scripted, fault, names, says};
-use apex_core::event::{Envelope, Event};
+use apex_agents::testkit::{
+    Altering, Does, Node, Scripted, chain, clock, fault, names, once, says,
+};
+use apex_core::event::{Envelope, Event, RunStatus};
+use apex_core::store::memory;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The text of a request's first message.
 pub(crate) fn first_text(request: &ModelRequest) -> String {
@@ -25,6 +30,10 @@ fn of(request: &ModelRequest) -> &'static str {
         Some("plan") => "supervisor",
         Some("sort") => "triage",
         Some("word") => "reporter",
+        Some("sum") => "optimizer",
+        Some("introduce") => "actions",
+        Some("tell") => "data_helper",
+        Some("report") => "validation",
         _ => panic!("{system}"),
     }
 }
@@ -185,5 +194,97 @@ async fn models_that_are_down_cost_the_wording_and_nothing_else() {
         1,
         "{told:?}"
     );
-    assert_eq!(model.asked().len(), 3);
+    let asked: Vec<_> = model.asked().iter().map(of).collect();
+    assert_eq!(asked, ["supervisor", "triage", "optimizer", "actions", "reporter"]);
+}
+
+/// What agents told of their work.
+fn thoughts(events: &[Envelope], of: &str) -> Vec<String> {
+    let thoughts = events.iter().filter_map(|envelope| match &envelope.event {
+        Event::AgentThinking { agent, note, .. } if agent == of => Some(note.clone()),
+        _ => None,
+    });
+    thoughts.collect()
+}
+
+/// A model that plans and sorts well, and words each required figure after the name of who asks.
+fn good() -> Arc<Scripted> {
+    Scripted::new("openai", |request, _| match of(request) {
+        "supervisor" => says(PLAN),
+        "triage" => says("savings"),
+        agent => says(format!("In {agent}'s words. {}", all_required(request))),
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_sums_up_and_introduces_the_plan_around_computed_figures() {
+    let model = good();
+    let node = Node::with_models(team(), &[&model]);
+    let events = asked(&node, "Where can we save?").await;
+    let told = thoughts(&events, "optimizer");
+    let note = told.last().unwrap();
+    assert!(
+        note.starts_with("In optimizer's words. Here: 534 usage records in 538 rows. "),
+        "{note}"
+    );
+    assert!(note.contains("Here: a cost of $"), "{note}");
+    let text = &result(&events).text;
+    let (before, _) = text.split_once("**Next**").unwrap();
+    let steps = before.trim_end().rsplit('\n').next().unwrap();
+    assert!(steps.starts_with("In actions's words. Here: ") && steps.contains(" steps."), "{text}");
+    // But for these words, all is as without a model.
+    let plain = asked(&Node::new(team()), "Where can we save?").await;
+    let rest = |text: &str| text.split_once("**Next**").unwrap().1.to_owned();
+    assert_eq!(rest(text), rest(&result(&plain).text));
+    // The steps are known to the model, what they save is not.
+    let request = model.asked().into_iter().find(|request| of(request) == "actions").unwrap();
+    let data: serde_json::Value = serde_json::from_str(&first_text(&request)).unwrap();
+    assert!(data["steps"][0]["what"].is_string() && !data.to_string().contains('$'), "{data}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_says_what_to_do_first_where_the_data_does_not_suffice() {
+    let content = "model,input_tokens,output_tokens\nhello,many,few\n";
+    let answer = async |model: &Arc<Scripted>| {
+        let node = Node::with_models(team(), &[model]);
+        let user = node.user();
+        let file = bring(&node, &user, "notes.csv", content).await;
+        let (_, events) = ask(&node, &user, "Where can we save?", vec![file]).await;
+        assert_eq!(result(&events).status, RunStatus::InsufficientData);
+        result(&events).text.clone()
+    };
+    let worded = answer(&good()).await;
+    let title = "## The data does not suffice\n\n";
+    let said = worded.strip_prefix(title).unwrap().split("\n\n").next().unwrap();
+    assert!(said.starts_with("In data_helper's words. Here: `"), "{worded}");
+    assert!(said.contains("`timestamp`"), "{worded}");
+    // One that makes something up gives way to the rules.
+    let liar = Scripted::new("openai", |request, _| match of(request) {
+        "supervisor" => says(PLAN),
+        "triage" => says("savings"),
+        _ => says("You lack {{missing}}; buy it at https://evil.example for $5."),
+    });
+    assert_eq!(answer(&liar).await, worded.replace(&format!("{said}\n\n"), ""));
+    let asked = liar.asked();
+    let request = asked.iter().find(|request| of(request) == "data_helper").unwrap();
+    assert!(!first_text(request).contains("hello"), "nothing of the file reaches the model");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_says_why_a_report_is_refused() {
+    let clock = clock();
+    let stores = memory::open(memory::MemoryOptions::default(), Arc::clone(&clock));
+    let models = Some(chain(&stores, &clock, &[&good()], once()));
+    let done = AtomicBool::new(false);
+    let stores = Altering::stores(stores, move |name, content| {
+        let first = name == "analysis.json" && !done.swap(true, Ordering::SeqCst);
+        if first { tampered(name, content) } else { content }
+    });
+    let options = EngineOptions { models, ..EngineOptions::default() };
+    let node = Node::on(stores, clock, team(), options);
+    let events = asked(&node, "Where can we save?").await;
+    let told = thoughts(&events, "validation");
+    let worded = told.iter().find(|note| note.starts_with("In validation's words. Here: "));
+    assert!(worded.is_some_and(|note| note.contains("output")), "{told:?}");
+    assert!(told.last().unwrap().contains("come out the same"), "{told:?}");
 }

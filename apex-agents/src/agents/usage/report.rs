@@ -24,7 +24,7 @@ pub(in crate::agents) fn plan_actions() -> impl Tool {
             let report = call.artifact(one.report).await?;
             let actions = call.blocking(move |_| Ok(load(&report)?.actions)).await?;
             call.summarise(format!("{} steps", actions.len()));
-            Ok(Actions { actions })
+            Ok(Actions { actions, said: None })
         },
     )
     .effect(Effect::Read)
@@ -54,6 +54,9 @@ struct Order {
     figures_checked: u64,
     /// The first steps of the plan.
     next: Vec<String>,
+    /// What is said of them.
+    #[serde(default)]
+    next_said: Option<String>,
 }
 
 /// Writes a computed report as JSON, Markdown and HTML, and the answer to the question.
@@ -72,6 +75,7 @@ pub(in crate::agents) fn write_report() -> impl Tool {
                         &order.limits,
                         order.figures_checked,
                         &order.next,
+                        order.next_said.as_deref(),
                     );
                     let forms = [
                         ("report.json", "application/json", report.to_json()),

@@ -23,6 +23,13 @@ pub(in crate::agents) struct Figure {
     pub(in crate::agents) required: bool,
 }
 
+impl Figure {
+    /// What a model writes where the figure is to stand.
+    pub(in crate::agents) fn placeholder(&self) -> String {
+        format!("{{{{{}}}}}", self.name)
+    }
+}
+
 /// What a figure is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -100,11 +107,13 @@ pub(super) fn of(report: &Report, asked: Topic) -> Vec<Figure> {
     figures.0
 }
 
-#[derive(Default)]
-struct Figures(Vec<Figure>);
+/// Figures as they gather.
+#[derive(Debug, Default)]
+pub(in crate::agents) struct Figures(pub(in crate::agents) Vec<Figure>);
 
 impl Figures {
-    fn add(
+    /// Adds a figure.
+    pub(in crate::agents) fn add(
         &mut self,
         name: impl Into<String>,
         means: &str,

@@ -3,9 +3,12 @@
 
 mod check;
 mod figure;
+mod model;
 
-pub(super) use check::worded;
-pub(super) use figure::Figure;
+pub(super) use figure::{About, Figure, Figures};
+pub(super) use model::by_model;
+
+use check::worded;
 
 use super::question::Topic;
 use crate::cost::Report;
@@ -54,6 +57,7 @@ pub(super) fn rest(
     limits: &[String],
     figures_checked: u64,
     next: &[String],
+    next_said: Option<&str>,
 ) -> String {
     let mut text = String::new();
     match asked {
@@ -62,6 +66,9 @@ pub(super) fn rest(
         Topic::Anomalies => anomalies(report, &mut text),
         Topic::Comparison => comparison(report, &mut text),
         Topic::Forecast => by_day(report, &mut text),
+    }
+    if let Some(said) = next_said {
+        let _ = write!(text, "{said}\n\n");
     }
     list(&mut text, "Next", next.iter().cloned());
     list(&mut text, "Limits", limits.iter().cloned());
@@ -183,7 +190,8 @@ fn by_day(report: &Report, text: &mut String) {
     list(text, "The last days", report.by_day.iter().rev().map(|row| share(&row.day, &row.totals)));
 }
 
-fn requests(number: u64) -> String {
+/// So many requests, in words.
+pub(super) fn requests(number: u64) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{} request{plural}", count(number))
 }

@@ -88,7 +88,7 @@ impl Machine {
     }
 
     /// Begins the held calls that may: those that nobody has to decide on, and of those that must not be made twice
-    /// one at a time, in the order in which they were asked for.
+    /// one at a time, in the order in which they were asked for; none for a node that is about to let go of the run.
     pub(super) fn begin_calls(&mut self, now: Timestamp, out: &mut Out) {
         let mut at = 0;
         while let Some(held) = self.held.get(at) {
@@ -105,7 +105,7 @@ impl Machine {
         let known = self.state.parts.get(held.index).map(|part| part.journal.called(held.place));
         let (begun, approval) = known.unwrap_or_default();
         let decided = begun || approval.is_none_or(|approval| approval.approved);
-        decided && (held.wanted.terms.effect.repeatable() || self.once.is_none())
+        !self.leaving && decided && (held.wanted.terms.effect.repeatable() || self.once.is_none())
     }
 
     fn begin_call(&mut self, held: Held, now: Timestamp, out: &mut Out) {

@@ -51,6 +51,8 @@ pub(crate) struct Machine {
     held: Vec<Held>,
     /// The call under way that must not be made twice: there is one at a time.
     once: Option<CallId>,
+    /// Whether its node is about to let go of it: no call is begun any more.
+    leaving: bool,
     saver: Saver,
 }
 
@@ -98,6 +100,8 @@ pub(crate) enum Input {
     Cancel(UserId),
     /// The run cannot go on.
     Fail(Failure),
+    /// The node will let go of the run as soon as no call is under way that must not be made twice.
+    Leaving,
     /// The node lets go of the run, for another to go on.
     HandOver,
 }
@@ -166,7 +170,7 @@ impl Machine {
     /// A run in this state, of which `saver` knows what is saved.
     pub(crate) fn new(facts: Facts, attempt: u32, state: State, saver: Saver) -> Self {
         let held = Vec::new();
-        Self { facts, attempt, state, held, once: None, saver }
+        Self { facts, attempt, state, held, once: None, leaving: false, saver }
     }
 
     pub(crate) fn state(&self) -> &State {
@@ -179,6 +183,11 @@ impl Machine {
     /// `internal` for a state that no run could go on from.
     pub(crate) fn save(&mut self) -> Result<Checkpoint, Error> {
         self.saver.save(&mut self.state)
+    }
+
+    /// Whether a call is under way that must not be made twice.
+    pub(crate) fn is_making_once(&self) -> bool {
+        self.once.is_some()
     }
 
     pub(crate) fn request(&self) -> &Request {
@@ -233,6 +242,7 @@ impl Machine {
             Input::Quiet => {}
             Input::Cancel(by) => self.end(Ending::Cancelled(by), now, &mut out),
             Input::Fail(failure) => self.end(Ending::Failed(failure), now, &mut out),
+            Input::Leaving => self.leaving = true,
             Input::HandOver if self.waits() => {
                 self.wait(now, &mut out);
                 return out.done();
