@@ -294,11 +294,11 @@ impl fmt::Display for Usd {
         let unit = UNIT.unsigned_abs();
         let magnitude = self.0.unsigned_abs();
         let sign = if self.0 < 0 { "-" } else { "" };
-        let fraction = format!("{:024}", magnitude % unit);
-        match fraction.trim_end_matches('0') {
-            "" => write!(f, "{sign}{}", magnitude / unit),
-            fraction => write!(f, "{sign}{}.{fraction}", magnitude / unit),
+        if magnitude.is_multiple_of(unit) {
+            return write!(f, "{sign}{}", magnitude / unit);
         }
+        let fraction = format!("{:024}", magnitude % unit);
+        write!(f, "{sign}{}.{}", magnitude / unit, fraction.trim_end_matches('0'))
     }
 }
 

@@ -2,30 +2,29 @@
 //! no socket; a shell such as `websocket` pumps frames in and out.
 
 use crate::call::{in_time, to_the_end};
-use crate::connection::{
-    Action, Brought, Connection, Input, Moment, Opened, Outgoing, Stream, StreamKey,
-};
+use crate::connection::{Action, Connection, Input, Moment, Opened, Outgoing, Stream, StreamKey};
 use crate::gateway::Gateway;
 use crate::handshake::Caller;
 use crate::hub::{Notice, Seat};
 use crate::nudge::{Nudge, Nudges, Source, Woken};
+use crate::reader::Reader;
 use apex_core::auth::{Door, Entry, Way};
 use apex_core::error::{Result, correlation};
+#[cfg(feature = "websocket")]
+use apex_core::event::Recorded;
 use apex_core::id::CorrelationId;
 use apex_core::principal::Principal;
-use apex_core::run::{Delivery, InboxSubscription, Position, Subscription};
+use apex_core::run::{InboxSubscription, Position, Subscription};
+#[cfg(feature = "websocket")]
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::{AbortHandle, Abortable, Aborted, BoxFuture};
-use futures_util::stream::{BoxStream, FuturesUnordered, unfold};
+use futures_util::stream::FuturesUnordered;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
-
-/// How often a stream is read again while its store is away.
-const TRIES: u32 = 6;
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
 /// One connection with everything that it has under way.
 pub(crate) struct Driver {
@@ -62,7 +61,7 @@ struct Followed {
 
 enum Progress {
     Opening(AbortHandle),
-    Reading(BoxStream<'static, Brought>, Arc<Nudge>),
+    Reading(Reader, Arc<Nudge>),
 }
 
 impl Drop for Followed {
@@ -71,11 +70,6 @@ impl Drop for Followed {
             opening.abort();
         }
     }
-}
-
-enum Reader {
-    Run(Box<Subscription>),
-    Inbox(Box<InboxSubscription>),
 }
 
 impl Driver {
@@ -128,9 +122,16 @@ impl Driver {
         self.connection.next_outgoing()
     }
 
-    /// Whether anything is to be sent.
-    pub(crate) fn has_outgoing(&self) -> bool {
-        self.connection.has_outgoing()
+    /// Whether what is to be sent next is an event; `None` where nothing is.
+    #[cfg(feature = "websocket")]
+    pub(crate) fn sends_event(&self) -> Option<bool> {
+        self.connection.sends_event()
+    }
+
+    /// An event as it goes over a WebSocket; `None` where it is no text.
+    #[cfg(feature = "websocket")]
+    pub(crate) fn frame(&self, event: &Recorded) -> Option<Bytes> {
+        self.gateway.frames.of(&event.json)
     }
 
     /// Whether the client may be listened to.
@@ -220,17 +221,19 @@ impl Driver {
             && let Some(key) = self.woken.streams.pop_front()
         {
             let Some(place) = self.place(key) else { continue };
-            let Some(Progress::Reading(stream, nudge)) =
+            let Some(Progress::Reading(reader, nudge)) =
                 self.followed.get_mut(place).map(|followed| &mut followed.progress)
             else {
                 continue;
             };
             nudge.looked_at();
             let waker = Waker::from(Arc::clone(nudge));
-            match stream.poll_next_unpin(&mut Context::from_waker(&waker)) {
+            match reader.poll_next(&mut Context::from_waker(&waker)) {
                 Poll::Ready(Some(brought)) => {
                     any = true;
-                    self.woken.streams.push_back(key);
+                    if !reader.is_caught_up() {
+                        self.woken.streams.push_back(key);
+                    }
                     self.take_in(Input::Brought(key, brought));
                 }
                 Poll::Ready(None) => drop(self.followed.remove(place)),
@@ -283,7 +286,7 @@ impl Driver {
                 self.take_in(Input::Opened(key, Ok(opened)));
                 if let Some(followed) = self.followed.get_mut(place) {
                     let nudge = self.nudges.nudge(Source::Stream(key));
-                    followed.progress = Progress::Reading(read(reader), nudge);
+                    followed.progress = Progress::Reading(reader, nudge);
                     self.woken.streams.push_back(key);
                 }
             }
@@ -402,7 +405,7 @@ async fn open(
                     recovered: subscription.recovered(),
                     state: Some(view.state),
                 };
-                (opened, Reader::Run(Box::new(subscription)))
+                (opened, Reader::from(subscription))
             })
         }
         Stream::Inbox => {
@@ -415,41 +418,8 @@ async fn open(
                     recovered: inbox.recovered(),
                     state: None,
                 };
-                (opened, Reader::Inbox(Box::new(inbox)))
+                (opened, Reader::from(inbox))
             })
-        }
-    }
-}
-
-/// What a stream brings, until it ends.
-fn read(reader: Reader) -> BoxStream<'static, Brought> {
-    let deliveries = unfold(Some(reader), |reader| async {
-        let mut reader = reader?;
-        let brought = next(&mut reader).await;
-        let ends = matches!(brought, Brought::Broken(_) | Brought::Run(Delivery::End(_)));
-        Some((brought, (!ends).then_some(reader)))
-    });
-    Box::pin(deliveries)
-}
-
-/// Reads on; a store that is away for a moment is asked again.
-async fn next(reader: &mut Reader) -> Brought {
-    let mut pause = FIRST_PAUSE;
-    let mut tries = 1;
-    loop {
-        let brought = match reader {
-            Reader::Run(subscription) => subscription.next().await.map(Brought::Run),
-            Reader::Inbox(inbox) => inbox.next().await.map(Brought::Inbox),
-        };
-        match brought {
-            Ok(brought) => return brought,
-            Err(error) if error.is_retryable() && tries < TRIES => {
-                tracing::debug!(%error, "a stream is read again");
-                // Each reader has room for it, and few ever come here.
-                Box::pin(tokio::time::sleep(pause)).await;
-                (pause, tries) = (pause * 2, tries + 1);
-            }
-            Err(error) => return Brought::Broken(error),
         }
     }
 }

@@ -4,6 +4,8 @@ use crate::connection::Terms;
 use crate::handshake::{Chain, Offer, Origins};
 use crate::hub::Hub;
 use crate::share::Shares;
+#[cfg(feature = "websocket")]
+use crate::websocket::Frames;
 use apex_core::auth::{Auth, Credential, Entry, Presented, Revocation, RevocationWatch, Way};
 use apex_core::clock::{Clock, Timestamp};
 use apex_core::error::{Error, Kind, Result};
@@ -58,6 +60,8 @@ pub(crate) struct Gateway {
     pub(crate) origins: Origins,
     pub(crate) terms: Arc<Terms>,
     pub(crate) hub: Hub,
+    #[cfg(feature = "websocket")]
+    pub(crate) frames: Frames,
     shares: Shares,
     watching: AtomicBool,
     /// Ends with the gateway what was begun for it.
@@ -87,6 +91,8 @@ impl Gateway {
             origins: Origins::new(config.origins.clone()),
             terms: Arc::new(Terms::from(&config)),
             hub: Hub::new(config.hub, shares.clone()),
+            #[cfg(feature = "websocket")]
+            frames: Frames::default(),
             shares,
             chain,
             config,

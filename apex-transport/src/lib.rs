@@ -28,6 +28,8 @@ mod patience;
 #[cfg(any(feature = "sse", feature = "websocket"))]
 pub mod pipe;
 pub mod protocol;
+#[cfg(any(feature = "sse", feature = "websocket"))]
+mod reader;
 mod server;
 mod service;
 mod share;

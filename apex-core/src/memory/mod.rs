@@ -60,11 +60,11 @@ pub trait MemoryStore: fmt::Debug + Send + Sync {
     async fn forget_all(&self, principal: &Principal) -> Result<u64>;
 }
 
-/// Passes a note that may be kept.
+/// Passes a note that may be kept; for stores of one's own.
 ///
 /// # Errors
 /// As [`MemoryStore::keep`].
-pub(crate) fn check(note: &Note) -> Result<()> {
+pub fn check(note: &Note) -> Result<()> {
     let letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-.".contains(c);
     let named = (1..=LONGEST_NAME).contains(&note.name.len()) && note.name.chars().all(letter);
     if !named {
@@ -79,12 +79,14 @@ pub(crate) fn check(note: &Note) -> Result<()> {
 }
 
 /// The answer where there is no room for a further note.
-pub(crate) fn full() -> Error {
+#[must_use]
+pub fn full() -> Error {
     let told = "as many notes are kept as may be; forget some";
     Error::new(Kind::TooLarge, "memory.keep", told).with("limit", MOST_NOTES)
 }
 
 /// The answer for a note that is not there.
-pub(crate) fn missing() -> Error {
+#[must_use]
+pub fn missing() -> Error {
     Error::not_found("memory.forget", "note")
 }

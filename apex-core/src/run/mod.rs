@@ -4,6 +4,7 @@
 //! The log is the truth. A writer holds a [`Lease`] with a fencing number; every append checks it. A reader reads
 //! pages after its cursor; a [`Wakeup`] only tells it that there may be more.
 
+mod bell;
 pub(crate) mod checkpoint;
 mod emitter;
 mod graph;

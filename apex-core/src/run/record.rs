@@ -267,6 +267,7 @@ impl RunRecord {
         }
         if state.is_terminal() {
             self.ended_at = Some(now);
+            effects.wakes.push(Topic::Ended(self.run));
         }
         self.state = state;
         self.wake_at = batch.wake_at.filter(|_| state == RunState::Waiting);

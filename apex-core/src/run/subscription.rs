@@ -2,17 +2,20 @@ use super::live::{Live, Watch};
 use super::log::{RunLog, RunView};
 use super::snapshot::Snapshot;
 use super::state::RunState;
-use super::tail::{Answer, Ask, Tail};
+use super::tail::{Answer, Ask, Found, Tail, Waiting};
 use super::wakeup::{Topic, Wakeup, Woken};
 use crate::error::Result;
 use crate::event::Recorded;
 use crate::id::{Epoch, RunId};
 use crate::principal::Principal;
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::future::{Future as _, poll_fn};
+use std::ops::ControlFlow;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -82,9 +85,33 @@ pub struct Subscription {
     woken_by: Option<u64>,
     live: Watch,
     look: Look,
+    /// The task that waits, and whether it is woken by what is recorded.
+    task: Option<Waker>,
+    listening: bool,
     held: Option<Recorded>,
     behind: bool,
+    reading: Option<Reading>,
+    /// Since when it waits for what another reads.
+    waiting: Option<Waiting>,
+    /// Whether the last delivery was all there is, and the task is woken by what comes.
+    caught_up: bool,
     opening_reset: Option<Delivery>,
+}
+
+/// What it has asked the log.
+enum Reading {
+    Page(BoxFuture<'static, Result<Answer>>),
+    /// Where the run stands, since the rest cannot be given; or that it has ended.
+    View(Option<ResetReason>, BoxFuture<'static, Result<RunView>>),
+}
+
+impl fmt::Debug for Reading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Page(_) => "Page",
+            Self::View(..) => "View",
+        })
+    }
 }
 
 impl Subscription {
@@ -126,10 +153,15 @@ impl Subscription {
             woken,
             waited_at,
             woken_by: None,
-            live: Watch::new(watch),
+            live: watch,
             look: Look::new(),
+            task: None,
+            listening: false,
             held: None,
             behind: true,
+            reading: None,
+            waiting: None,
+            caught_up: false,
             opening_reset,
         };
         Ok((view, subscription))
@@ -152,38 +184,77 @@ impl Subscription {
     /// # Errors
     /// What the log says; the cursor stays, so that the call can be made again.
     pub async fn next(&mut self) -> Result<Delivery> {
+        let asking = Asking(self);
+        poll_fn(|cx| asking.0.poll_next(cx)).await
+    }
+
+    /// The next delivery; the task is woken when there is one.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Delivery>> {
         if let Some(reset) = self.opening_reset.take() {
-            return Ok(reset);
+            return Poll::Ready(Ok(reset));
         }
+        self.caught_up = false;
+        self.know_task(cx.waker());
         loop {
             // What was shown before comes before what is recorded now; what was recorded since makes it old news.
-            if self.behind {
-                self.take_shown().await;
+            while self.held.is_none()
+                && self.reading.is_none()
+                && let Poll::Ready(event) = self.live.poll_next(cx)
+            {
+                self.hold(event);
             }
             if self.held.as_ref().is_some_and(|held| held.seq <= self.cursor)
                 && let Some(held) = self.held.take()
             {
                 if held.seq == self.cursor {
-                    return Ok(Delivery::Live(held));
+                    return Poll::Ready(Ok(Delivery::Live(held)));
                 }
                 continue;
             }
-            if self.behind
-                && let Some(delivery) = self.read().await?
-            {
-                return Ok(delivery);
+            if !self.behind {
+                ready!(self.poll_woken(cx));
+            } else if let Some(delivery) = ready!(self.poll_read(cx))? {
+                let waits = self.listening && self.live.is_waiting();
+                self.caught_up = waits && !self.behind && self.held.is_none();
+                return Poll::Ready(Ok(delivery));
             }
-            self.wait().await;
         }
     }
 
-    /// Takes the next volatile event that is there already.
-    async fn take_shown(&mut self) {
-        if self.held.is_none()
-            && let Poll::Ready(event) = poll_fn(|cx| Poll::Ready(self.live.poll_next(cx))).await
-        {
-            self.hold(event);
+    /// Whether what [`Self::poll_next`] brought last was all there is: the task that asked is woken when there is more,
+    /// and need not ask again before.
+    #[must_use]
+    pub fn is_caught_up(&self) -> bool {
+        self.caught_up
+    }
+
+    /// Remembers which task waits; another one than before has to be made known to all that may wake it.
+    fn know_task(&mut self, task: &Waker) {
+        if !self.task.as_ref().is_some_and(|known| known.will_wake(task)) {
+            self.task = Some(task.clone());
+            self.listening = false;
+            self.waiting.iter_mut().for_each(Waiting::forget_task);
+            self.live.forget_task();
+            self.look.armed = false;
         }
+    }
+
+    /// Ready when it has to look again.
+    fn poll_woken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let due = self.look.is_due(cx);
+        let woken = self.woken.poll_changed(cx).is_ready();
+        self.listening = true;
+        if !due && !woken {
+            return Poll::Pending;
+        }
+        let last = self.woken.last();
+        self.woken_by = (self.waited_at != last).then_some(last);
+        (self.behind, self.waited_at) = (true, last);
+        self.look.put_off();
+        Poll::Ready(())
     }
 
     /// Holds an event back that was shown after something recorded, until that has been read.
@@ -194,12 +265,52 @@ impl Subscription {
         self.held = Some(event);
     }
 
-    async fn read(&mut self) -> Result<Option<Delivery>> {
+    /// What follows the cursor; `None` where nothing does.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Delivery>>> {
+        loop {
+            let answer = match &mut self.reading {
+                None => match ready!(self.ask(cx.waker())) {
+                    Some(answer) => answer,
+                    None => continue,
+                },
+                Some(Reading::Page(page)) => {
+                    let answer = ready!(page.as_mut().poll(cx));
+                    self.reading = None;
+                    answer
+                }
+                Some(Reading::View(reason, view)) => {
+                    let (reason, view) = (*reason, ready!(view.as_mut().poll(cx)));
+                    self.reading = None;
+                    return Poll::Ready(view.map(|view| Some(self.stands(reason, &view))));
+                }
+            };
+            // What failed is not answered by the same failure again.
+            let answer = answer.inspect_err(|_| self.woken_by = None)?;
+            if let ControlFlow::Break(delivery) = self.take_in(answer) {
+                return Poll::Ready(Ok(delivery));
+            }
+        }
+    }
+
+    /// Asks for what follows: it is known already, or another is about to know it, or the log is read.
+    fn ask(&mut self, task: &Waker) -> Poll<Option<Result<Answer>>> {
         let ask = Ask { epoch: self.epoch, after: self.cursor, woken: self.woken_by };
-        let (log, who) = (&*self.log, &self.principal);
-        let answer = self.tail.read(log, who, self.run, ask, &self.woken).await;
-        // What failed is not answered by the same failure again.
-        let Answer { page, complete } = answer.inspect_err(|_| self.woken_by = None)?;
+        let found = match self.tail.find(ask, &mut self.waiting, task) {
+            Found::Wait => return Poll::Pending,
+            Found::Answer(answer) => Some(answer),
+            Found::Turn(turn) => {
+                let (log, who) = (Arc::clone(&self.log), self.principal.clone());
+                let look = turn.look(log, who, self.run, ask, Arc::clone(self.woken.bell()));
+                self.reading = Some(Reading::Page(Box::pin(look)));
+                None
+            }
+        };
+        self.waiting = None;
+        Poll::Ready(found)
+    }
+
+    /// What the answer means for the reader; goes on where the log has to say how the run stands.
+    fn take_in(&mut self, Answer { page, complete }: Answer) -> ControlFlow<Option<Delivery>> {
         let reason = if page.epoch != self.epoch || page.head < self.cursor {
             Some(ResetReason::Epoch)
         } else if self.cursor + 1 < page.oldest {
@@ -207,79 +318,82 @@ impl Subscription {
         } else {
             None
         };
-        if let Some(reason) = reason {
-            let view = self.log.view(&self.principal, self.run).await?;
-            (self.epoch, self.cursor) = (view.epoch, view.head);
-            return Ok(Some(reset(reason, &view)));
+        if reason.is_none() {
+            if let Some(last) = page.events.last() {
+                self.cursor = last.seq;
+                // After the terminal event the log says how the run ended.
+                self.behind = !complete || last.terminal;
+                return ControlFlow::Break(Some(Delivery::Events(page.events)));
+            }
+            if !page.ended {
+                self.behind = false;
+                return ControlFlow::Break(None);
+            }
         }
-        if let Some(last) = page.events.last() {
-            self.cursor = last.seq;
-            // After the terminal event the log says how the run ended.
-            self.behind = !complete || last.terminal;
-            return Ok(Some(Delivery::Events(page.events)));
-        }
-        if page.ended {
-            let view = self.log.view(&self.principal, self.run).await?;
-            return Ok(Some(Delivery::End(view.state)));
-        }
-        self.behind = false;
-        Ok(None)
+        let (log, who, run) = (Arc::clone(&self.log), self.principal.clone(), self.run);
+        let view = async move { log.view(&who, run).await };
+        self.reading = Some(Reading::View(reason, Box::pin(view)));
+        ControlFlow::Continue(())
     }
 
-    async fn wait(&mut self) {
-        let due = Instant::now() + LOOK;
-        let (live, look, full) = (&mut self.live, &mut self.look, self.held.is_some());
-        let shown = poll_fn(|cx| if full { Poll::Pending } else { live.poll_next(cx) });
-        tokio::select! {
-            biased;
-            () = self.woken.changed() => self.look_again(),
-            () = poll_fn(|cx| look.poll_due(due, cx)) => self.look_again(),
-            event = shown => self.hold(event),
-        }
+    fn stands(&mut self, reason: Option<ResetReason>, view: &RunView) -> Delivery {
+        let Some(reason) = reason else {
+            return Delivery::End(view.state);
+        };
+        (self.epoch, self.cursor) = (view.epoch, view.head);
+        reset(reason, view)
     }
+}
 
-    fn look_again(&mut self) {
-        let last = self.woken.last();
-        self.woken_by = (self.waited_at != last).then_some(last);
-        (self.behind, self.waited_at) = (true, last);
+/// A reader that asks. One that stops asking leaves the turn to read to others.
+struct Asking<'a>(&'a mut Subscription);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        (self.0.reading, self.0.waiting) = (None, None);
     }
 }
 
 /// When a reader looks by itself: one timer for all of its waits, which is not set anew by each, since almost none of
-/// them takes so long.
+/// them takes so long. To ask it each time would be the most expensive part of a wait.
 #[derive(Debug)]
 struct Look {
     timer: Pin<Box<Sleep>>,
     /// When the timer goes off; it may be too early.
     at: Instant,
-    /// Whom it wakes then. To ask it before would be the most expensive part of a wait.
-    wakes: Option<Waker>,
+    /// Whether it knows whom to wake then.
+    armed: bool,
+    /// When it was asked last, and when it is to look if nothing wakes it before.
+    now: Instant,
+    due: Instant,
 }
 
 impl Look {
     fn new() -> Self {
-        let at = Instant::now() + LOOK;
-        Self { timer: Box::pin(sleep_until(at)), at, wakes: None }
+        let now = Instant::now();
+        let at = now + LOOK;
+        Self { timer: Box::pin(sleep_until(at)), at, armed: false, now, due: at }
     }
 
-    /// Ready when it is `due`.
-    fn poll_due(&mut self, due: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let now = Instant::now();
-        if now >= due {
-            return Poll::Ready(());
+    /// The reader looks now.
+    fn put_off(&mut self) {
+        self.due = self.now + LOOK;
+    }
+
+    /// Whether it is due. The task is woken when it is the next time.
+    fn is_due(&mut self, cx: &mut Context<'_>) -> bool {
+        self.now = Instant::now();
+        let due = self.now >= self.due;
+        if self.now >= self.at {
+            self.at = if due { self.now + LOOK } else { self.due };
+            self.timer.as_mut().reset(self.at);
+            self.armed = false;
         }
-        let armed = self.wakes.as_ref().is_some_and(|known| known.will_wake(cx.waker()));
-        if now >= self.at {
-            self.at = due;
-            self.timer.as_mut().reset(due);
-        } else if armed {
-            return Poll::Pending;
+        if !self.armed {
+            // Out of its turn, too: a timer that is put off would not know whom to wake.
+            self.armed = pin!(unconstrained(self.timer.as_mut())).poll(cx).is_pending();
         }
-        if !armed {
-            self.wakes = Some(cx.waker().clone());
-        }
-        // Out of its turn, too: a timer that is put off would not know whom to wake.
-        pin!(unconstrained(self.timer.as_mut())).poll(cx)
+        due
     }
 }
 

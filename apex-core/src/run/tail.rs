@@ -1,6 +1,6 @@
+use super::bell::Bell;
 use super::log::{Page, RunLog};
 use super::subscription::PAGE;
-use super::wakeup::Woken;
 use crate::error::{Error, Result};
 use crate::event::Recorded;
 use crate::id::{Epoch, RunId, UserId};
@@ -8,7 +8,7 @@ use crate::principal::{Principal, Scopes};
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};
-use tokio::sync::Mutex as Turn;
+use std::task::Waker;
 
 /// The latest events of one run that one user's readers in this process have read. They read for one another: of many
 /// that are woken at once one reads the log, and all pass on the same bytes.
@@ -16,10 +16,45 @@ use tokio::sync::Mutex as Turn;
 /// What a reader is given here was read by the same user with the same rights. That there is nothing more it is told only
 /// by a look that began after the wake-up that it answers, so that no wake-up is answered with what was known before it.
 #[derive(Debug, Default)]
-pub(super) struct Tail {
-    known: Mutex<Known>,
-    /// Held by the reader that reads for all.
-    turn: Turn<()>,
+pub(super) struct Tail(Mutex<Known>);
+
+/// Held by the reader that reads for all; whoever waits for what it finds goes on when it is let go.
+pub(super) struct Turn(Arc<Tail>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut known = self.0.0.lock();
+        known.looking = false;
+        let waiting = std::mem::take(&mut known.waiting);
+        drop(known);
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// What a reader finds that asks.
+pub(super) enum Found {
+    /// What is known already, or that somebody has just read in vain.
+    Answer(Result<Answer>),
+    /// It reads, for all.
+    Turn(Turn),
+    /// Somebody reads; the task is woken when that is over.
+    Wait,
+}
+
+/// Since when a reader waits for an answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Waiting {
+    /// The last look that had begun when it asked.
+    before: u64,
+    /// The look whose end wakes it.
+    woken_after: Option<u64>,
+}
+
+impl Waiting {
+    /// Another task waits from now on.
+    pub(super) fn forget_task(&mut self) {
+        self.woken_after = None;
+    }
 }
 
 /// What a reader asks.
@@ -50,6 +85,9 @@ struct Known {
     oldest: u64,
     /// How many looks have begun.
     begun: u64,
+    /// Whether somebody has the turn, and who waits for it.
+    looking: bool,
+    waiting: Vec<Waker>,
     /// The last look that saw the end of the log.
     looked: Look,
     /// After which event it looked, and what it was told, where it brought no event.
@@ -73,50 +111,47 @@ impl Look {
 }
 
 impl Tail {
-    /// What a reader finds in the log.
+    /// What a reader finds; `waiting` is kept by it from when it asks until it has an answer.
+    pub(super) fn find(
+        self: &Arc<Self>,
+        ask: Ask,
+        waiting: &mut Option<Waiting>,
+        task: &Waker,
+    ) -> Found {
+        let mut known = self.0.lock();
+        let begun = known.begun;
+        let waits = waiting.get_or_insert(Waiting { before: begun, woken_after: None });
+        if let Some(answer) = known.answer(ask, waits.before) {
+            return Found::Answer(answer);
+        }
+        if !known.looking {
+            known.looking = true;
+            known.begun += 1;
+            return Found::Turn(Turn(Arc::clone(self)));
+        }
+        if waits.woken_after.replace(begun) != Some(begun) {
+            known.waiting.push(task.clone());
+        }
+        Found::Wait
+    }
+}
+
+impl Turn {
+    /// Reads the log; `wakeups` are those of the run.
     ///
     /// # Errors
     /// As [`RunLog::read`].
-    pub(super) async fn read(
-        &self,
-        log: &dyn RunLog,
-        principal: &Principal,
+    pub(super) async fn look(
+        self,
+        log: Arc<dyn RunLog>,
+        principal: Principal,
         run: RunId,
         ask: Ask,
-        wakeups: &Woken,
+        wakeups: Arc<Bell>,
     ) -> Result<Answer> {
-        let before = {
-            let known = self.known.lock();
-            match known.answer(ask, known.begun) {
-                Some(answer) => return answer,
-                None => known.begun,
-            }
-        };
-        // Boxed, since every reader has room for what only the one needs that reads for all.
-        Box::pin(self.look(log, principal, run, ask, wakeups, before)).await
-    }
-
-    /// Waits for its turn, and reads if nobody has in the meantime.
-    async fn look(
-        &self,
-        log: &dyn RunLog,
-        principal: &Principal,
-        run: RunId,
-        ask: Ask,
-        wakeups: &Woken,
-        before: u64,
-    ) -> Result<Answer> {
-        let _turn = self.turn.lock().await;
-        let look = {
-            let mut known = self.known.lock();
-            if let Some(answer) = known.answer(ask, before) {
-                return answer;
-            }
-            known.begun += 1;
-            Look { number: known.begun, woken: wakeups.last() }
-        };
-        let read = log.read(principal, run, ask.after, PAGE).await;
-        self.known.lock().take(look, ask.after, &read);
+        let look = Look { number: self.0.0.lock().begun, woken: wakeups.rung() };
+        let read = log.read(&principal, run, ask.after, PAGE).await;
+        self.0.0.lock().take(look, ask.after, &read);
         let page = read?;
         let complete = page.events.last().is_none_or(|last| last.seq == page.head);
         Ok(Answer { page, complete })
@@ -143,7 +178,10 @@ impl Known {
     fn page(&self, ask: Ask) -> Option<Page> {
         let first = self.events.front()?.seq;
         let skip = usize::try_from((ask.after + 1).checked_sub(first)?).ok()?;
-        if self.epoch != Some(ask.epoch) || skip >= self.events.len() {
+        // Only the log says how it stands for whom it has been trimmed past: what it has lost since would trim them again
+        // and again.
+        let trimmed = ask.after + 1 < self.oldest;
+        if self.epoch != Some(ask.epoch) || skip >= self.events.len() || trimmed {
             return None;
         }
         let events = self.events.iter().skip(skip).cloned().collect();
@@ -297,6 +335,23 @@ mod tests {
         known.take(look(2), 3, &page(Vec::new(), 1));
         assert!(known.answer(from_the_start, 2).is_none());
         assert!(known.answer(Ask { after: 1, ..from_the_start }, 2).is_none());
+    }
+
+    #[test]
+    fn whom_the_log_was_trimmed_past_asks_the_log_itself() {
+        let epoch = Epoch::from_bytes([7; 16]);
+        let event = |seq| Recorded { seq, terminal: false, json: bytes::Bytes::from_static(b"{}") };
+        let page = |range: std::ops::RangeInclusive<u64>, oldest| {
+            let (head, events) = (*range.end(), range.map(event).collect());
+            Ok(Page { epoch, events, head, oldest, ended: false })
+        };
+        let look = |number| Look { number, woken: 0 };
+        let mut known = Known::default();
+        known.take(look(1), 0, &page(1..=8, 1));
+        known.take(look(2), 8, &page(9..=10, 9));
+        let ask = |after| Ask { epoch, after, woken: None };
+        assert!(known.answer(ask(3), 2).is_none());
+        assert_eq!(known.answer(ask(8), 2).unwrap().unwrap().page.events.len(), 2);
     }
 
     #[tokio::test(start_paused = true)]

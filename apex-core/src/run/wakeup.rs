@@ -1,16 +1,20 @@
+use super::bell::{Bell, Ear};
 use crate::id::{RunId, UserId};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::sync::watch;
 
 /// What changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Topic {
     /// A run's log grew or ended.
     Run(RunId),
+    /// A run ended, or is no longer there.
+    Ended(RunId),
     /// A user asked something of a run.
     Signals(RunId),
     /// A user's inbox grew.
@@ -34,32 +38,40 @@ pub trait Wakeup: fmt::Debug + Send + Sync {
 /// One listener.
 #[derive(Debug)]
 pub struct Woken {
-    receiver: watch::Receiver<u64>,
-    _slot: Arc<dyn fmt::Debug + Send + Sync>,
+    ear: Ear,
+    _slot: Slot,
 }
 
 impl Woken {
     /// Waits for a wake-up since the last call, at most `longest`.
     pub async fn wait(&mut self, longest: Duration) {
-        let _ = tokio::time::timeout(longest, self.changed()).await;
+        let changed = poll_fn(|cx| self.poll_changed(cx));
+        let _ = tokio::time::timeout(longest, changed).await;
     }
 
-    /// Waits for a wake-up since the last call.
-    pub(super) async fn changed(&mut self) {
-        let _ = self.receiver.changed().await;
+    /// Ready when there was a wake-up since this was ready last. In either case the task is woken by the next one.
+    pub(super) fn poll_changed(&mut self, cx: &Context<'_>) -> Poll<()> {
+        self.ear.poll_rung(cx)
     }
 
-    /// The number of the last wake-up of this topic in this process, so that its listeners can tell which of them
-    /// answer the same one.
+    /// The number of the last wake-up that it has heard; of a topic's listeners in this process, those that have heard the
+    /// same one answer the same one.
     pub(super) fn last(&self) -> u64 {
-        *self.receiver.borrow()
+        self.ear.heard()
+    }
+
+    /// What it listens to.
+    pub(super) fn bell(&self) -> &Arc<Bell> {
+        self.ear.bell()
     }
 }
+
+type Topics = Mutex<HashMap<Topic, Arc<Bell>>>;
 
 /// Wake-ups within one process.
 #[derive(Debug, Default)]
 pub struct LocalWakeup {
-    topics: Arc<Mutex<HashMap<Topic, watch::Sender<u64>>>>,
+    topics: Arc<Topics>,
 }
 
 impl LocalWakeup {
@@ -71,23 +83,22 @@ impl LocalWakeup {
 
     /// Wakes everyone: when it is not known what was missed.
     pub fn wake_all(&self) {
-        for sender in self.topics.lock().values() {
-            sender.send_modify(|n| *n = n.wrapping_add(1));
-        }
+        let bells: Vec<Arc<Bell>> = self.topics.lock().values().cloned().collect();
+        bells.iter().for_each(|bell| bell.ring());
     }
 }
 
 impl Wakeup for LocalWakeup {
     fn wake(&self, topic: Topic) {
-        if let Some(sender) = self.topics.lock().get(&topic) {
-            sender.send_modify(|n| *n = n.wrapping_add(1));
+        let bell = self.topics.lock().get(&topic).cloned();
+        if let Some(bell) = bell {
+            bell.ring();
         }
     }
 
     fn listen(&self, topic: Topic) -> Woken {
-        let receiver =
-            self.topics.lock().entry(topic).or_insert_with(|| watch::channel(0).0).subscribe();
-        Woken { receiver, _slot: Arc::new(Slot { topic, topics: Arc::clone(&self.topics) }) }
+        let ear = Arc::clone(self.topics.lock().entry(topic).or_default()).listen();
+        Woken { ear, _slot: Slot { topic, topics: Arc::clone(&self.topics) } }
     }
 }
 
@@ -95,14 +106,14 @@ impl Wakeup for LocalWakeup {
 #[derive(Debug)]
 struct Slot {
     topic: Topic,
-    topics: Arc<Mutex<HashMap<Topic, watch::Sender<u64>>>>,
+    topics: Arc<Topics>,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut topics = self.topics.lock();
-        // The receiver beside this slot is dropped first (field order of `Woken`).
-        if topics.get(&self.topic).is_some_and(|sender| sender.receiver_count() == 0) {
+        // The ear beside this slot is dropped first (field order of `Woken`).
+        if topics.get(&self.topic).is_some_and(|bell| !bell.is_heard()) {
             topics.remove(&self.topic);
         }
     }

@@ -415,10 +415,12 @@ async fn a_log_wakes_those_who_listen(backend: Arc<dyn Backend>) {
     woken(&mut inbox).await;
     let lease = bench.claim(bench.node(), 1).await.remove(0).lease;
     let mut run = wakeup.listen(Topic::Run(started.run));
+    let mut ended = wakeup.listen(Topic::Ended(started.run));
     bench.append(&lease, 1, vec![thought(1)], None).await.unwrap();
     woken(&mut run).await;
     bench.complete(&lease, 2).await.unwrap();
     woken(&mut run).await;
+    woken(&mut ended).await;
     woken(&mut work).await;
     woken(&mut inbox).await;
 }

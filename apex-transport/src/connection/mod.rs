@@ -265,6 +265,12 @@ impl Connection {
         !self.outbox.is_empty()
     }
 
+    /// Whether what is to be sent next is an event of a run; `None` where nothing is.
+    #[must_use]
+    pub fn sends_event(&self) -> Option<bool> {
+        self.outbox.begins_with_event()
+    }
+
     /// Whether the shell may read what the client sends: not while the client is being verified, while too many calls
     /// are under way or while answers pile up unread.
     #[must_use]

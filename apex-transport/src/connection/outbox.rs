@@ -126,6 +126,12 @@ impl Outbox {
         self.queue.is_empty()
     }
 
+    /// Whether an event is next; `None` when it is empty.
+    pub(super) fn begins_with_event(&self) -> Option<bool> {
+        let next = self.queue.front()?;
+        Some(matches!(next.item, Item::Recorded(..) | Item::Volatile(..)))
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.bytes >= self.limit
     }

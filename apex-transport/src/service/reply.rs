@@ -145,3 +145,38 @@ pub(super) fn refusal(error: &Error) -> Response<ResponseBody> {
     }
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use apex_core::error::Kind;
+    use std::time::Duration;
+
+    #[test]
+    fn every_code_of_the_wire_has_its_status() {
+        let table: [(u16, &[&str]); 8] = [
+            (400, &["bad_request", "bad_frame"]),
+            (401, &["unauthenticated", "token_expired"]),
+            (403, &["origin_denied", "csrf", "forbidden"]),
+            (404, &["not_found"]),
+            (409, &["conflict"]),
+            (413, &["too_large"]),
+            (429, &["rate_limited", "too_many_connections", "too_many_runs", "budget_exhausted"]),
+            (503, &["unavailable", "pool_exhausted", "draining"]),
+        ];
+        for (status, codes) in table {
+            for code in codes {
+                let kind = Kind::ALL.iter().find(|kind| kind.row().code == *code);
+                let error = Error::new(*kind.expect(code), "test", "no");
+                let refused = refusal(&error);
+                assert_eq!(refused.status(), status, "{code}");
+                let asks_to_log_in = refused.headers().contains_key(WWW_AUTHENTICATE);
+                assert_eq!(asks_to_log_in, status == 401, "{code}");
+                assert!(!refused.headers().contains_key(RETRY_AFTER), "{code}");
+                let passes = error.with_retry_after(Duration::from_millis(1_100));
+                assert_eq!(refusal(&passes).headers()[RETRY_AFTER], "2", "{code}");
+            }
+        }
+        assert_eq!(refusal(&Error::internal("test", "no")).status(), 500);
+    }
+}

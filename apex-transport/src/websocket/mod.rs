@@ -1,9 +1,11 @@
 //! Connections over WebSockets: ours, whose one task pumps between the socket and the driver, and those of a host's own
 //! routes ([`GuardedSocket`]), behind the same handshake and within the same bounds.
 
+mod frames;
 mod guarded;
 mod pump;
 
+pub(crate) use frames::Frames;
 pub use guarded::{GuardedSocket, Said};
 pub(crate) use pump::run;
 

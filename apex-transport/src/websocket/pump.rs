@@ -3,15 +3,19 @@ use crate::connection::{Input, Outgoing};
 use crate::driver::Driver;
 use crate::nudge::Nudge;
 use crate::protocol::{CloseCode, event_frame};
-use bytes::Bytes;
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use futures_util::{Sink as _, StreamExt as _};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
+
+/// About how many bytes of events are written at a time.
+const PIECE: usize = 16 * 1024;
 
 /// How the pumping ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +34,15 @@ where
     // Boxed, both of them: a future has room for all that is moved within it, twice.
     let socket = Box::new(Box::pin(accept(stream, settings)).await);
     let nudge = driver.socket_nudge();
-    let mut shell = Shell { socket, driver, readable: true, unflushed: false, nudge };
+    let mut shell = Shell {
+        socket,
+        driver,
+        readable: true,
+        unflushed: false,
+        events: Bytes::new(),
+        written: false,
+        nudge,
+    };
     let end = std::future::poll_fn(|cx| shell.poll(cx)).await;
     let Shell { socket, .. } = shell;
     if end == End::CloseSent {
@@ -47,6 +59,11 @@ struct Shell<S> {
     readable: bool,
     /// Whether the socket has taken in something that it may not have written.
     unflushed: bool,
+    /// Framed events that the stream below the socket has not taken yet: they pass the socket by, which would copy each of
+    /// them for each connection. Until they are written nothing else is, so that no frame begins within another.
+    events: Bytes,
+    /// Whether the stream has taken some that it may not have sent.
+    written: bool,
     nudge: Arc<Nudge>,
 }
 
@@ -63,7 +80,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shell<S> {
                 return Poll::Ready(end);
             }
             self.readable |= self.driver.take_socket();
-            if self.readable && self.driver.may_read() {
+            // The socket may answer what it reads.
+            if self.readable && self.events.is_empty() && self.driver.may_read() {
                 match self.poll_read() {
                     Poll::Ready(Some(Ok(Message::Close(_))) | None) => {
                         return Poll::Ready(End::CloseSent);
@@ -94,34 +112,86 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Shell<S> {
     /// Writes whatever the socket takes. Ready with an end when the close is out or the socket is gone, ready without
     /// one when everything is written.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Option<End>> {
-        let mut socket = Pin::new(&mut *self.socket);
-        while self.driver.has_outgoing() {
-            match socket.as_mut().poll_ready(cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => return Poll::Ready(Some(End::Gone)),
-                Poll::Pending => return Poll::Pending,
+        loop {
+            match ready!(self.poll_events(cx)) {
+                Ok(()) => {}
+                Err(_) => return Poll::Ready(Some(End::Gone)),
             }
-            let Some(outgoing) = self.driver.next_outgoing() else { break };
-            let closes = matches!(outgoing, Outgoing::Close(..));
-            let Some(message) = message(outgoing) else {
-                return Poll::Ready(Some(End::Gone));
-            };
-            if socket.as_mut().start_send(message).is_err() {
-                return Poll::Ready(Some(End::Gone));
-            }
-            self.unflushed = true;
-            if closes {
-                return Poll::Ready(Some(End::CloseSent));
+            match self.driver.sends_event() {
+                Some(true) if !self.unflushed => match self.gather() {
+                    Some(events) => self.events = events,
+                    None => return Poll::Ready(Some(End::Gone)),
+                },
+                Some(_) => {
+                    if let Some(end) = ready!(self.poll_send(cx)) {
+                        return Poll::Ready(Some(end));
+                    }
+                }
+                None => break,
             }
         }
         if self.unflushed {
-            match socket.poll_flush(cx) {
-                Poll::Ready(Ok(())) => self.unflushed = false,
-                Poll::Ready(Err(_)) => return Poll::Ready(Some(End::Gone)),
-                Poll::Pending => return Poll::Pending,
+            match ready!(Pin::new(&mut *self.socket).poll_flush(cx)) {
+                Ok(()) => self.unflushed = false,
+                Err(_) => return Poll::Ready(Some(End::Gone)),
             }
         }
         Poll::Ready(None)
+    }
+
+    /// Hands the next message to the socket.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Option<End>> {
+        let mut socket = Pin::new(&mut *self.socket);
+        if ready!(socket.as_mut().poll_ready(cx)).is_err() {
+            return Poll::Ready(Some(End::Gone));
+        }
+        let Some(outgoing) = self.driver.next_outgoing() else { return Poll::Ready(None) };
+        let closes = matches!(outgoing, Outgoing::Close(..));
+        let taken = message(outgoing).map(|message| socket.start_send(message));
+        if !matches!(taken, Some(Ok(()))) {
+            return Poll::Ready(Some(End::Gone));
+        }
+        self.unflushed = true;
+        Poll::Ready(closes.then_some(End::CloseSent))
+    }
+
+    /// The events that are to be sent next: one as it is, several in one piece.
+    fn gather(&mut self) -> Option<Bytes> {
+        let first = self.next_event()?;
+        if self.driver.sends_event() != Some(true) {
+            return Some(first);
+        }
+        let mut piece = BytesMut::with_capacity(2 * first.len());
+        piece.put_slice(&first);
+        while piece.len() < PIECE && self.driver.sends_event() == Some(true) {
+            piece.put_slice(&self.next_event()?);
+        }
+        Some(piece.freeze())
+    }
+
+    fn next_event(&mut self) -> Option<Bytes> {
+        match self.driver.next_outgoing()? {
+            Outgoing::Recorded(event) | Outgoing::Volatile(event) => self.driver.frame(&event),
+            _ => None,
+        }
+    }
+
+    /// Writes what the stream takes of the events. Ready when it has sent them all.
+    fn poll_events(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.events.is_empty() && !self.written {
+            return Poll::Ready(Ok(()));
+        }
+        let mut stream = Pin::new(self.socket.get_mut());
+        while !self.events.is_empty() {
+            match ready!(stream.as_mut().poll_write(cx, &self.events))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                taken => self.events.advance(taken),
+            }
+            self.written = true;
+        }
+        ready!(stream.poll_flush(cx))?;
+        self.written = false;
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -17,7 +17,7 @@ use apex_core::id::{
     ThreadId, UserId,
 };
 use apex_core::money::{Usage, Usd};
-use apex_core::run::{OpenCall, ResetReason, RunState, Snapshot, StepView};
+use apex_core::run::{OpenApproval, OpenCall, ResetReason, RunState, Snapshot, StepView};
 use apex_transport::protocol::{
     AcceptedFrame, Answered, Draining, ErrorFrame, Expiring, FrameId, HEARTBEAT, InboxFrame,
     Limits, Pong, ResetFrame, ServerFrame, Since, Subscribed, Welcome, event_frame, write_event,
@@ -317,6 +317,15 @@ fn snapshot(feed: &mut Feed<'_>) -> Snapshot {
             step: step(feed),
             call: CallId(feed.number() as u32),
             tool: feed.text(),
+        }),
+        approvals: feed.several(|feed| OpenApproval {
+            step: step(feed),
+            approval: ApprovalId::from_bytes(feed.id()),
+            call: CallId(feed.number() as u32),
+            tool: feed.text(),
+            arguments: value(feed),
+            digest: feed.text(),
+            expires_at: moment(feed),
         }),
         result: feed.optional(result),
     }

@@ -21,7 +21,7 @@ use apex_transport::TransportConfig;
 use apex_transport::connection::{
     Action, Brought, Connection, Input, Moment, Opened, Outgoing, Stream, StreamKey, Terms,
 };
-use apex_transport::protocol::{CloseCode, Draining, event_frame};
+use apex_transport::protocol::{CloseCode, Draining, decode, event_frame};
 use feed::Feed;
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
@@ -166,7 +166,9 @@ impl World {
         let kind = feed.below(12);
         if kind == 11 {
             let text = feed.text();
-            return self.handle(Input::Text(&text));
+            let id = decode(&text).map_or_else(|bad| bad.id, |frame| Some(frame.id));
+            // What happens to have an id is one of the frames below, and is answered.
+            return if id.is_none() { self.handle(Input::Text(&text)) };
         }
         self.said += 1;
         let mut frame = match kind {

@@ -132,6 +132,7 @@ impl RunLog for Log {
             attempt: 1,
             started_at: Timestamp::from_millis(0),
             ended_at: None,
+            settled: Vec::new(),
             snapshot: Snapshot { state, ..Snapshot::new() },
         })
     }

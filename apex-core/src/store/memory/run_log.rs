@@ -128,6 +128,7 @@ impl Erase for MemoryRunLog {
         let open = self.runs.lock().erase(user);
         for run in open {
             self.wakeup.wake(Topic::Run(run));
+            self.wakeup.wake(Topic::Ended(run));
         }
     }
 }

@@ -42,7 +42,7 @@ pub(super) async fn erase(transaction: &Transaction<'_>, user: UserId) -> Result
         ids.push(columns.value::<i64>()?);
         let run = columns.id(RunId::from_bytes)?;
         if columns.value()? {
-            wakes.push(Topic::Run(run));
+            wakes.extend([Topic::Run(run), Topic::Ended(run)]);
         }
     }
     transaction.query_opt(LOCK, &own).await?;

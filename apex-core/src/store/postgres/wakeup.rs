@@ -133,6 +133,7 @@ fn word(topic: Topic) -> String {
     let with = |letter: char, id: &[u8; 16]| format!("{letter}{}", Uuid::from_bytes(*id).simple());
     match topic {
         Topic::Run(run) => with('r', run.as_bytes()),
+        Topic::Ended(run) => with('e', run.as_bytes()),
         Topic::Signals(run) => with('s', run.as_bytes()),
         Topic::Inbox(user) => with('i', user.as_bytes()),
         Topic::Work => "w".to_owned(),
@@ -152,6 +153,7 @@ fn read(words: &str) -> Option<(Topic, &str)> {
     let id = Uuid::try_parse(id).ok()?.into_bytes();
     let topic = match letter {
         "r" => Topic::Run(RunId::from_bytes(id)),
+        "e" => Topic::Ended(RunId::from_bytes(id)),
         "s" => Topic::Signals(RunId::from_bytes(id)),
         "i" => Topic::Inbox(UserId::from_bytes(id)),
         _ => return None,
@@ -170,6 +172,7 @@ mod tests {
         let topics = [
             Topic::Run(run),
             Topic::Work,
+            Topic::Ended(run),
             Topic::Signals(run),
             Topic::Revocations,
             Topic::Inbox(user),

@@ -259,6 +259,7 @@ fn encode(node: NodeId, topics: &[Topic]) -> Vec<u8> {
     for topic in topics {
         let (letter, id) = match topic {
             Topic::Run(run) => (b'r', *run.as_bytes()),
+            Topic::Ended(run) => (b'e', *run.as_bytes()),
             Topic::Signals(run) => (b's', *run.as_bytes()),
             Topic::Inbox(user) => (b'i', *user.as_bytes()),
             Topic::Work => (b'w', [0; 16]),
@@ -277,6 +278,7 @@ fn decode(topics: &[u8]) -> impl Iterator<Item = Topic> {
         let id = <[u8; 16]>::try_from(id).ok()?;
         match letter {
             b'r' => Some(Topic::Run(RunId::from_bytes(id))),
+            b'e' => Some(Topic::Ended(RunId::from_bytes(id))),
             b's' => Some(Topic::Signals(RunId::from_bytes(id))),
             b'i' => Some(Topic::Inbox(UserId::from_bytes(id))),
             b'w' => Some(Topic::Work),
@@ -297,6 +299,7 @@ mod tests {
         let run = RunId::new(&SystemClock);
         let topics = [
             Topic::Run(run),
+            Topic::Ended(run),
             Topic::Signals(run),
             Topic::Inbox(UserId::new(&SystemClock)),
             Topic::Work,

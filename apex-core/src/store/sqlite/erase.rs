@@ -36,7 +36,8 @@ pub(super) fn erase(
 ) -> rusqlite::Result<Vec<BlobName>> {
     let run_of = |row: &rusqlite::Row<'_>| Columns::of(row).id(RunId::from_bytes);
     for run in connection.prepare(OPEN_RUNS)?.query_map([user.as_bytes()], run_of)? {
-        wakes.push(Topic::Run(run?));
+        let run = run?;
+        wakes.extend([Topic::Run(run), Topic::Ended(run)]);
     }
     let mut content = Vec::new();
     for sql in WITH_CONTENT {
