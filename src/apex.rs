@@ -9,7 +9,9 @@ use apex_core::file::{Body, FileInfo};
 use apex_core::health::{HealthReport, Observer};
 use apex_core::id::{FileId, RequestId, RunId};
 use apex_core::principal::Principal;
-use apex_core::run::{Accepted, Delivery, Live, Message, Position, RunGraph, Runner, Subscription};
+use apex_core::run::{
+    Accepted, Delivery, Live, Message, Page, Position, RunGraph, Runner, Subscription, Topic,
+};
 use apex_core::store::Stores;
 #[cfg(feature = "tls")]
 use apex_transport::Tls;
@@ -18,6 +20,9 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How long it is trusted that no wake-up was lost before the log is looked at.
+const LOOK: Duration = Duration::from_secs(20);
 
 /// The SDK, wired: agents at work on recorded runs, and the wire that serves them. Cheap to clone; all clones are
 /// the same.
@@ -126,26 +131,50 @@ impl Apex {
     /// code.
     pub async fn result(&self, principal: &Principal, run: RunId) -> Result<RunResult> {
         const OPERATION: &str = "apex.result";
-        let mut following = self.follow(principal, run).await?;
-        while let Some(envelope) = following.next().await? {
-            match envelope.event {
-                Event::RunCompleted { result, .. } => return Ok(result),
-                Event::RunCancelled { .. } => {
-                    return Err(Error::new(Kind::Cancelled, OPERATION, "the run was cancelled"));
-                }
-                Event::RunFailed { error, .. } => {
-                    let kind = Kind::ALL.iter().find(|kind| kind.row().code == error.code).copied();
-                    let failed =
-                        Error::new(kind.unwrap_or(Kind::Internal), OPERATION, error.message);
-                    return Err(match error.correlation {
-                        Some(id) => failed.with_correlation(id),
-                        None => failed,
-                    });
-                }
-                _ => {}
+        let page = self.end_of(principal, run).await?;
+        let Some(last) = page.events.first() else {
+            let told = "the end of this run's log is no longer kept; ask for its view";
+            return Err(Error::new(Kind::Conflict, OPERATION, told).with("head", page.head));
+        };
+        match last.event()? {
+            Event::RunCompleted { result, .. } => Ok(result),
+            Event::RunCancelled { .. } => {
+                Err(Error::new(Kind::Cancelled, OPERATION, "the run was cancelled"))
+            }
+            Event::RunFailed { error, .. } => {
+                let kind = Kind::ALL.iter().find(|kind| kind.row().code == error.code).copied();
+                let failed = Error::new(kind.unwrap_or(Kind::Internal), OPERATION, error.message);
+                Err(match error.correlation {
+                    Some(id) => failed.with_correlation(id),
+                    None => failed,
+                })
+            }
+            _ => {
+                Err(Error::internal(OPERATION, "the run's log ended without an end")
+                    .with("run", run))
             }
         }
-        Err(Error::internal(OPERATION, "the run's log ended without an end").with("run", run))
+    }
+
+    /// The last event of a run's log, once it has ended.
+    async fn end_of(&self, principal: &Principal, run: RunId) -> Result<Page> {
+        let head = self.ended(principal, run).await?;
+        self.stores.runs.read(principal, run, head.saturating_sub(1), 1).await
+    }
+
+    /// Waits until a run has ended, however it did: the number of its last event. Nothing that happens before wakes it.
+    ///
+    /// # Errors
+    /// `not_found` for a run that this principal may not see; `unavailable`, `storage_failed`.
+    pub async fn ended(&self, principal: &Principal, run: RunId) -> Result<u64> {
+        let mut ended = self.stores.wakeup.listen(Topic::Ended(run));
+        loop {
+            let page = self.stores.runs.read(principal, run, u64::MAX, 1).await?;
+            if page.ended {
+                return Ok(page.head);
+            }
+            ended.wait(LOOK).await;
+        }
     }
 
     /// What a run of this user's asked for and got, for a [`Replay`](apex_agents::replay::Replay); where `agents.record`
@@ -218,7 +247,8 @@ impl Apex {
         apex_transport::serve(listener, self.service(), shutdown).await
     }
 
-    /// Takes no more work, gives the runs under way until `deadline` to end, and saves the rest where they are.
+    /// Takes no more work, gives the runs under way until `deadline` to end, and saves the rest where they are; a call
+    /// that must not be made twice has 3 s more to end, so that nobody has to doubt it.
     /// Says whether all of them ended or were saved.
     pub async fn drain(&self, deadline: Duration) -> bool {
         self.observer.health().drain();

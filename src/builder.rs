@@ -18,6 +18,7 @@ use apex_core::file::FileLimits;
 use apex_core::health::{
     BreakerSource, CertificateSource, FileProbe, Health, HealthConfig, Observer, Probe,
 };
+use apex_core::memory::MemoryStore;
 use apex_core::run::{Live, RunLimits, Runner};
 use apex_core::store::{Stores, transfer};
 use apex_core::trace::TraceBridge;
@@ -42,6 +43,7 @@ pub struct Builder {
     catalogue: Option<Arc<Catalogue>>,
     analysis: AnalysisOptions,
     stores: Option<Stores>,
+    memory: Option<Arc<dyn MemoryStore>>,
     database: Option<DatabaseUrl>,
     auth_database: Option<DatabaseUrl>,
     schema: SchemaName,
@@ -171,6 +173,14 @@ impl Builder {
     #[must_use]
     pub fn stores(mut self, stores: Stores) -> Self {
         self.stores = Some(stores);
+        self
+    }
+
+    /// Keeps what agents remember of users in a store of the host's, and everything else where it is kept anyway. The
+    /// host forgets there whom it erases.
+    #[must_use]
+    pub fn memory(mut self, store: Arc<dyn MemoryStore>) -> Self {
+        self.memory = Some(store);
         self
     }
 
@@ -387,8 +397,11 @@ impl Builder {
             Some(stores) => stores.into(),
             None => opening.open(&clock).await?,
         };
-        let stores = opened.stores;
+        let mut stores = opened.stores;
         transfer::refuse_half(&stores).await?;
+        if let Some(memory) = self.memory {
+            stores.memory = memory;
+        }
         let live = Live::default();
         #[cfg(feature = "mcp")]
         let longest = self.engine.step_deadline;

@@ -1,7 +1,9 @@
 //! The process is killed at random moments and started again on the same database: every log is whole, what was
 //! shown is what is recorded, and every run ends exactly once.
 
-use crate::support::{assert_success, assert_whole_run, builder, events, golden_path, server};
+use crate::support::{
+    Random, assert_success, assert_whole_run, builder, events, golden_path, server,
+};
 use netra_apex::core::auth::{Standing, User};
 use netra_apex::core::clock::{Clock, SystemClock};
 use netra_apex::core::id::UserId;
@@ -23,12 +25,7 @@ fn a_process_killed_at_any_of_fifty_moments_leaves_whole_logs_that_end_once() {
     assert_success(&golden_path(folder.path(), &[]).output().unwrap());
     let whole = began.elapsed();
 
-    let seed = std::env::var("APEX_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(rand_seed);
-    println!("seed {seed}: repeat with APEX_SEED={seed}");
-    let mut random = Random(seed);
+    let mut random = Random::of_this_time();
     let (mut resumed, mut interrupted) = (0, 0);
     for _ in 0..DATABASES[usize::from(server().is_some())] {
         let folder = tempfile::tempdir().unwrap();
@@ -104,20 +101,4 @@ fn logs(folder: &Path) -> BTreeMap<String, Vec<Value>> {
         }
         logs
     })
-}
-
-fn rand_seed() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(0)
-}
-
-/// A small generator, so that a failing seed can be repeated.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, most: Duration) -> Duration {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        most.mul_f64((self.0 >> 11) as f64 / (1_u64 << 53) as f64)
-    }
 }

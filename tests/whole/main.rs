@@ -12,6 +12,7 @@ mod golden_path;
 mod health;
 mod hello;
 mod kill;
+mod killed_calls;
 #[cfg(feature = "mcp")]
 mod mcp;
 mod models;

@@ -135,7 +135,7 @@ fn a_model_words_the_answer_and_its_key_comes_from_a_file() {
     let events = events(&folder.path().join("events.jsonl"));
     assert_whole_run(&events);
     let end = &events.last().unwrap()["data"];
-    assert_eq!(end["usage"]["input_tokens"], 3_000);
+    assert_eq!(end["usage"]["input_tokens"], 5_000);
     assert_eq!(
         end["usage"]["cost_usd"],
         Value::Null,
@@ -233,7 +233,7 @@ fn every_provider_is_asked_in_its_own_format() {
             .flat_map(|event| event["data"]["models"].as_array().unwrap())
             .map(|model| model["answers"].as_u64().unwrap())
             .sum();
-        assert_eq!(answers, 4, "{model}");
+        assert_eq!(answers, 8, "{model}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! What `docs/security.md` promises names the tests that show it.
+//! What `docs/security.md` and `docs/wire.md` promise names the tests that show it.
 
 use std::path::{Path, PathBuf};
 
@@ -15,13 +15,22 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 
 #[test]
 fn every_test_that_the_security_page_names_is_there() {
+    assert_tests_are_there("docs/security.md");
+}
+
+#[test]
+fn every_test_that_the_page_of_the_wire_names_is_there() {
+    assert_tests_are_there("docs/wire.md");
+}
+
+fn assert_tests_are_there(page: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
     for folder in ["apex-core/src", "apex-core/tests", "apex-transport/src", "apex-transport/tests"]
     {
         sources(&root.join(folder), &mut files);
     }
-    let page = std::fs::read_to_string(root.join("docs/security.md")).unwrap();
+    let page = std::fs::read_to_string(root.join(page)).unwrap();
     let named: Vec<(&str, &str)> = page
         .split('`')
         .filter_map(|word| word.split_once("::"))
@@ -32,7 +41,8 @@ fn every_test_that_the_security_page_names_is_there() {
     assert!(named.len() > 40, "the page is not read as it should be");
     for (module, test) in named {
         let shows = |path: &PathBuf| {
-            let of_module = path.file_stem().is_some_and(|stem| stem == module);
+            let file = path.with_extension("");
+            let of_module = file.ancestors().take(3).any(|part| part.ends_with(module));
             let source = std::fs::read_to_string(path).unwrap();
             (of_module || source.contains(&format!("mod {module} {{")))
                 && source.contains(&format!("fn {test}("))

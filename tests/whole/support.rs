@@ -3,9 +3,11 @@
 use netra_apex::core::config::{DatabaseUrl, Environment};
 use serde_json::Value;
 use std::cell::RefCell;
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
 
 /// An example's executable; cargo builds the examples with the tests, beside them.
 pub(crate) fn example(name: &str) -> PathBuf {
@@ -165,6 +167,26 @@ pub(crate) async fn get(
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     (status, serde_json::from_str(body).unwrap_or_default())
+}
+
+/// A small generator, so that a failing seed can be repeated.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    /// One of the seed that `APEX_SEED` names, or a new one; it is printed.
+    pub(crate) fn of_this_time() -> Self {
+        let named = std::env::var("APEX_SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = named.unwrap_or_else(|| RandomState::new().hash_one(0));
+        println!("seed {seed}: repeat with APEX_SEED={seed}");
+        Self(seed)
+    }
+
+    pub(crate) fn below(&mut self, most: Duration) -> Duration {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        most.mul_f64((self.0 >> 11) as f64 / (1_u64 << 53) as f64)
+    }
 }
 
 /// Takes down our log lines, each with the fields of the spans around it.

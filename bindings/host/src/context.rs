@@ -24,29 +24,49 @@ pub struct ToolWork {
     request: Option<Arc<str>>,
 }
 
+/// What a step of an agent and a call of a tool have in common.
+macro_rules! common {
+    ($($work:ident of $context:ident),*) => {$(
+        impl $work {
+            pub(crate) fn new(context: $context) -> Self {
+                Self { context, request: request() }
+            }
+
+            /// The id of the message that began the run, on the node that works on it.
+            #[must_use]
+            pub fn request(&self) -> Option<&str> {
+                self.request.as_deref()
+            }
+
+            /// In whose name the work is done.
+            #[must_use]
+            pub fn principal(&self) -> &Principal {
+                self.context.principal()
+            }
+
+            /// The run's id.
+            #[must_use]
+            pub fn run(&self) -> String {
+                self.context.run().to_string()
+            }
+
+            #[doc = concat!("As [`", stringify!($context), "::progress`].")]
+            pub fn progress(&self, done: u64, total: Option<u64>, unit: &str) {
+                self.context.progress(done, total, unit);
+            }
+
+            #[doc = concat!("As [`", stringify!($context), "::is_cancelled`].")]
+            #[must_use]
+            pub fn is_cancelled(&self) -> bool {
+                self.context.is_cancelled()
+            }
+        }
+    )*};
+}
+
+common!(AgentWork of Context, ToolWork of ToolContext);
+
 impl AgentWork {
-    pub(crate) fn new(context: Context) -> Self {
-        Self { context, request: request() }
-    }
-
-    /// The id of the message that began the run, on the node that works on it.
-    #[must_use]
-    pub fn request(&self) -> Option<&str> {
-        self.request.as_deref()
-    }
-
-    /// In whose name the step is done.
-    #[must_use]
-    pub fn principal(&self) -> &Principal {
-        self.context.principal()
-    }
-
-    /// The run's id.
-    #[must_use]
-    pub fn run(&self) -> String {
-        self.context.run().to_string()
-    }
-
     /// The conversation's id.
     #[must_use]
     pub fn thread(&self) -> String {
@@ -122,11 +142,6 @@ impl AgentWork {
         Ok(answer)
     }
 
-    /// As [`Context::progress`].
-    pub fn progress(&self, done: u64, total: Option<u64>, unit: &str) {
-        self.context.progress(done, total, unit);
-    }
-
     /// The plan whose last step is this agent's, as `Team::plan`; `None` where there is none.
     ///
     /// # Errors
@@ -134,37 +149,9 @@ impl AgentWork {
     pub fn plan(&self, goal: &str, without: &[&str]) -> Result<Option<Value>> {
         self.context.team().plan(goal, without).map(|plan| json(&plan)).transpose()
     }
-
-    /// As [`Context::is_cancelled`].
-    #[must_use]
-    pub fn is_cancelled(&self) -> bool {
-        self.context.is_cancelled()
-    }
 }
 
 impl ToolWork {
-    pub(crate) fn new(context: ToolContext) -> Self {
-        Self { context, request: request() }
-    }
-
-    /// The id of the message that began the run, on the node that works on it.
-    #[must_use]
-    pub fn request(&self) -> Option<&str> {
-        self.request.as_deref()
-    }
-
-    /// In whose name the call is made.
-    #[must_use]
-    pub fn principal(&self) -> &Principal {
-        self.context.principal()
-    }
-
-    /// The run's id.
-    #[must_use]
-    pub fn run(&self) -> String {
-        self.context.run().to_string()
-    }
-
     /// The call, such as `c1`.
     #[must_use]
     pub fn call(&self) -> String {
@@ -180,17 +167,6 @@ impl ToolWork {
     /// As [`ToolContext::summarise`].
     pub fn summarise(&self, sentence: String) {
         self.context.summarise(sentence);
-    }
-
-    /// As [`ToolContext::progress`].
-    pub fn progress(&self, done: u64, total: Option<u64>, unit: &str) {
-        self.context.progress(done, total, unit);
-    }
-
-    /// As [`ToolContext::is_cancelled`].
-    #[must_use]
-    pub fn is_cancelled(&self) -> bool {
-        self.context.is_cancelled()
     }
 
     /// What is known of one of the user's files.
@@ -229,6 +205,30 @@ impl ToolWork {
     /// As there.
     pub async fn artifact(&self, artifact: &str) -> Result<Vec<u8>> {
         self.context.artifact(id(artifact, "artifact")?).await.map(Vec::from)
+    }
+
+    /// As [`ToolContext::remember`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn remember(&self, name: &str, text: &str) -> Result<()> {
+        self.context.remember(name, text).await
+    }
+
+    /// As [`ToolContext::recall`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn recall(&self) -> Result<Value> {
+        json(&self.context.recall().await?)
+    }
+
+    /// As [`ToolContext::forget`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn forget(&self, name: &str) -> Result<()> {
+        self.context.forget(name).await
     }
 }
 

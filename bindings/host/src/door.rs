@@ -9,12 +9,17 @@ use netra_apex::core::error::{Alert, AlertSink, Error, Kind, Notice, Result};
 use netra_apex::transport::{AuthMethod, Knock};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::{Sender, channel};
 
 /// How long an entry lasts whose end the host does not say.
 const LASTS: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How many alerts and notices wait for the host's function; further ones are left out, and stay in the log and in the
+/// health document.
+const MOST_TOLD: usize = 256;
 
 /// A way in that the host verifies: a function that is called with what a request presents, as `{"headers": {…},
 /// "origin", "address"}`, and answers `{"user": name, "expires_in"?: seconds}`, or `null` for nobody.
@@ -116,17 +121,10 @@ impl AuthMethod for HostDoor {
     }
 }
 
-/// The host's own place for secrets: asked while a configuration is read, on that thread.
-pub struct HostSecrets(pub Box<AsksSecret>);
-
-/// Gives the secret of a configuration's key, if there is one.
-pub type AsksSecret = dyn Fn(&str) -> Result<Option<String>> + Send + Sync;
-
-impl fmt::Debug for HostSecrets {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("HostSecrets")
-    }
-}
+/// The host's own place for secrets: a function that is called with a configuration's key and answers with the secret, or
+/// `null` where there is none. The configuration waits for it, on a thread that may wait.
+#[derive(Debug)]
+pub struct HostSecrets(pub Arc<dyn Callback>);
 
 impl SecretSource for HostSecrets {
     fn name(&self) -> &str {
@@ -134,25 +132,52 @@ impl SecretSource for HostSecrets {
     }
 
     fn secret(&self, key: &str) -> Result<Option<Secret<String>>> {
-        Ok((self.0)(key)?.map(Secret::new))
+        let asked = self.0.call(key.into(), Call::Plain);
+        let secret: Option<String> = serde_json::from_value(Handle::current().block_on(asked)?)
+            .map_err(|_| {
+                let told = "the host's place for secrets answered with something else than text";
+                Error::new(Kind::Config, "host.secrets", told).with("key", key)
+            })?;
+        Ok(secret.map(Secret::new))
     }
 }
 
-/// Whoever of the host's is told of alerts and notices, as `{"alert": …}` or `{"notice": …}`. It must not wait.
-pub struct Watcher(pub Box<dyn Fn(Value) + Send + Sync>);
+/// Whoever of the host's is told of alerts and notices: a function that is called with `{"alert": …}` or `{"notice": …}`,
+/// one at a time and in order, while nobody waits for it. What it fails with goes to the log.
+#[derive(Debug)]
+pub struct Watcher(pub Arc<dyn Callback>);
 
-impl fmt::Debug for Watcher {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Watcher")
+/// Takes alerts and notices to the host's function.
+#[derive(Debug)]
+pub(crate) struct Teller(Sender<Value>);
+
+impl Teller {
+    /// To be called in a Tokio runtime.
+    pub(crate) fn new(watcher: Watcher) -> Self {
+        let (sender, mut told) = channel(MOST_TOLD);
+        tokio::spawn(async move {
+            while let Some(told) = told.recv().await {
+                if let Err(error) = watcher.0.call(told, Call::Plain).await {
+                    tracing::error!(%error, "whoever is told of alerts has failed");
+                }
+            }
+        });
+        Self(sender)
+    }
+
+    fn tell(&self, told: Value) {
+        if self.0.try_send(told).is_err() {
+            tracing::error!("whoever is told of alerts is too slow: one was left out");
+        }
     }
 }
 
-impl AlertSink for Watcher {
+impl AlertSink for Teller {
     fn alert(&self, alert: &Alert) {
-        (self.0)(json!({ "alert": alert }));
+        self.tell(json!({ "alert": alert }));
     }
 
     fn notice(&self, notice: &Notice) {
-        (self.0)(json!({ "notice": notice }));
+        self.tell(json!({ "notice": notice }));
     }
 }

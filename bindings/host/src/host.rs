@@ -11,13 +11,16 @@ use netra_apex::core::principal::Principal;
 use netra_apex::core::run::{Message, Position};
 use netra_apex::core::thread::Whose;
 use netra_apex::core::usage::{GroupBy, UsageQuery};
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json as object};
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 /// How long a ticket's connection lasts for a user whom the host vouches for, before it has to bring another.
 const LASTS: Duration = Duration::from_secs(24 * 60 * 60);
@@ -25,11 +28,16 @@ const LASTS: Duration = Duration::from_secs(24 * 60 * 60);
 /// What is read of a file at a time.
 const PIECE: usize = 256 * 1024;
 
+/// After how long a store that could not say whether a run has ended is asked again.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// An Apex inside a host of another language. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone)]
 pub struct Host {
     apex: Apex,
     listen: SocketAddr,
+    /// Those who hold something until a run has ended; they go with the last clone.
+    holding: Arc<Mutex<JoinSet<()>>>,
 }
 
 /// What a user asks.
@@ -48,7 +56,7 @@ pub struct Ask {
 
 impl Host {
     pub(crate) fn new(apex: Apex, listen: SocketAddr) -> Self {
-        Self { apex, listen }
+        Self { apex, listen, holding: Arc::default() }
     }
 
     /// The Apex.
@@ -76,11 +84,17 @@ impl Host {
         self.apex.user(name).await
     }
 
-    /// Puts a message on record and starts its run: `{"run", "thread", "request_id"}`.
+    /// Puts a message on record and starts its run: `{"run", "thread", "request_id"}`. What is `kept` for the functions
+    /// that the run will call is dropped once it has ended, or when it does not begin or this Apex is closed.
     ///
     /// # Errors
     /// As `Runner::start`.
-    pub async fn start(&self, who: &Principal, ask: Ask) -> Result<Value> {
+    pub async fn start(
+        &self,
+        who: &Principal,
+        ask: Ask,
+        kept: impl Send + 'static,
+    ) -> Result<Value> {
         let request = ask.request.as_deref();
         let bad = |_| Error::new(Kind::BadRequest, "host.start", "the request's id is no UUID");
         let request_id = request.map(|id| id.parse().map_err(bad)).transpose()?;
@@ -92,7 +106,24 @@ impl Host {
             text: ask.text,
             attachments: files.collect::<Result<_>>()?,
         };
-        json(&self.apex.runner().start(who, message).await?)
+        let accepted = self.apex.runner().start(who, message).await?;
+        self.hold(who, accepted.run, kept);
+        json(&accepted)
+    }
+
+    /// Holds something until a run has ended, or is no longer there.
+    fn hold(&self, who: &Principal, run: RunId, kept: impl Send + 'static) {
+        let (apex, who) = (self.apex.clone(), who.clone());
+        let mut holding = self.holding.lock();
+        while holding.try_join_next().is_some() {}
+        holding.spawn(async move {
+            while let Err(error) = apex.ended(&who, run).await
+                && error.is_retryable()
+            {
+                tokio::time::sleep(PAUSE).await;
+            }
+            drop(kept);
+        });
     }
 
     /// Waits for the answer of a run: `{"status", "text", "artifacts"}`.
@@ -272,21 +303,15 @@ impl Host {
         Ok(read.1.to_vec())
     }
 
-    /// What the user's runs, or one of them, used of models: sums by `all`, `model`, `outcome` or `day`.
+    /// What the user's runs, or one of them, used of models: sums by a [`GroupBy`], by its name.
     ///
     /// # Errors
     /// `bad_request` for another word; `not_found` for what is no run's id.
     pub async fn usage(&self, who: &Principal, run: Option<&str>, by: &str) -> Result<Value> {
-        let by = match by {
-            "all" => GroupBy::All,
-            "model" => GroupBy::Model,
-            "outcome" => GroupBy::Outcome,
-            "day" => GroupBy::Day,
-            _ => {
-                let told = "usage is summed up by all, model, outcome or day";
-                return Err(Error::new(Kind::BadRequest, "host.usage", told));
-            }
-        };
+        let by: GroupBy = serde_json::from_value(by.into()).map_err(|error| {
+            let told = format!("that is nothing to sum usage up by: {error}");
+            Error::new(Kind::BadRequest, "host.usage", told)
+        })?;
         let run: Option<RunId> = run.map(|run| id(run, "run")).transpose()?;
         let query = UsageQuery { run, by, ..UsageQuery::default() };
         json(&self.apex.stores().usage.totals(who, &query).await?)

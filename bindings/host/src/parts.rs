@@ -1,9 +1,13 @@
-use crate::{Host, HostAgent, HostDoor, HostSecrets, HostTool, Problem, Settings, Watcher};
-use netra_apex::Builder;
+use crate::door::Teller;
+use crate::{
+    Host, HostAgent, HostDoor, HostMemory, HostSecrets, HostTool, Problem, Settings, Watcher,
+};
 use netra_apex::agents::cost::{AnalysisOptions, Catalogue};
 use netra_apex::agents::{Registry, agents};
-use netra_apex::core::error::AlertSink;
+use netra_apex::core::config::Loaded;
+use netra_apex::core::error::Error;
 use netra_apex::transport::Chain;
+use netra_apex::{ApexConfig, Builder};
 use std::sync::Arc;
 
 /// What an Apex of a host's is made of.
@@ -25,6 +29,8 @@ pub struct Parts {
     pub doors: Vec<HostDoor>,
     /// Who is told of alerts and notices.
     pub watcher: Option<Watcher>,
+    /// Where the host keeps what agents remember of users.
+    pub memory: Option<HostMemory>,
     /// A contract whose prices hold instead of the list's, as JSON.
     pub contract: Option<Vec<u8>>,
 }
@@ -35,9 +41,10 @@ impl Parts {
     /// # Errors
     /// `config_invalid` with every fault; what the stores say.
     pub async fn build(self) -> Result<Host, Problem> {
-        let secrets = self.secrets.map(|secrets| Arc::new(secrets) as Arc<_>);
-        let settings = self.settings.map(|settings| settings.load(secrets)).transpose()?;
-        let config = settings.map(|loaded| loaded.value);
+        let config = match self.settings {
+            Some(settings) => Some(load(settings, self.secrets).await?.value),
+            None => None,
+        };
         let mut builder = match &config {
             Some(config) => config.builder()?,
             None => Builder::default(),
@@ -63,9 +70,24 @@ impl Parts {
         builder =
             builder.ways(doors.fold(Chain::default(), |ways, door| ways.first(door.shared())));
         if let Some(watcher) = self.watcher {
-            builder = builder.alerts(Arc::new(watcher) as Arc<dyn AlertSink>);
+            builder = builder.alerts(Arc::new(Teller::new(watcher)));
+        }
+        if let Some(memory) = self.memory {
+            builder = builder.memory(Arc::new(memory));
         }
         let prefix = config.map(|config| config.server).unwrap_or_default();
         Ok(Host::new(builder.build().await?, prefix.listen))
     }
+}
+
+/// Reads the settings where functions of the host's may be waited for.
+async fn load(
+    settings: Settings,
+    secrets: Option<HostSecrets>,
+) -> Result<Loaded<ApexConfig>, Problem> {
+    let secrets = secrets.map(|secrets| Arc::new(secrets) as Arc<_>);
+    let loading = tokio::task::spawn_blocking(move || settings.load(secrets));
+    loading.await.map_err(|error| {
+        Error::internal("host.settings", "reading the settings ended by itself").with_source(error)
+    })?
 }

@@ -1,5 +1,5 @@
 import { toldAgent } from './agent.js';
-import { flag, forget, hold, json, listening, logs, nothing, numbered, plain, remember, request } from './bridge.js';
+import { flag, forget, hold, json, logs, nothing, numbered, plain, remember, request, warn } from './bridge.js';
 import { bytes } from './context.js';
 import { knock } from './http.js';
 import { Run } from './run.js';
@@ -198,10 +198,11 @@ export class Apex {
   }
 
   /**
-   * What the user's runs, or one of them, used of models: sums by `all`, `model`, `outcome` or `day`.
+   * What the user's runs, or one of them, used of models: one sum of all, or one for each
+   * model, outcome, run, step or day.
    *
    * @param {User} user
-   * @param {{ run?: string, by?: 'all' | 'model' | 'outcome' | 'day' }} [options]
+   * @param {{ run?: string, by?: 'all' | 'model' | 'outcome' | 'run' | 'step' | 'day' }} [options]
    * @returns {Promise<any>}
    */
   usage(user, { run, by = 'all' } = {}) {
@@ -360,7 +361,7 @@ export async function log(fn, { level = 'info' } = {}) {
  */
 function told(options) {
   if (typeof options !== 'object' || options === null) throw new TypeError(`the options have to be an object, not ${kind(options)}`);
-  const { config, configFile, env, envPrefix, secretsDir, secrets, agents = [], tools = [], entry, team = false, doors = [], onAlert, contract, ...rest } = options;
+  const { config, configFile, env, envPrefix, secretsDir, secrets, agents = [], tools = [], entry, team = false, doors = [], onAlert, memory, contract, ...rest } = options;
   const [unknown] = Object.keys(rest);
   if (unknown !== undefined) throw new TypeError(`there is no option ${unknown}`);
   for (const [name, list] of Object.entries({ agents, tools, doors })) {
@@ -379,7 +380,8 @@ function told(options) {
     entry: entry ?? null,
     team,
     doors: doors.map(toldDoor),
-    watcher: onAlert ? listening(onAlert) : null,
+    watcher: onAlert ? numbered(async ({ input }) => (await Promise.resolve(input).then(onAlert).catch(warn), 'null')) : null,
+    memory: memory === undefined ? null : toldMemory(memory),
     contract: contract ?? null,
   };
   return encode(whole, 'the options');
@@ -394,4 +396,16 @@ function toldDoor({ headers, ambient = false, authenticate }) {
     return encode({ user: known.user, ...(known.expiresIn === undefined ? {} : { expires_in: known.expiresIn }) }, 'what authenticate returned');
   });
   return { headers, ambient, verify };
+}
+
+/** @param {import('../types/host.js').MemoryStore} store */
+function toldMemory(store) {
+  if (typeof store !== 'object' || store === null) throw new TypeError(`memory has to be an object, not ${kind(store)}`);
+  for (const name of /** @type {const} */ (['keep', 'notes', 'forget', 'forgetAll'])) callable(store[name], `${name} of memory`);
+  return {
+    keep: numbered(async ({ input: { user, note } }) => (await store.keep(user, note), 'null')),
+    notes: numbered(async ({ input: { user } }) => encode(await store.notes(user), 'what notes of memory returned')),
+    forget: numbered(async ({ input: { user, name } }) => encode(await store.forget(user, name), 'what forget of memory returned')),
+    forget_all: numbered(async ({ input: { user } }) => encode(await store.forgetAll(user), 'what forgetAll of memory returned')),
+  };
 }

@@ -18,7 +18,7 @@ import { encode } from './values.js';
  * @typedef {(input: Input, work: Work) => string | PromiseLike<string>} Called
  */
 
-const [ANSWER, FAILURE, CALL, CANCEL, TELL] = [0, 1, 2, 3, 4]; // and FORGET
+const [ANSWER, FAILURE, CALL, CANCEL, TELL, FORGET] = [0, 1, 2, 3, 4, 5]; // and PAST
 
 /** The longest stack that an error of the host's takes along, in characters. */
 const LONGEST_STACK = 1_500;
@@ -79,7 +79,7 @@ export function request(op, { on = null, with: beside = null, args, text, bytes 
  * @param {boolean} waited whether the process stays alive for the answer; a function that Rust calls is no reason to
  * @param {Read} read
  * @param {AbortSignal | undefined} signal
- * @param {(id: number) => void} ask
+ * @param {(id: number) => Batch | null | void} ask
  * @returns {Promise<any>}
  */
 function begin(waited, read, signal, ask) {
@@ -100,7 +100,8 @@ function begin(waited, read, signal, ask) {
     }
     keep(id, { resolve, reject, read, leave, waited });
     try {
-      ask(id);
+      const answer = ask(id);
+      if (answer) deliver(answer);
     } catch (error) {
       ended(id);
       reject(error);
@@ -200,9 +201,9 @@ export function logs(level, fn) {
   return begin(true, nothing, undefined, (id) => addon().logs(id, level, told));
 }
 
-/** How many requests, functions and calls there are; for tests that nothing is left behind. */
+/** How many requests, functions, calls and scopes there are; for tests that nothing is left behind. */
 export function counts() {
-  return { requests: requests.size, functions: functions.size, calls: calls.size, open: native?.openCalls() ?? 0 };
+  return { requests: requests.size, functions: functions.size, calls: calls.size, scopes: scopes.size, open: native?.openCalls() ?? 0 };
 }
 
 /** @param {Batch} batch */
@@ -223,7 +224,7 @@ function deliver(batch) {
  *
  * @param {unknown} error
  */
-function warn(error) {
+export function warn(error) {
   process.emitWarning(error instanceof Error ? error : String(error));
 }
 
@@ -253,8 +254,10 @@ function said(what, id, first, second) {
       return calls.get(id)?.cancel();
     case TELL:
       return void Promise.resolve(/** @type {any} */ (functions.get(id))?.(JSON.parse(first))).catch(warn);
+    case FORGET:
+      return void functions.delete(id);
     default:
-      functions.delete(id);
+      forget(first);
   }
 }
 

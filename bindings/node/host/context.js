@@ -6,6 +6,7 @@ import { kind, text } from './values.js';
 /** @typedef {import('./bridge.js').Work} Work */
 /** @typedef {import('../types/wire.js').Payload} Payload */
 /** @typedef {import('../types/host.js').FileInfo} FileInfo */
+/** @typedef {import('../types/host.js').Note} Note */
 /** @typedef {import('../types/host.js').ModelQuestion} ModelQuestion */
 /** @typedef {import('../types/host.js').ModelAnswer} ModelAnswer */
 
@@ -84,6 +85,21 @@ export class ToolContext {
       const args = { name: text(name, 'the name'), media_type: text(mediaType, 'the media type') };
       return /** @type {Promise<Payload>} */ (this.#work.ask('put_artifact', args, json, [bytes(content)]));
     };
+  }
+
+  /** Keeps a note about the user under a name; one of the same name is replaced. */
+  get remember() {
+    return (/** @type {string} */ name, /** @type {string} */ note) => /** @type {Promise<void>} */ (this.#work.ask('remember', { name: text(name, 'the name'), text: text(note, 'the note') }, nothing));
+  }
+
+  /** The notes about the user, by name. */
+  get recall() {
+    return () => /** @type {Promise<Note[]>} */ (this.#work.ask('recall', undefined));
+  }
+
+  /** Drops a note about the user; `not_found` where there is none. */
+  get forget() {
+    return (/** @type {string} */ name) => /** @type {Promise<void>} */ (this.#work.ask('forget', { name: text(name, 'the name') }, nothing));
   }
 }
 

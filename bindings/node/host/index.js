@@ -12,6 +12,8 @@ export { tool } from './tool.js';
 /** @typedef {import('../types/errors.js').ErrorCode} ErrorCode */
 /** @typedef {import('../types/errors.js').ErrorKind} ErrorKind */
 /** @typedef {import('../types/host.js').HostEvent} HostEvent */
+/** @typedef {import('../types/host.js').MemoryStore} MemoryStore */
+/** @typedef {import('../types/host.js').Note} Note */
 /** @typedef {import('../types/host.js').Options} Options */
 /** @typedef {import('../types/host.js').Question} Question */
 /** @typedef {import('../types/host.js').Schema} Schema */

@@ -1,4 +1,4 @@
-import { forget, json, nothing, plain, request } from './bridge.js';
+import { json, nothing, plain, request } from './bridge.js';
 import { text } from './values.js';
 
 /** @typedef {import('../types/native.js').Handle} Handle */
@@ -11,7 +11,6 @@ import { text } from './values.js';
 export class Run {
   #host;
   #user;
-  #request;
 
   /**
    * @param {() => Handle} host
@@ -21,7 +20,6 @@ export class Run {
   constructor(host, user, { run, thread = null, request_id = null }) {
     this.#host = host;
     this.#user = user;
-    this.#request = request_id;
     /** Its id. */
     this.run = run;
     /** The conversation, where this run was started here. */
@@ -41,7 +39,7 @@ export class Run {
     const args = { run: this.run, after, epoch: epoch ?? null };
     const opened = this.#ask('follow', args, { read: (_, handle) => handle, signal });
     opened.catch(() => {}); // told to whoever reads
-    return new Events(opened, signal, () => this.#over());
+    return new Events(opened, signal);
   }
 
   /** @returns {AsyncIterableIterator<HostEvent>} */
@@ -55,10 +53,8 @@ export class Run {
    * @param {{ signal?: AbortSignal | undefined }} [options] ends the waiting; the run goes on
    * @returns {Promise<RunResult>} broken by the error with which the run failed
    */
-  async result({ signal } = {}) {
-    const result = await this.#ask('result', { run: this.run }, { signal });
-    this.#over();
-    return result;
+  result({ signal } = {}) {
+    return this.#ask('result', { run: this.run }, { signal });
   }
 
   /**
@@ -127,17 +123,12 @@ export class Run {
   async #ask(op, args, { read = json, signal } = {}) {
     return request(op, { on: this.#host(), with: this.#user, args, read, signal });
   }
-
-  #over() {
-    if (this.#request) forget(this.#request);
-  }
 }
 
 /** @implements {AsyncIterableIterator<HostEvent>} */
 class Events {
   #opened;
   #signal;
-  #over;
   /** @type {Handle | null} */
   #handle = null;
   /** @type {HostEvent[]} */
@@ -150,12 +141,10 @@ class Events {
   /**
    * @param {Promise<Handle>} opened
    * @param {AbortSignal | undefined} signal
-   * @param {() => void} over
    */
-  constructor(opened, signal, over) {
+  constructor(opened, signal) {
     this.#opened = opened;
     this.#signal = signal;
-    this.#over = over;
   }
 
   [Symbol.asyncIterator]() {
@@ -201,7 +190,6 @@ class Events {
     if (this.#ended) return;
     this.#ended = true;
     this.#read = [];
-    this.#over();
     if (this.#handle) this.#handle.release();
     else this.#opened.then((handle) => handle.release(), () => {});
   }

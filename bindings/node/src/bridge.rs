@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 pub(crate) type Value = Either4<u32, String, Buffer, Handle>;
 
 /// Fours of what is said (see [`Said`]), the id that it is about, and two values.
-type Batch = Vec<Value>;
+pub(crate) type Batch = Vec<Value>;
 
 type Waker = ThreadsafeFunction<(), (), FnArgs<(Batch,)>, napi::Status, false, true, 0>;
 
@@ -37,6 +37,8 @@ pub(crate) enum Said {
     Tell { function: u32, input: String },
     /// A function will not be called any more.
     Forget(u32),
+    /// The run of the message of that id calls nothing any more.
+    Past(String),
 }
 
 /// The answer to a request.
@@ -65,6 +67,21 @@ impl Reply {
 }
 
 impl Said {
+    /// The answer to a request.
+    pub(crate) fn answer(request: u32, answer: std::result::Result<Reply, Problem>) -> Self {
+        match answer {
+            Ok(reply) => Self::Answer(request, reply),
+            Err(problem) => Self::Failure(request, problem.to_json()),
+        }
+    }
+
+    /// It alone, for JavaScript that waits for it right now.
+    pub(crate) fn at_once(self) -> Batch {
+        let mut batch = Batch::new();
+        self.put(&mut batch);
+        batch
+    }
+
     fn put(self, batch: &mut Batch) {
         let (what, id, first, second) = match self {
             Self::Answer(id, Reply(first, second)) => (0, id, first, second),
@@ -73,6 +90,7 @@ impl Said {
             Self::Cancel(call) => (3, call, Value::A(0), Value::A(0)),
             Self::Tell { function, input } => (4, function, Value::B(input), Value::A(0)),
             Self::Forget(function) => (5, function, Value::A(0), Value::A(0)),
+            Self::Past(request) => (6, 0, Value::B(request), Value::A(0)),
         };
         batch.extend([Value::A(what), Value::A(id), first, second]);
     }
@@ -154,10 +172,7 @@ impl Bridge {
 
     /// Answers a request.
     pub(crate) fn answer(&self, request: u32, answer: std::result::Result<Reply, Problem>) {
-        self.say(match answer {
-            Ok(reply) => Said::Answer(request, reply),
-            Err(problem) => Said::Failure(request, problem.to_json()),
-        });
+        self.say(Said::answer(request, answer));
     }
 
     /// Calls a function of the host's and waits for what comes of it. Dropping the future tells the function to stop.

@@ -1,10 +1,10 @@
 //! An Apex from what JavaScript says it is made of.
 
-use crate::bridge::{Bridge, Said};
+use crate::bridge::Bridge;
 use crate::callback::Function;
 use crate::read;
 use apex_bindings::{
-    AgentSpec, Approval, Call, Error, Host, HostAgent, HostDoor, HostSecrets, HostTool, Kind,
+    AgentSpec, Approval, Call, Host, HostAgent, HostDoor, HostMemory, HostSecrets, HostTool, Kind,
     Parts, Problem, Result, Settings, ToolSpec, Watcher,
 };
 use serde::Deserialize;
@@ -32,6 +32,8 @@ struct Made {
     #[serde(default)]
     watcher: Option<u32>,
     #[serde(default)]
+    memory: Option<Memory>,
+    #[serde(default)]
     contract: Option<String>,
 }
 
@@ -56,6 +58,14 @@ struct Door {
     headers: Vec<String>,
     ambient: bool,
     verify: u32,
+}
+
+#[derive(Deserialize)]
+struct Memory {
+    keep: u32,
+    notes: u32,
+    forget: u32,
+    forget_all: u32,
 }
 
 /// Whether a person has to approve: always, never, or where a function says so.
@@ -98,10 +108,7 @@ pub(crate) async fn build(args: &str, bridge: &Arc<Bridge>) -> std::result::Resu
     });
     let parts = Parts {
         settings: said.settings,
-        secrets: said.secrets.map(|number| {
-            let asks = function(number, Kind::Unavailable);
-            HostSecrets(Box::new(move |key| secret(&asks, key)))
-        }),
+        secrets: said.secrets.map(|number| HostSecrets(function(number, Kind::Unavailable))),
         agents: agents
             .map(|agent| HostAgent::new(agent.spec, function(agent.work, Kind::AgentFailed)))
             .collect(),
@@ -109,26 +116,16 @@ pub(crate) async fn build(args: &str, bridge: &Arc<Bridge>) -> std::result::Resu
         entry: said.entry,
         team: said.team,
         doors: doors.collect::<Result<_>>()?,
-        watcher: said.watcher.map(|number| {
-            let tells = function(number, Kind::Internal);
-            Watcher(Box::new(move |notice| {
-                tells.bridge.say(Said::Tell { function: number, input: notice.to_string() });
-            }))
+        watcher: said.watcher.map(|number| Watcher(function(number, Kind::Internal))),
+        memory: said.memory.map(|memory| HostMemory {
+            keep: function(memory.keep, Kind::Storage),
+            notes: function(memory.notes, Kind::Storage),
+            forget: function(memory.forget, Kind::Storage),
+            forget_all: function(memory.forget_all, Kind::Storage),
         }),
         contract: said.contract.map(String::into_bytes),
     };
     parts.build().await
-}
-
-fn secret(asks: &Function, key: &str) -> Result<Option<String>> {
-    match asks.answer_now(json!({ "input": key }))? {
-        Value::Null => Ok(None),
-        Value::String(secret) => Ok(Some(secret)),
-        _ => {
-            let told = "the host's `secrets` answered with something else than text";
-            Err(Error::new(Kind::Config, "host.secrets", told).with("key", key))
-        }
-    }
 }
 
 impl Function {

@@ -11,7 +11,7 @@ mod wire;
 mod work;
 
 use apex_bindings::{Error, Kind, Logs, Problem, Result, Runtime};
-use bridge::{Bridge, Came, Reply, Said, Value};
+use bridge::{Batch, Bridge, Came, Reply, Said, Value};
 use futures_util::FutureExt as _;
 use handle::{Body, Handle, Held};
 use napi::Env;
@@ -20,8 +20,9 @@ use napi_derive::napi;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -56,7 +57,8 @@ impl Native {
         Ok(Self { bridge, runtime, leaving: Arc::default() })
     }
 
-    /// Begins what `op` names, with up to two handles, its arguments as JSON, and bytes. Its answer comes by `deliver`.
+    /// Begins what `op` names, with up to two handles, its arguments as JSON, and bytes. Its answer comes by `deliver`,
+    /// unless it is given here.
     #[napi]
     pub fn request(
         &self,
@@ -66,24 +68,33 @@ impl Native {
         with: Option<&Handle>,
         args: String,
         bytes: Vec<Buffer>,
-    ) {
+    ) -> Option<Batch> {
         let bridge = Arc::clone(&self.bridge);
         let runtime = Arc::clone(&self.runtime);
         let held = on.map(Handle::get).transpose();
         let with = with.map(Handle::get).transpose();
         let bytes: Vec<Vec<u8>> = bytes.iter().map(|bytes| bytes.to_vec()).collect();
-        self.spawn(id, async move {
+        let takes_long = op == "build";
+        let work = async move {
             let asked = operations::Asked { op, held: held?, with: with?, args, bytes };
             operations::answer(asked, &bridge, &runtime).await
-        });
+        };
+        if takes_long { self.spawn(id, work) } else { self.prompt(id, work) }
     }
 
     /// As `request`, for the function that is called under that id.
     #[napi]
-    pub fn work(&self, id: u32, call: u32, op: String, args: String, bytes: Vec<Buffer>) {
+    pub fn work(
+        &self,
+        id: u32,
+        call: u32,
+        op: String,
+        args: String,
+        bytes: Vec<Buffer>,
+    ) -> Option<Batch> {
         let call = self.bridge.under_way(call);
         let bytes: Vec<Vec<u8>> = bytes.iter().map(|bytes| bytes.to_vec()).collect();
-        self.spawn(id, async move { Ok(work::answer(&call?, &op, &args, bytes).await?) });
+        self.prompt(id, async move { Ok(work::answer(&call?, &op, &args, bytes).await?) })
     }
 
     /// Gives up a request.
@@ -148,12 +159,24 @@ impl Native {
 }
 
 impl Native {
-    /// Does work whose answer goes to the request of that id, unless it is given up.
-    fn spawn(
-        &self,
-        id: u32,
-        work: impl Future<Output = std::result::Result<Reply, Problem>> + Send + 'static,
-    ) {
+    /// Does work whose answer goes to the request of that id, unless it is given up. An answer that is there already is
+    /// given at once.
+    fn prompt(&self, id: u32, work: impl Work) -> Option<Batch> {
+        let mut work = Box::pin(work);
+        let begun = self.runtime.handle().map(|runtime| {
+            let _inside = runtime.enter();
+            let polls = || work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            catch_unwind(AssertUnwindSafe(polls))
+        });
+        match begun {
+            Ok(Ok(Poll::Ready(answer))) => Some(Said::answer(id, answer).at_once()),
+            Ok(Err(_)) => Some(Said::answer(id, Err(panicked().into())).at_once()),
+            Ok(Ok(Poll::Pending)) | Err(_) => self.spawn(id, work),
+        }
+    }
+
+    /// As [`Self::prompt`], for work that may keep the one who begins it.
+    fn spawn(&self, id: u32, work: impl Work) -> Option<Batch> {
         let (leave, left) = oneshot::channel();
         self.leaving.lock().insert(id, leave);
         let (bridge, leaving) = (Arc::clone(&self.bridge), Arc::clone(&self.leaving));
@@ -169,12 +192,16 @@ impl Native {
                 None => {}
             }
         });
-        if let Err(error) = begun {
-            self.leaving.lock().remove(&id);
-            self.bridge.answer(id, Err(error.into()));
-        }
+        let error = begun.err()?;
+        self.leaving.lock().remove(&id);
+        Some(Said::answer(id, Err(error.into())).at_once())
     }
 }
+
+/// What answers a request.
+trait Work: Future<Output = std::result::Result<Reply, Problem>> + Send + 'static {}
+
+impl<T> Work for T where T: Future<Output = std::result::Result<Reply, Problem>> + Send + 'static {}
 
 fn panicked() -> Error {
     Error::internal("host.request", "the work panicked")

@@ -1,10 +1,11 @@
 //! What can be asked of an Apex, by name.
 
-use crate::bridge::{Bridge, Reply};
+use crate::bridge::{Bridge, Reply, Said};
 use crate::handle::{Handle, Held, wrong};
 use crate::{build, read, report, wire, write};
 use apex_bindings::{Ask, Error, Host, Kind, Principal, Problem, Result, Runtime};
 use serde::Deserialize;
+use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,7 +133,7 @@ pub(crate) async fn answer(
         (Some(Held::Host(host)), "knock") => Ok(wire::knock(host, &asked.args, handle).await?),
         (Some(Held::Host(host)), op) => match asked.with.as_deref() {
             Some(Held::User(user)) => {
-                Ok(of_user(host, user, op, &asked.args, asked.bytes, handle).await?)
+                Ok(of_user(host, user, op, &asked.args, asked.bytes, handle, bridge).await?)
             }
             None => Ok(of_host(host, op, &asked.args, handle).await?),
             Some(_) => Err(wrong().into()),
@@ -176,9 +177,10 @@ async fn of_user(
     args: &str,
     bytes: Vec<Vec<u8>>,
     handle: impl Fn(Held) -> Handle,
+    bridge: &Arc<Bridge>,
 ) -> Result<Reply> {
     let json = match op {
-        "start" => host.start(user, read::<Ask>(args, op)?).await?,
+        "start" => start(host, user, read(args, op)?, bridge).await?,
         "result" => host.result(user, &read::<OfRun>(args, op)?.run).await?,
         "follow" => {
             let Follow { run, after, epoch } = read(args, op)?;
@@ -244,6 +246,24 @@ async fn of_user(
         _ => return Err(unknown(op)),
     };
     Ok(Reply::text(write(&json)?))
+}
+
+/// Starts a run, and tells JavaScript when it calls nothing any more.
+async fn start(host: &Host, user: &Principal, ask: Ask, bridge: &Arc<Bridge>) -> Result<Value> {
+    let kept = ask.request.clone().map(|request| Scope { bridge: Arc::clone(bridge), request });
+    host.start(user, ask, kept).await
+}
+
+/// What was around JavaScript when it said a message.
+struct Scope {
+    bridge: Arc<Bridge>,
+    request: String,
+}
+
+impl Drop for Scope {
+    fn drop(&mut self) {
+        self.bridge.say(Said::Past(std::mem::take(&mut self.request)));
+    }
 }
 
 /// JSON of ours, as text.

@@ -38,6 +38,17 @@ struct Id {
 }
 
 #[derive(Deserialize)]
+struct Remembered {
+    name: String,
+    text: String,
+}
+
+#[derive(Deserialize)]
+struct Name {
+    name: String,
+}
+
+#[derive(Deserialize)]
 struct NewArtifact {
     name: String,
     media_type: String,
@@ -107,6 +118,16 @@ async fn of_tool(work: &ToolWork, op: &str, args: &str, bytes: Vec<Vec<u8>>) -> 
             let NewArtifact { name, media_type } = read(args, op)?;
             let content = bytes.into_iter().next().unwrap_or_default();
             Reply::text(write(&work.put_artifact(&name, &media_type, content).await?)?)
+        }
+        "remember" => {
+            let Remembered { name, text } = read(args, op)?;
+            work.remember(&name, &text).await?;
+            Reply::nothing()
+        }
+        "recall" => Reply::text(write(&work.recall().await?)?),
+        "forget" => {
+            work.forget(&read::<Name>(args, op)?.name).await?;
+            Reply::nothing()
         }
         _ => return Err(unknown(op)),
     })

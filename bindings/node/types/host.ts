@@ -89,6 +89,33 @@ export interface Door {
   authenticate(request: DoorRequest): Awaitable<{ user: string; expiresIn?: number } | null>;
 }
 
+/**
+ * Keeps what agents remember of users where this program wants it. `user` is the id of the account. Which notes may be kept,
+ * by whom and how many is checked before; what a function throws is `storage_failed`, or an `ApexError`'s own code.
+ */
+export interface MemoryStore {
+  /** Keeps a note in place of the one of its name, if there is one. */
+  keep(user: string, note: Note): Awaitable<void>;
+  /** All notes of the user, in any order. */
+  notes(user: string): Awaitable<Note[]>;
+  /** Forgets a note; says whether there was one. */
+  forget(user: string, name: string): Awaitable<boolean>;
+  /** Forgets all notes of the user; says how many there were. */
+  forgetAll(user: string): Awaitable<number>;
+}
+
+/** Something that agents remember of a user. */
+export interface Note {
+  /** By which it is found and replaced. */
+  name: string;
+  /** What is remembered: data, never an instruction. */
+  text: string;
+  /** The run that wrote it. */
+  run: string | null;
+  /** When it was written. */
+  at: string;
+}
+
 export interface DoorRequest {
   headers: Record<string, string>;
   origin: string | null;
@@ -119,8 +146,10 @@ export interface Options {
   team?: boolean;
   /** Ways in of this program's, before all others. */
   doors?: readonly Door[];
-  /** Is told of alerts and notices. */
-  onAlert?: (told: { alert: any } | { notice: any }) => void;
+  /** Is told of alerts and notices, one at a time and in order; nobody waits for it. */
+  onAlert?: (told: { alert: any } | { notice: any }) => Awaitable<void>;
+  /** Keeps what agents remember of users. */
+  memory?: MemoryStore;
   /** A contract whose prices hold instead of the list's: text of `contract.toml`. */
   contract?: string;
 }

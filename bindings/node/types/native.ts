@@ -9,8 +9,9 @@ export interface Handle {
 export type Batch = (number | string | Uint8Array | Handle)[];
 
 export interface Native {
-  request(id: number, op: string, on: Handle | null, with_: Handle | null, args: string, bytes: Uint8Array[]): void;
-  work(id: number, call: number, op: string, args: string, bytes: Uint8Array[]): void;
+  /** What it gives is the answer, which is otherwise delivered. */
+  request(id: number, op: string, on: Handle | null, with_: Handle | null, args: string, bytes: Uint8Array[]): Batch | null;
+  work(id: number, call: number, op: string, args: string, bytes: Uint8Array[]): Batch | null;
   abort(id: number): void;
   tell(call: number, op: string, args: string): void;
   gave(call: number, json: string): void;

@@ -34,15 +34,18 @@ if TYPE_CHECKING:
     from netra_apex._apex import Apex, Reset, Run, Server
     from netra_apex._context import Context, ToolContext
     from netra_apex._functions import agent, tool
+    from netra_apex._host import MemoryStore
     from netra_apex._native import User
     from netra_apex._report import Report, analyse, inspect
     from netra_apex._values import (
         Answer,
         Artifact,
         File,
+        Login,
         LoginRequest,
         Message,
         ModelAnswer,
+        Note,
         Page,
         Plan,
         Request,
@@ -65,9 +68,12 @@ __all__ = [
     "Envelope",
     "File",
     "LimitError",
+    "Login",
     "LoginRequest",
+    "MemoryStore",
     "Message",
     "ModelAnswer",
+    "Note",
     "Page",
     "Plan",
     "Report",
@@ -95,15 +101,18 @@ _LATER = {
     "_apex": ("Apex", "Reset", "Run", "Server"),
     "_context": ("Context", "ToolContext"),
     "_functions": ("agent", "tool"),
+    "_host": ("MemoryStore",),
     "_native": ("User",),
     "_report": ("Report", "analyse", "inspect"),
     "_values": (
         "Answer",
         "Artifact",
         "File",
+        "Login",
         "LoginRequest",
         "Message",
         "ModelAnswer",
+        "Note",
         "Page",
         "Plan",
         "Request",

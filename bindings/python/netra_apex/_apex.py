@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextvars
-import inspect
 import json
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
-from netra_apex import _functions, _logging, _native
+from netra_apex import _functions, _host, _logging, _native
 from netra_apex._native import User
-from netra_apex._values import Answer, Artifact, File, LoginRequest, Message, Page, Thread, Ticket, moment
+from netra_apex._values import Answer, Artifact, File, Login, LoginRequest, Message, Page, Thread, Ticket, moment
 from netra_apex.client import Reset
 from netra_apex.exceptions import ApexError
 
@@ -24,11 +23,13 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from netra_apex._asgi import Asgi
+    from netra_apex._host import MemoryStore
     from netra_apex.wire import Envelope
 
 __all__ = ["Apex", "Reset", "Run", "Server"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+Known: TypeAlias = str | Login | None
 
 # Before the interpreter ends: threads that still wanted its lock would take it down.
 atexit.register(_native.shut_down)
@@ -45,9 +46,10 @@ class Apex:
     - `agents`, `tools`: your functions. Runs begin with `entry`, or with the first of your agents.
     - `team`: whether Apex's own agents are there beside yours; they always are where you have none.
     - `authenticate`: who comes in by the headers named in `credentials`: a function that takes a `LoginRequest` and
-      returns your own name of the user, or `None`.
+      returns your own name of the user, a `Login`, or `None`. One that raises lets nobody in: `unavailable`.
     - `secret`: a function that gives the secret of a configuration key, or `None`.
-    - `on_alert`: a function that is told of alerts and notices, each a dict. It must not wait.
+    - `on_alert`: a function that is told of alerts and notices, each a dict, in order. Nobody waits for it.
+    - `memory`: a `MemoryStore` of yours for what agents remember of users.
     - `contract`: prices that hold instead of the list's.
 
     Opening raises `ConfigurationError` with every fault.
@@ -65,10 +67,11 @@ class Apex:
         tools: Sequence[Callable[..., Any]] = (),
         entry: str | Callable[..., Any] | None = None,
         team: bool = False,
-        authenticate: Callable[[LoginRequest], str | None | Awaitable[str | None]] | None = None,
+        authenticate: Callable[[LoginRequest], Known | Awaitable[Known]] | None = None,
         credentials: Sequence[str] = ("authorization",),
-        secret: Callable[[str], str | None] | None = None,
+        secret: Callable[[str], str | None | Awaitable[str | None]] | None = None,
         on_alert: Callable[[dict[str, Any]], object] | None = None,
+        memory: MemoryStore | None = None,
         contract: Mapping[str, Any] | bytes | None = None,
     ) -> None:
         self._config = config
@@ -77,6 +80,7 @@ class Apex:
         self._entry, self._team = entry, team
         self._authenticate, self._credentials = authenticate, list(credentials)
         self._secret, self._on_alert, self._contract = secret, on_alert, contract
+        self._memory = memory
         self._native: _native.Native | None = None
 
     def __repr__(self) -> str:
@@ -247,7 +251,7 @@ class Apex:
         *,
         user: User | str = "me",
         run: str | None = None,
-        by: Literal["all", "model", "outcome", "day"] = "all",
+        by: Literal["all", "model", "outcome", "run", "step", "day"] = "all",
     ) -> list[dict[str, Any]]:
         """What the user's runs, or one of them, used of models, summed up."""
         return await self._open.usage(await self._who(user), run, by)
@@ -305,9 +309,10 @@ class Apex:
             "tools": [_functions.tool_parts(tool) for tool in self._tools],
             "entry": entry if entry is None or isinstance(entry, str) else _functions.agent_parts(entry)[0]["name"],
             "team": self._team,
-            "door": self._door(),
-            "secrets": self._secret,
-            "watcher": self._on_alert,
+            "door": self._authenticate and _host.door_parts(self._authenticate, self._credentials),
+            "secrets": self._secret and _host.function_parts(self._secret),
+            "watcher": self._on_alert and _host.function_parts(self._on_alert, gives=lambda _: None),
+            "memory": self._memory and _host.memory_parts(self._memory),
             "contract": json.dumps(contract).encode() if isinstance(contract, Mapping) else contract,
         }
 
@@ -324,27 +329,6 @@ class Apex:
             "prefix": prefix,
             "secrets_dir": None if self._secrets_dir is None else os.fspath(self._secrets_dir),
         }
-
-    def _door(self) -> tuple[list[str], bool, Callable[..., Any], bool] | None:
-        check = self._authenticate
-        if check is None:
-            return None
-
-        def known(user: str | None) -> dict[str, Any] | None:
-            return None if user is None else {"user": user}
-
-        headers = [name.lower() for name in self._credentials]
-        if inspect.iscoroutinefunction(check):
-
-            async def ask(value: dict[str, Any], _: object) -> dict[str, Any] | None:
-                return known(await cast(Awaitable[Any], check(LoginRequest(**value))))
-
-            return headers, False, ask, True
-
-        def ask_here(value: dict[str, Any], _: object) -> dict[str, Any] | None:
-            return known(cast(Any, check(LoginRequest(**value))))
-
-        return headers, False, ask_here, False
 
 
 class Run:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from netra_apex._values import Artifact, File, ModelAnswer, Plan, Step
+from netra_apex._values import Artifact, File, ModelAnswer, Note, Plan, Step
 
 if TYPE_CHECKING:
     from netra_apex._native import AgentWork, ToolWork, User
@@ -14,30 +14,48 @@ if TYPE_CHECKING:
 __all__ = ["Context", "ToolContext"]
 
 
-class Context:
-    """What an agent may touch while it works on one step, in the name of the run's owner and of nobody else.
+W = TypeVar("W", "AgentWork", "ToolWork")
 
-    Everything that has an effect or an answer from outside goes through it and is journaled in the order in which the
-    agent asks. An agent that is run again after a crash gets the same answers, and no completed call is made twice.
-    """
+
+class _Work(Generic[W]):
+    """What a step of an agent and a call of a tool have in common."""
 
     __slots__ = ("_work",)
 
-    def __init__(self, work: AgentWork) -> None:
+    def __init__(self, work: W) -> None:
         self._work = work
-
-    def __repr__(self) -> str:
-        return f"<Context {self.run} {self.step}>"
 
     @property
     def user(self) -> User:
-        """In whose name the step is done."""
+        """In whose name the work is done."""
         return self._work.user
 
     @property
     def run(self) -> str:
         """The run."""
         return self._work.run
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the work is to stop. An asynchronous function is cancelled anyway; one on a thread has to look."""
+        return self._work.cancelled
+
+    def progress(self, done: int, total: int | None = None, unit: str = "steps") -> None:
+        """Says how far the work is; shown at most ten times a second, never recorded."""
+        self._work.progress(done, total, unit)
+
+
+class Context(_Work["AgentWork"]):
+    """What an agent may touch while it works on one step, in the name of the run's owner and of nobody else.
+
+    Everything that has an effect or an answer from outside goes through it and is journaled in the order in which the
+    agent asks. An agent that is run again after a crash gets the same answers, and no completed call is made twice.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<Context {self.run} {self.step}>"
 
     @property
     def thread(self) -> str:
@@ -48,11 +66,6 @@ class Context:
     def step(self) -> str:
         """The step, such as `s1`."""
         return self._work.step
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether the step is to stop. An asynchronous agent is cancelled anyway; one on a thread has to look."""
-        return self._work.cancelled
 
     async def think(self, note: str) -> None:
         """Tells the user a thought or what comes next; on record when this returns."""
@@ -109,36 +122,19 @@ class Context:
             usage=answer["usage"],
         )
 
-    def progress(self, done: int, total: int | None = None, unit: str = "steps") -> None:
-        """Says how far the step is; shown at most ten times a second, never recorded."""
-        self._work.progress(done, total, unit)
-
     def plan(self, goal: str, *, without: Sequence[str] = ()) -> Plan | None:
         """The steps that lead to this agent's result, from what the agents take; `None` where there are none."""
         plan = self._work.plan(goal, list(without))
         return None if plan is None else Plan(tuple(Step(**step) for step in plan["steps"]))
 
 
-class ToolContext:
+class ToolContext(_Work["ToolWork"]):
     """What a tool may touch while it works on one call, in the name of the run's owner and of nobody else."""
 
-    __slots__ = ("_work",)
-
-    def __init__(self, work: ToolWork) -> None:
-        self._work = work
+    __slots__ = ()
 
     def __repr__(self) -> str:
         return f"<ToolContext {self.run} {self.call}>"
-
-    @property
-    def user(self) -> User:
-        """In whose name the call is made."""
-        return self._work.user
-
-    @property
-    def run(self) -> str:
-        """The run."""
-        return self._work.run
 
     @property
     def call(self) -> str:
@@ -150,18 +146,9 @@ class ToolContext:
         """The same when this call is made again after a crash; hand it to whatever makes a write happen once."""
         return self._work.idempotency_key
 
-    @property
-    def cancelled(self) -> bool:
-        """Whether the call is to stop. An asynchronous tool is cancelled anyway; one on a thread has to look."""
-        return self._work.cancelled
-
     def summarise(self, sentence: str) -> None:
         """Says in a sentence what came of the call; users see it. The last one counts."""
         self._work.summarise(sentence)
-
-    def progress(self, done: int, total: int | None = None, unit: str = "steps") -> None:
-        """Says how far the work is; shown at most ten times a second."""
-        self._work.progress(done, total, unit)
 
     async def file(self, file: str) -> File:
         """What is known of one of the user's files."""
@@ -179,3 +166,15 @@ class ToolContext:
     async def artifact(self, artifact: str) -> bytes:
         """The content of one of the user's artifacts."""
         return await self._work.artifact(artifact)
+
+    async def remember(self, name: str, text: str) -> None:
+        """Keeps a note about the user under a name; one of the same name is replaced."""
+        await self._work.remember(name, text)
+
+    async def recall(self) -> list[Note]:
+        """The notes about the user, by name."""
+        return [Note.of(told) for told in await self._work.recall()]
+
+    async def forget(self, name: str) -> None:
+        """Drops a note about the user. Raises `ApexError`: `not_found`."""
+        await self._work.forget(name)

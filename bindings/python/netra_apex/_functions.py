@@ -14,7 +14,7 @@ from netra_apex._schema import rooted, schema_of, value_of
 from netra_apex._values import Answer, Plan, Request, Step
 from netra_apex.exceptions import ApexError
 
-__all__ = ["AgentParts", "ToolParts", "agent", "agent_parts", "tool", "tool_parts"]
+__all__ = ["AgentParts", "ToolParts", "agent", "agent_parts", "ended", "tool", "tool_parts"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 Effect: TypeAlias = Literal["read", "idempotent", "once"]
@@ -24,6 +24,8 @@ ToolParts: TypeAlias = tuple[dict[str, Any], Callable[..., Any], bool, Any, "tup
 
 _OPTIONS = "__apex_options__"
 _NAME = "__apex_name__"
+
+_NEVER_AWAITED = frozenset({bool, dict, float, int, list, str, tuple, type(None)})
 
 
 @overload
@@ -98,7 +100,7 @@ def agent_parts(function: Callable[..., Any]) -> AgentParts:
         return spec, work, True
 
     def work_here(value: dict[str, Any], work: Any) -> Any:
-        return _made(_ended(function(**takes.arguments(value, Context(work)))))
+        return _made(ended(function(**takes.arguments(value, Context(work)))))
 
     return spec, work_here, False
 
@@ -150,7 +152,7 @@ def _tool_work(function: Callable[..., Any], takes: _Takes) -> Callable[..., Any
         return work
 
     def work_here(value: dict[str, Any], work: Any) -> Any:
-        return _ended(function(**arguments(value, work)))
+        return ended(function(**arguments(value, work)))
 
     return work_here
 
@@ -246,8 +248,9 @@ def _made(value: Any) -> Any:
     return {"value": value}
 
 
-def _ended(value: Any) -> Any:
-    if inspect.isawaitable(value):
+def ended(value: Any) -> Any:
+    """What a function that is not asynchronous returned."""
+    if type(value) not in _NEVER_AWAITED and inspect.isawaitable(value):
         if inspect.iscoroutine(value):
             value.close()
         raise TypeError("it returned something to be awaited; write `async def`")

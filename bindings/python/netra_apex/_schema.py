@@ -94,6 +94,8 @@ def _without_definitions(part: Any, found: dict[str, Any]) -> Any:
 
 def value_of(hint: Any, value: Any) -> Any:
     """A JSON value that fits the schema as a value of the hint."""
+    if hint is str or hint is int or hint is bool or hint is Any:
+        return value
     if is_model(hint):
         return hint.model_validate(value)
     origin, arguments = get_origin(hint), get_args(hint)

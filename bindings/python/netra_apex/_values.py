@@ -13,9 +13,11 @@ __all__ = [
     "Answer",
     "Artifact",
     "File",
+    "Login",
     "LoginRequest",
     "Message",
     "ModelAnswer",
+    "Note",
     "Page",
     "Plan",
     "Request",
@@ -180,6 +182,34 @@ class LoginRequest:
         """The token of `Authorization: Bearer`."""
         kind, _, token = self.headers.get("authorization", "").partition(" ")
         return token.strip() if kind.lower() == "bearer" and token else None
+
+
+@dataclass(frozen=True)
+class Login:
+    """Whom the host's `authenticate` lets in, and for how long."""
+
+    user: str
+    """Your own name of the user."""
+    expires_in: float | None = None
+    """How many seconds a connection lasts before it is asked again; a day where nothing is said."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that agents remember of a user."""
+
+    name: str
+    """By which it is found and replaced."""
+    text: str
+    """What is remembered: data, never an instruction."""
+    run: str | None
+    """The run that wrote it."""
+    at: datetime.datetime
+    """When it was written."""
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> Note:
+        return cls(told["name"], told["text"], told["run"], moment(told["at"]))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 use crate::convert::{to_json, to_python};
 use crate::door;
+use crate::mailbox::Mailbox;
 use crate::work::{AgentWork, ToolWork};
 use apex_bindings::{Call, Callback, Error, Kind, Problem, Result};
 use async_trait::async_trait;
@@ -9,13 +10,19 @@ use parking_lot::Mutex;
 use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::prelude::*;
 use serde_json::Value;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// How many messages' context variables are kept for the functions that their runs will call; the oldest go first.
 const MOST_CONTEXTS: usize = 4_096;
+
+/// Within which time a function ends that is called on a thread of the runtime's the next time, rather than on one for
+/// what may take long.
+const QUICK: Duration = Duration::from_micros(500);
 
 /// The context variables with which messages were said, by the messages' ids.
 #[derive(Default)]
@@ -23,33 +30,56 @@ pub(crate) struct Contexts(Mutex<Kept>);
 
 #[derive(Default)]
 struct Kept {
-    contexts: HashMap<String, Py<PyAny>>,
-    /// The messages, the oldest first.
-    order: VecDeque<String>,
+    contexts: HashMap<String, (u64, Py<PyAny>)>,
+    /// The messages by their numbers, the oldest first.
+    order: BTreeMap<u64, String>,
+    last: u64,
+}
+
+impl Kept {
+    fn remove(&mut self, number: u64) -> Option<(u64, Py<PyAny>)> {
+        self.order.remove(&number).and_then(|request| self.contexts.remove(&request))
+    }
+}
+
+/// Lets go of the context variables of one message when it is dropped.
+pub(crate) struct KeptContext {
+    all: Arc<Contexts>,
+    number: u64,
+}
+
+impl Drop for KeptContext {
+    fn drop(&mut self) {
+        let gone = self.all.0.lock().remove(self.number);
+        // What it holds may have finalizers of its own.
+        drop(gone);
+    }
 }
 
 impl Contexts {
-    pub(crate) fn keep(&self, request: String, context: Py<PyAny>) {
-        let mut gone = None;
-        {
-            let Kept { contexts, order } = &mut *self.0.lock();
-            if contexts.insert(request.clone(), context).is_none() {
-                order.push_back(request);
+    /// Keeps them for as long as what it gives is there, in place of those that the message was said with before.
+    pub(crate) fn keep(self: &Arc<Self>, request: String, context: Py<PyAny>) -> KeptContext {
+        let (number, gone) = {
+            let mut kept = self.0.lock();
+            kept.last += 1;
+            let number = kept.last;
+            let before = kept.contexts.insert(request.clone(), (number, context));
+            if let Some((before, _)) = &before {
+                kept.order.remove(before);
             }
-            if order.len() > MOST_CONTEXTS
-                && let Some(oldest) = order.pop_front()
-            {
-                gone = contexts.remove(&oldest);
-            }
-        }
-        // What it holds may have finalizers of its own.
+            kept.order.insert(number, request);
+            let oldest = kept.order.keys().next().copied();
+            let full = oldest.filter(|_| kept.order.len() > MOST_CONTEXTS);
+            (number, (before, full.and_then(|oldest| kept.remove(oldest))))
+        };
         drop(gone);
+        KeptContext { all: Arc::clone(self), number }
     }
 
     /// A copy of the context of that message's, or an empty one.
     fn of<'py>(&self, py: Python<'py>, request: Option<&str>) -> PyResult<Bound<'py, PyAny>> {
         let kept = request.and_then(|request| {
-            self.0.lock().contexts.get(request).map(|context| context.clone_ref(py))
+            self.0.lock().contexts.get(request).map(|(_, context)| context.clone_ref(py))
         });
         match kept {
             Some(context) => context.bind(py).call_method0("copy"),
@@ -64,8 +94,10 @@ pub(crate) struct Function(Arc<Inner>);
 
 struct Inner {
     function: Py<PyAny>,
-    /// The loop that it runs on; one without runs on a thread.
-    event_loop: Option<Py<PyAny>>,
+    /// The loop that it runs on, with its mailbox; one without runs on a thread.
+    event_loop: Option<(Py<PyAny>, Mailbox)>,
+    /// Whether it was quick the last time.
+    quick: AtomicBool,
     contexts: Arc<Contexts>,
     /// As what its exceptions count that say nothing else.
     otherwise: Kind,
@@ -80,11 +112,12 @@ impl fmt::Debug for Function {
 impl Function {
     pub(crate) fn new(
         function: Py<PyAny>,
-        event_loop: Option<Py<PyAny>>,
+        event_loop: Option<(Py<PyAny>, Mailbox)>,
         contexts: Arc<Contexts>,
         otherwise: Kind,
     ) -> Self {
-        Self(Arc::new(Inner { function, event_loop, contexts, otherwise }))
+        let quick = AtomicBool::new(false);
+        Self(Arc::new(Inner { function, event_loop, quick, contexts, otherwise }))
     }
 
     /// Calls it at once, on this thread, with the GIL.
@@ -99,50 +132,73 @@ impl Function {
     }
 
     async fn on_thread(&self, input: Value, call: Call) -> Result<Value> {
+        if self.0.quick.load(Ordering::Relaxed)
+            && let Some(_place) = door::spare_thread()
+        {
+            let made = self.timed(&input, &call);
+            if !self.0.quick.load(Ordering::Relaxed) {
+                // Whoever gave it so much time and no more has a look first.
+                tokio::task::yield_now().await;
+            }
+            return made.unwrap_or_else(|| Err(ending()));
+        }
         let this = self.clone();
-        let work = move || Python::try_attach(|py| this.call_here(py, &input, &call));
         // What has begun goes on to its end, whoever waits for it.
-        match tokio::task::spawn_blocking(work).await {
+        match tokio::task::spawn_blocking(move || this.timed(&input, &call)).await {
             Ok(Some(made)) => made,
             Ok(None) | Err(_) => Err(ending()),
         }
     }
 
-    async fn on_loop(&self, input: Value, call: Call) -> Result<Value> {
+    /// Calls it on this thread, and sees how long it takes; `None` once the process ends.
+    fn timed(&self, input: &Value, call: &Call) -> Option<Result<Value>> {
+        door::attached(|py| {
+            let began = Instant::now();
+            let made = self.call_here(py, input, call);
+            self.0.quick.store(began.elapsed() < QUICK, Ordering::Relaxed);
+            made
+        })
+    }
+
+    async fn on_loop(&self, mailbox: &Mailbox, input: Value, call: Call) -> Result<Value> {
         let (sender, made) = oneshot::channel();
+        let task = Arc::default();
         let state = Arc::new(State {
             sender: Mutex::new(Some(sender)),
-            task: Mutex::default(),
+            task: Arc::clone(&task),
             otherwise: self.0.otherwise,
         });
-        let mut guard = Guard { function: self.clone(), state: Some(Arc::clone(&state)) };
+        let mut guard = Guard { mailbox, state: Some(Arc::clone(&state)) };
         let this = self.clone();
-        door::with_python(move |py| this.begin(py, &input, &call, state));
-        let made = made.await;
+        mailbox.leave(move |py| {
+            this.begin(py, &input, &call, state);
+            Ok(())
+        });
+        let made = tokio::select! {
+            biased;
+            made = made => made.unwrap_or_else(|_| Err(loop_closed())),
+            () = mailbox.gone() => {
+                // A task that its loop has left behind holds what holds it.
+                drop(task.lock().take());
+                Err(loop_closed())
+            }
+        };
         guard.state = None;
-        made.unwrap_or_else(|_| Err(loop_closed()))
+        made
     }
 
     fn begin(&self, py: Python<'_>, input: &Value, call: &Call, state: Arc<State>) {
         let begun = || {
-            let Some(event_loop) = &self.0.event_loop else { return Ok(()) };
+            let Some((event_loop, _)) = &self.0.event_loop else { return Ok(()) };
             let context = self.0.contexts.of(py, call.request())?;
             let (input, work) = (to_python(py, input)?, work(py, call)?);
             let done = Bound::new(py, Done(Arc::clone(&state)))?;
-            let (begin, function) = (door::bridge(py, "begin")?, self.0.function.bind(py));
-            let all = (begin, event_loop, function, input, work, done, context);
-            event_loop.call_method1(py, "call_soon_threadsafe", all).map(drop)
+            let function = self.0.function.bind(py);
+            let all = (event_loop, function, input, work, done, context);
+            door::bridge(py, "begin")?.call1(all).map(drop)
         };
         if let Err(exception) = begun() {
-            let closed = self.0.event_loop.as_ref().is_some_and(|event_loop| {
-                let closed = event_loop.call_method0(py, "is_closed");
-                closed.and_then(|closed| closed.is_truthy(py)).unwrap_or(true)
-            });
-            state.end(Err(if closed {
-                loop_closed()
-            } else {
-                failed(py, &exception, Kind::Unavailable)
-            }));
+            state.end(Err(failed(py, &exception, Kind::Unavailable)));
         }
     }
 }
@@ -150,8 +206,8 @@ impl Function {
 #[async_trait]
 impl Callback for Function {
     async fn call(&self, input: Value, call: Call) -> Result<Value> {
-        match self.0.event_loop {
-            Some(_) => self.on_loop(input, call).await,
+        match &self.0.event_loop {
+            Some((_, mailbox)) => self.on_loop(mailbox, input, call).await,
             None => self.on_thread(input, call).await,
         }
     }
@@ -161,7 +217,7 @@ impl Callback for Function {
 struct State {
     sender: Mutex<Option<oneshot::Sender<Result<Value>>>>,
     /// The task, once it has begun.
-    task: Mutex<Option<Py<PyAny>>>,
+    task: Arc<Mutex<Option<Py<PyAny>>>>,
     otherwise: Kind,
 }
 
@@ -198,24 +254,17 @@ impl Done {
 }
 
 /// Cancels the task when nobody waits for it any more.
-struct Guard {
-    function: Function,
+struct Guard<'a> {
+    mailbox: &'a Mailbox,
     state: Option<Arc<State>>,
 }
 
-impl Drop for Guard {
+impl Drop for Guard<'_> {
     fn drop(&mut self) {
         let Some(state) = self.state.take() else { return };
-        let function = self.function.clone();
-        door::with_python(move |py| {
+        self.mailbox.leave(move |py| {
             let task = state.task.lock().as_ref().map(|task| task.clone_ref(py));
-            if let (Some(task), Some(event_loop)) = (task, &function.0.event_loop) {
-                let cancels = task.getattr(py, "cancel");
-                // A loop that is closed has no task to cancel.
-                let _ = cancels.and_then(|cancels| {
-                    event_loop.call_method1(py, "call_soon_threadsafe", (cancels,))
-                });
-            }
+            task.map_or(Ok(()), |task| task.call_method0(py, "cancel").map(drop))
         });
     }
 }

@@ -1,21 +1,30 @@
 //! The one door between Python and Rust: the GIL, errors, futures, threads and their end.
 
+use crate::mailbox::Mailbox;
 use apex_bindings::{Error, Kind, Problem, Runtime};
 use parking_lot::Mutex;
 use pyo3::IntoPyObjectExt as _;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use std::cell::OnceCell;
 use std::future::Future;
+use std::num::NonZero;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::AbortHandle;
 
 /// How long work that is in the middle of something is waited for when the process ends.
 const ENDING: Duration = Duration::from_secs(2);
+
+/// How many threads the runtime has beside those that its own work needs, for functions of the host's that are quick.
+const SPARE: usize = 2;
 
 /// How many jobs for Python are done at one time with the GIL.
 const AT_ONCE: usize = 64;
@@ -27,6 +36,8 @@ const LOOK: Duration = Duration::from_millis(50);
 struct Threads {
     process: u32,
     runtime: Runtime,
+    /// How many of the runtime's spare threads nobody has.
+    spare: Semaphore,
     /// Who takes jobs to Python.
     courier: Mutex<Option<(Sender<Job>, JoinHandle<()>)>>,
 }
@@ -61,9 +72,11 @@ fn start() -> Result<Threads, Error> {
         let told = "the threads of Apex cannot be started";
         Error::new(Kind::Unavailable, "runtime.start", told).with_source(error)
     })?;
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     Ok(Threads {
         process: std::process::id(),
-        runtime: Runtime::new(None)?,
+        runtime: Runtime::new(Some(cores + SPARE))?,
+        spare: Semaphore::new(SPARE),
         courier: Mutex::new(Some((sender, courier))),
     })
 }
@@ -78,6 +91,43 @@ fn carry(jobs: &Receiver<Job>) {
                 job(py);
             }
         });
+    }
+}
+
+/// The right to keep a thread of the runtime's with a function of the host's. The others do without it meanwhile.
+pub(crate) fn spare_thread() -> Option<SemaphorePermit<'static>> {
+    threads().ok()?.spare.try_acquire().ok()
+}
+
+/// Does something with the GIL on this thread of Apex's, and waits for it; `None` once the interpreter ends.
+///
+/// Python's state of the thread is made once and kept for as long as the thread is there: to make it anew each time costs
+/// more than most functions do.
+pub(crate) fn attached<T>(work: impl FnOnce(Python<'_>) -> T) -> Option<T> {
+    thread_local! { static KEPT: OnceCell<Option<Kept>> = const { OnceCell::new() } }
+    let _ = KEPT.try_with(|kept| {
+        kept.get_or_init(|| Python::try_attach(Kept::new));
+    });
+    Python::try_attach(work)
+}
+
+/// Python's state of a thread.
+struct Kept(ffi::PyGILState_STATE);
+
+#[expect(unsafe_code, reason = "pyo3 has nothing that keeps a thread's state")]
+impl Kept {
+    fn new(_: Python<'_>) -> Self {
+        // SAFETY: this thread is attached. What is counted here is counted back when the thread ends.
+        Self(unsafe { ffi::PyGILState_Ensure() })
+    }
+}
+
+#[expect(unsafe_code, reason = "as above")]
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let Self(state) = *self;
+        // SAFETY: this is the thread that counted, since it is kept in a variable of the thread's own.
+        Python::try_attach(|_| unsafe { ffi::PyGILState_Release(state) });
     }
 }
 
@@ -118,53 +168,50 @@ pub(crate) fn shut_down(py: Python<'_>) {
     });
 }
 
-/// Runs Rust's work as an awaitable of the running loop. When it is cancelled there, the work is dropped here.
+/// Runs Rust's work as an awaitable of the running loop: what is there already comes without a detour. When it is
+/// cancelled there, the work is dropped here.
 pub(crate) fn future<'py, F, T>(py: Python<'py>, work: F) -> PyResult<Bound<'py, PyAny>>
 where
     F: Future<Output = Result<T, Problem>> + Send + 'static,
     T: for<'a> IntoPyObject<'a> + Send + 'static,
 {
-    let (waiting, place) = place(py)?;
-    let task = threads().and_then(|threads| {
-        threads.runtime.spawn(async move {
-            let ended = work.await;
-            with_python(move |py| place.settle(py, ended));
-        })
-    });
-    let abort = Abort(task.map_err(|error| raised(py, error))?.abort_handle());
-    waiting.call_method1("add_done_callback", (abort,))?;
-    Ok(waiting)
-}
-
-/// As [`future`]; what is there already comes without a detour.
-pub(crate) fn prompt_future<'py, F, T>(py: Python<'py>, work: F) -> PyResult<Bound<'py, PyAny>>
-where
-    F: Future<Output = Result<T, Problem>> + Send + 'static,
-    T: for<'a> IntoPyObject<'a> + Send + 'static,
-{
-    let runtime = threads().and_then(|threads| threads.runtime.handle());
-    let runtime = runtime.map_err(|error| raised(py, error))?;
+    let runtime = runtime(py)?;
     let mut work = Box::pin(work);
     let polled = py.detach(|| {
-        let _guard = runtime.enter();
+        let _inside = runtime.enter();
         work.as_mut().poll(&mut Context::from_waker(Waker::noop()))
     });
     match polled {
         Poll::Ready(ended) => {
-            let (waiting, place) = place(py)?;
-            place.settle_here(py, ended);
+            let waiting = running_loop(py)?.call_method0("create_future")?;
+            settle(py, &waiting, ended)?;
             Ok(waiting)
         }
-        Poll::Pending => future(py, work),
+        Poll::Pending => apart_future(py, work),
     }
 }
 
-/// A future of the running loop, and where what comes of it goes.
-fn place(py: Python<'_>) -> PyResult<(Bound<'_, PyAny>, Place)> {
-    let event_loop = running_loop(py)?;
+/// As [`future`], of work that may keep the one who begins it.
+pub(crate) fn apart_future<'py, F, T>(py: Python<'py>, work: F) -> PyResult<Bound<'py, PyAny>>
+where
+    F: Future<Output = Result<T, Problem>> + Send + 'static,
+    T: for<'a> IntoPyObject<'a> + Send + 'static,
+{
+    let (runtime, event_loop) = (runtime(py)?, running_loop(py)?);
+    let mailbox = Mailbox::of(&event_loop)?;
     let waiting = event_loop.call_method0("create_future")?;
-    let place = Place { event_loop: event_loop.unbind(), waiting: waiting.clone().unbind() };
-    Ok((waiting, place))
+    let waits = waiting.clone().unbind();
+    let task = runtime.spawn(async move {
+        let ended = work.await;
+        mailbox.leave(move |py| settle(py, waits.bind(py), ended));
+    });
+    waiting.call_method1("add_done_callback", (Abort(task.abort_handle()),))?;
+    Ok(waiting)
+}
+
+fn runtime(py: Python<'_>) -> PyResult<Handle> {
+    let runtime = threads().and_then(|threads| threads.runtime.handle());
+    runtime.map_err(|error| raised(py, error))
 }
 
 /// The loop that runs on this thread.
@@ -173,36 +220,13 @@ pub(crate) fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     RUNNING.import(py, "asyncio", "get_running_loop")?.call0()
 }
 
-/// A future of a loop's.
-struct Place {
-    event_loop: Py<PyAny>,
-    waiting: Py<PyAny>,
-}
-
-impl Place {
-    /// From another thread.
-    fn settle<T>(self, py: Python<'_>, ended: Result<T, Problem>)
-    where
-        T: for<'a> IntoPyObject<'a>,
-    {
-        let (value, error) = outcome(py, ended);
-        let settles = bridge(py, "settle");
-        // A loop that is closed has nobody who waits.
-        let _ = settles.and_then(|settles| {
-            let all = (settles, self.waiting, value, error);
-            self.event_loop.call_method1(py, "call_soon_threadsafe", all)
-        });
-    }
-
-    /// From the loop's own thread.
-    fn settle_here<T>(self, py: Python<'_>, ended: Result<T, Problem>)
-    where
-        T: for<'a> IntoPyObject<'a>,
-    {
-        let (value, error) = outcome(py, ended);
-        let settles = bridge(py, "settle");
-        let _ = settles.and_then(|settles| settles.call1((self.waiting, value, error)).map(drop));
-    }
+/// Ends a future of the running loop's.
+fn settle<T>(py: Python<'_>, waiting: &Bound<'_, PyAny>, ended: Result<T, Problem>) -> PyResult<()>
+where
+    T: for<'a> IntoPyObject<'a>,
+{
+    let (value, error) = outcome(py, ended);
+    bridge(py, "settle")?.call1((waiting, value, error)).map(drop)
 }
 
 fn outcome<T>(py: Python<'_>, ended: Result<T, Problem>) -> (Py<PyAny>, Py<PyAny>)

@@ -1,13 +1,15 @@
 //! An Apex, its users and the events of its runs.
 
 use crate::callback::{Contexts, Function};
-use crate::convert::{to_json, to_python};
+use crate::convert::to_json;
 use crate::door;
+use crate::mailbox::Mailbox;
 use crate::wire::{Answer, Body, Door, Serving};
 use crate::work::{Bytes, Json};
 use apex_bindings::{
     AgentSpec, Approval, Ask, Call, Callback, Error, Events as HostEvents, Head, Host, HostAgent,
-    HostDoor, HostSecrets, HostTool, Kind, Parts, Principal, Problem, Settings, ToolSpec, Watcher,
+    HostDoor, HostMemory, HostSecrets, HostTool, Kind, Parts, Principal, Problem, Settings,
+    ToolSpec, Watcher,
 };
 use parking_lot::Mutex;
 use pyo3::exceptions::PyValueError;
@@ -80,14 +82,18 @@ impl Drop for Native {
     }
 }
 
+/// A function, and whether it is asynchronous.
+type FunctionParts = (Py<PyAny>, bool);
 /// An agent: what is said of it, its function, and whether that is asynchronous.
 type AgentParts<'py> = (Bound<'py, PyAny>, Py<PyAny>, bool);
 /// A tool: the same, then whether a person has to approve its calls (never, always, or a function that says so), and its
-/// look with whether that is asynchronous.
+/// look.
 type ToolParts<'py> =
-    (Bound<'py, PyAny>, Py<PyAny>, bool, Bound<'py, PyAny>, Option<(Py<PyAny>, bool)>);
-/// The host's way in: the headers, whether browsers send them unasked, the function, and whether that is asynchronous.
-type DoorParts = (Vec<String>, bool, Py<PyAny>, bool);
+    (Bound<'py, PyAny>, Py<PyAny>, bool, Bound<'py, PyAny>, Option<FunctionParts>);
+/// The host's way in: the headers, whether browsers send them unasked, and the function.
+type DoorParts = (Vec<String>, bool, FunctionParts);
+/// Where notes are kept: what keeps one, gives all, forgets one, forgets all.
+type MemoryParts = (FunctionParts, FunctionParts, FunctionParts, FunctionParts);
 
 /// What an Apex is made of, as the package puts it together.
 #[derive(FromPyObject)]
@@ -99,8 +105,9 @@ struct Made<'py> {
     entry: Option<String>,
     team: bool,
     door: Option<DoorParts>,
-    secrets: Option<Py<PyAny>>,
-    watcher: Option<Py<PyAny>>,
+    secrets: Option<FunctionParts>,
+    watcher: Option<FunctionParts>,
+    memory: Option<MemoryParts>,
     contract: Option<Vec<u8>>,
 }
 
@@ -111,7 +118,7 @@ impl Native {
     fn open<'py>(py: Python<'py>, made: Made<'py>) -> PyResult<Bound<'py, PyAny>> {
         let contexts = Arc::<Contexts>::default();
         let parts = parts(py, made, &contexts)?;
-        door::future(py, async move {
+        door::apart_future(py, async move {
             Ok(Self { host: Mutex::new(Some(parts.build().await?)), contexts })
         })
     }
@@ -131,8 +138,8 @@ impl Native {
     ) -> PyResult<Bound<'py, PyAny>> {
         let (host, mut ask) = (self.host(py)?, read::<Ask>(ask)?);
         let request = ask.request.get_or_insert_with(Host::request_id).to_lowercase();
-        self.contexts.keep(request, context);
-        door::future(py, async move { Ok(Json(host.start(&user.0, ask).await?)) })
+        let kept = self.contexts.keep(request, context);
+        door::future(py, async move { Ok(Json(host.start(&user.0, ask, kept).await?)) })
     }
 
     fn result<'py>(&self, py: Python<'py>, user: User, run: String) -> PyResult<Bound<'py, PyAny>> {
@@ -395,17 +402,22 @@ impl Events {
     /// What comes next, all that is there, as a JSON list; `None` at the end.
     fn next_many<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let events = Arc::clone(&self.0);
-        door::prompt_future(py, async move {
-            Ok(events.next_many().await?.map(|batch| Bytes(batch.json)))
-        })
+        door::future(
+            py,
+            async move { Ok(events.next_many().await?.map(|batch| Bytes(batch.json))) },
+        )
     }
 }
 
 fn parts(py: Python<'_>, made: Made<'_>, contexts: &Arc<Contexts>) -> PyResult<Parts> {
     let running = door::running_loop(py)?;
+    let mailbox = Mailbox::of(&running)?;
     let function = |function: Py<PyAny>, is_async: bool, otherwise: Kind| {
-        let event_loop = is_async.then(|| running.clone().unbind());
+        let event_loop = is_async.then(|| (running.clone().unbind(), mailbox.clone()));
         Function::new(function, event_loop, Arc::clone(contexts), otherwise)
+    };
+    let callback = |(work, is_async): FunctionParts, otherwise| {
+        Arc::new(function(work, is_async, otherwise)) as Arc<dyn Callback>
     };
     let mut parts = Parts {
         settings: made.settings.map(|settings| read::<Settings>(&settings)).transpose()?,
@@ -415,11 +427,11 @@ fn parts(py: Python<'_>, made: Made<'_>, contexts: &Arc<Contexts>) -> PyResult<P
         ..Parts::default()
     };
     for (spec, work, is_async) in made.agents {
-        let work = Arc::new(function(work, is_async, Kind::AgentFailed));
+        let work = callback((work, is_async), Kind::AgentFailed);
         parts.agents.push(HostAgent::new(read::<AgentSpec>(&spec)?, work));
     }
     for (spec, work, is_async, approval, look_up) in made.tools {
-        let work = Arc::new(function(work, is_async, Kind::ToolFailed));
+        let work = callback((work, is_async), Kind::ToolFailed);
         let approval = match approval.extract::<bool>() {
             Ok(false) => Approval::Never,
             Ok(true) => Approval::Always,
@@ -432,45 +444,23 @@ fn parts(py: Python<'_>, made: Made<'_>, contexts: &Arc<Contexts>) -> PyResult<P
                 }))
             }
         };
-        let look_up = look_up.map(|(look, is_async)| {
-            Arc::new(function(look, is_async, Kind::ToolFailed)) as Arc<dyn Callback>
-        });
+        let look_up = look_up.map(|look_up| callback(look_up, Kind::ToolFailed));
         let tool = HostTool::new(read::<ToolSpec>(&spec)?, work);
         parts.tools.push(tool.approval(approval).look_up(look_up));
     }
-    if let Some((headers, ambient, verify, is_async)) = made.door {
-        let verify = Arc::new(function(verify, is_async, Kind::Unavailable));
-        let door = HostDoor::new(headers, ambient, verify);
+    if let Some((headers, ambient, verify)) = made.door {
+        let door = HostDoor::new(headers, ambient, callback(verify, Kind::Unavailable));
         parts.doors.push(door.map_err(|error| door::raised(py, error))?);
     }
-    if let Some(secrets) = made.secrets {
-        parts.secrets = Some(HostSecrets(Box::new(move |key| secret(&secrets, key))));
-    }
-    if let Some(watcher) = made.watcher {
-        let watcher = Arc::new(watcher);
-        parts.watcher = Some(Watcher(Box::new(move |told| {
-            let watcher = Arc::clone(&watcher);
-            door::with_python(move |py| {
-                let told = to_python(py, &told).and_then(|told| watcher.call1(py, (told,)));
-                if let Err(exception) = told {
-                    exception.write_unraisable(py, Some(watcher.bind(py)));
-                }
-            });
-        })));
-    }
-    Ok(parts)
-}
-
-fn secret(source: &Py<PyAny>, key: &str) -> Result<Option<String>, Error> {
-    let ending = || Err(Error::new(Kind::Draining, "host.secret", "this process is ending"));
-    let asked = Python::try_attach(|py| {
-        let secret = source.call1(py, (key,)).and_then(|secret| secret.extract(py));
-        secret.map_err(|exception: PyErr| {
-            let (code, message) = door::told(py, &exception);
-            Problem::of_host(code.as_deref(), Kind::Unavailable, message)
-        })
+    parts.secrets = made.secrets.map(|asks| HostSecrets(callback(asks, Kind::Unavailable)));
+    parts.watcher = made.watcher.map(|told| Watcher(callback(told, Kind::Internal)));
+    parts.memory = made.memory.map(|(keep, notes, forget, forget_all)| HostMemory {
+        keep: callback(keep, Kind::Storage),
+        notes: callback(notes, Kind::Storage),
+        forget: callback(forget, Kind::Storage),
+        forget_all: callback(forget_all, Kind::Storage),
     });
-    asked.unwrap_or_else(ending)
+    Ok(parts)
 }
 
 /// A value of Python's as one of ours.

@@ -179,6 +179,26 @@ impl ToolWork {
         let work = self.0.clone();
         door::future(py, async move { Ok(Bytes(work.artifact(&artifact).await?)) })
     }
+
+    fn remember<'py>(
+        &self,
+        py: Python<'py>,
+        name: String,
+        text: String,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let work = self.0.clone();
+        door::future(py, async move { work.remember(&name, &text).await.map_err(Problem::from) })
+    }
+
+    fn recall<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let work = self.0.clone();
+        door::future(py, async move { Ok(Json(work.recall().await?)) })
+    }
+
+    fn forget<'py>(&self, py: Python<'py>, name: String) -> PyResult<Bound<'py, PyAny>> {
+        let work = self.0.clone();
+        door::future(py, async move { work.forget(&name).await.map_err(Problem::from) })
+    }
 }
 
 /// Bytes on their way to Python.

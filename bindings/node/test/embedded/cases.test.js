@@ -10,6 +10,7 @@ import { ApexError as ClientError, connect } from 'netra-apex/client';
 import { Answer, Apex, ApexError, Plan, agent, analyse, attach, handler, look, sample, tool } from 'netra-apex';
 import { WebSocket, WebSocketServer } from 'ws';
 import { z } from 'zod';
+import { counts } from '../node_modules/netra-apex/host/bridge.js';
 import { act, build, coded, folder, one, until, whole } from './support.js';
 
 const CASES = JSON.parse(readFileSync('embedded.json', 'utf8'));
@@ -311,6 +312,8 @@ const cases = {
     await assert.rejects(apex.ask(ada, 'hi', { files: 'none' }), coded('bad_request'));
     await assert.rejects(apex.ask(ada, 'hi', { files: [NaN] }), TypeError);
     await assert.rejects(apex.threads(ada, { most: 'all' }), coded('bad_request'));
+    await assert.rejects(apex.usage(ada, { by: 'weekday' }), coded('bad_request', /weekday/));
+    assert.deepEqual(await apex.usage(ada, { by: 'step' }), []);
     for (const bad of [null, 5, { agents: {} }, { agents: [{}] }, { tools: ['a'] }, { nosuch: 1 }, { config: { a: 1n } }, { secrets: 'x' }, { doors: [{ headers: ['x'] }] }]) await assert.rejects(Apex.build(bad), TypeError, JSON.stringify(bad, (_, v) => (typeof v === 'bigint' ? `${v}n` : v)));
     for (const bad of [[], [1], ['a', 'b', 5, () => 1], ['a', 'b', z.string], ['a', 'b', true, 'c'], ['a', 'b', { x: NaN }, () => 1]]) assert.throws(() => tool(...bad), TypeError);
     assert.throws(() => new Answer(5), TypeError);
@@ -319,13 +322,23 @@ const cases = {
 
   async authenticate() {
     const seen = [];
-    const door = { headers: ['x-key'], authenticate: async (request) => (seen.push(request), request.headers['x-key'] === 'right' ? { user: 'grace', expiresIn: 60 } : null) };
+    const users = { right: { user: 'grace', expiresIn: 60 }, strange: { user: 7 }, text: 'grace' };
+    const authenticate = async (request) => {
+      seen.push(request);
+      if (request.headers['x-key'] === 'failing') throw new Error('the directory is away');
+      return users[request.headers['x-key']];
+    };
+    const door = { headers: ['x-key'], authenticate };
     const { apex } = await build({ agents: [one(() => 'done')], doors: [door] });
     const grace = await apex.user('grace');
     await using(await mounted(apex), async ({ url }) => {
       const ask = (key) => fetch(`${url}/threads`, { headers: { 'x-key': key } });
       assert.equal((await ask('right')).status, 200);
       assert.equal((await ask('wrong')).status, 401);
+      for (const key of ['strange', 'text', 'failing']) {
+        const answer = await ask(key);
+        assert.deepEqual([answer.status, (await answer.json()).code], [503, 'unavailable']);
+      }
       assert.equal((await fetch(`${url}/threads`)).status, 401);
       assert.match(seen[0].address, /127\.0\.0\.1/);
       const socket = new WebSocket(`${url.replace('http', 'ws')}/ws`, 'apex.v1', { headers: { 'x-key': 'right' } });
@@ -417,7 +430,80 @@ const cases = {
       if (key.startsWith('models.openai')) throw new Error('the vault is shut');
     };
     await assert.rejects(Apex.build({ secrets: broken }), (error) => coded('config_invalid')(error) && error.faults.some(({ problem }) => problem.includes('the vault is shut')));
-    await assert.rejects(Apex.build({ secrets: () => 5 }), coded('config_invalid'));
+    await assert.rejects(Apex.build({ secrets: () => 5 }), coded('config_invalid', /something else than text/));
+  },
+
+  async alerts() {
+    const failing = one(() => {
+      throw new ApexError({ code: 'internal', kind: 'defect', message: 'a defect' });
+    });
+    const away = () => new Error('the pager is away');
+    const pagers = [
+      (told) => (said) => {
+        told.push(said);
+        throw away();
+      },
+      (told) => async (said) => {
+        await null;
+        told.push(said);
+        throw away();
+      },
+    ];
+    const warnings = [];
+    const heard = ({ message }) => warnings.push(message);
+    process.on('warning', heard);
+    for (const pager of pagers) {
+      const told = [];
+      const { apex, ada } = await build({ agents: [failing], onAlert: pager(told) });
+      await assert.rejects(apex.ask(ada, 'go'), coded('internal'));
+      await until(() => told.length, 'the alert');
+      assert.deepEqual([told[0].alert.kind, told[0].alert.number], ['internal', 1]);
+      await assert.rejects(apex.ask(ada, 'go'), coded('internal'));
+    }
+    await until(() => warnings.filter((message) => message === away().message).length === 2, 'the warnings');
+    process.off('warning', heard);
+  },
+
+  async memory() {
+    const kept = new Map();
+    const memory = {
+      keep: async (user, note) => {
+        if (note.name === 'fail') throw new Error('the disk is full');
+        kept.set(`${user} ${note.name}`, note);
+      },
+      notes: (user) => [...kept].filter(([key]) => key.startsWith(user)).map(([, note]) => note).reverse(),
+      forget: async (user, name) => kept.delete(`${user} ${name}`),
+      forgetAll: (user) => [...kept.keys()].filter((key) => key.startsWith(user)).filter((key) => kept.delete(key)).length,
+    };
+    const notes = act(
+      async ({ what, name }, { forget, recall, remember }) => {
+        await (what === 'keep' ? remember(name, 'Graz') : forget(name));
+        return (await recall()).map(({ name }) => name).join(' ');
+      },
+      { effect: 'idempotent' },
+    );
+    const asks = one(({ text }, { call }) => call('act', { what: text.split(' ')[0], name: text.split(' ').slice(1).join(' ') }));
+    const door = { headers: ['x-key'], authenticate: () => ({ user: 'ada' }) };
+    const { apex, ada } = await build({ agents: [asks], tools: [notes], memory, doors: [door] });
+    const bob = await apex.user('bob');
+    const said = async (text, user = ada) => (await apex.ask(user, text)).text;
+    assert.deepEqual([await said('keep b'), await said('keep a'), await said('keep c', bob)], ['b', 'a b', 'c']);
+    const note = kept.get(`${ada.id} a`);
+    assert.equal(note.text, 'Graz');
+    assert.ok(note.run && Date.parse(note.at));
+    await assert.rejects(said('keep Wrongly named'), coded('bad_request'));
+    assert.equal(kept.size, 3);
+    await assert.rejects(said('keep fail'), coded('storage_failed'));
+    assert.equal(await said('forget b'), 'a');
+    await assert.rejects(said('forget b'), coded('not_found'));
+    await using(await mounted(apex), async ({ url }) => {
+      const ask = (method) => fetch(`${url}/memory`, { method, headers: { 'x-key': 'any' } });
+      assert.deepEqual((await (await ask('GET')).json()).items.map(({ name }) => name), ['a']);
+      assert.deepEqual([(await ask('DELETE')).status, kept.size], [204, 1]);
+    });
+    kept.set(`${ada.id} a`, 'no note');
+    await assert.rejects(said('keep b'), coded('storage_failed'));
+    for (const bad of [5, null, { keep() {} }]) await assert.rejects(Apex.build({ memory: bad }), TypeError);
   },
 
   async context() {
@@ -442,6 +528,29 @@ const cases = {
     seen.length = 0;
     await apex.ask(ada, 'go');
     assert.deepEqual(seen, [undefined, undefined, undefined, undefined]);
+  },
+
+  async context_ends() {
+    const work = ({ text }) => {
+      if (text === 'fail') throw new Error('no');
+      return text === 'wait' ? forever(new AbortController().signal) : 'done';
+    };
+    const { apex, ada } = await build({ agents: [one(work)] });
+    const before = counts().scopes;
+    const gone = () => until(() => counts().scopes === before, 'the end of what was kept');
+    for (const word of ['go', 'fail']) {
+      await apex.start(ada, word);
+      await gone();
+    }
+    await assert.rejects(apex.start(ada, 'go', { thread: crypto.randomUUID() }), coded('not_found'));
+    await gone();
+    const run = await apex.start(ada, 'wait');
+    assert.equal(counts().scopes, before + 1);
+    await run.cancel();
+    await gone();
+    await apex.start(ada, 'wait');
+    await apex.close({ withinMs: 100 });
+    await gone();
   },
 
   async analysis() {

@@ -7,6 +7,7 @@ import { createServer } from 'node:http';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { connect } from 'netra-apex/client';
+import { load } from '../node_modules/netra-apex/host/native.js';
 import { WebSocket } from 'ws';
 
 const EXAMPLES = path.resolve('examples/node');
@@ -81,6 +82,16 @@ test('types tell what fits from what does not', () => {
     void use;
   `);
   tsc('--noEmit', 'types.mts');
+});
+
+test('the addon has the functions that its types say, and no others', () => {
+  const types = readFileSync('node_modules/netra-apex/dist/types/native.d.ts', 'utf8');
+  const { Native } = load();
+  for (const [name, prototype] of Object.entries({ Native: Native.prototype, Handle: Object.getPrototypeOf(new Native(() => {}).body()) })) {
+    const [, body] = new RegExp(`interface ${name} \\{(.*?)\n\\}`, 's').exec(types) ?? assert.fail(name);
+    const said = [...body.matchAll(/^ +(\w+)\(/gm)].map(([, method]) => method);
+    assert.deepEqual(said.sort(), Object.getOwnPropertyNames(prototype).filter((method) => method !== 'constructor').sort());
+  }
 });
 
 test('what the guide shows is typed strictly, and its first program says what it says', () => {

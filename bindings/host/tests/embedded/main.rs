@@ -2,14 +2,16 @@
 //! happen to be closures.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod seams;
+
 use apex_bindings::{
-    AgentSpec, Approval, Ask, Call, Callback, Content, Error, Frame, Head, Host, HostAgent,
-    HostDoor, HostSecrets, HostTool, Kind, Knocked, Parts, Principal, Problem, Result, Settings,
-    ToolSpec, analyse,
+    AgentSpec, Approval, Ask, Call, Callback, Content, Frame, Head, Host, HostAgent, HostTool,
+    Kind, Knocked, Parts, Principal, Problem, Result, Settings, ToolSpec, analyse,
 };
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use seams::{alerts, authenticate, door, knocking, memory, secrets};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,6 +19,8 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
 const USAGE: &str = "timestamp,model,input_tokens,output_tokens,cost_usd\n\
     2026-03-01T10:00:00Z,gpt-4o,1000,100,0.0035\n2026-03-02T10:00:00Z,gpt-4o,2000,200,0.007\n";
@@ -97,7 +101,7 @@ fn asking(text: &str) -> Ask {
 }
 
 async fn ask(host: &Host, who: &Principal, text: &str) -> Result<String> {
-    let run = host.start(who, asking(text)).await?;
+    let run = host.start(who, asking(text), ()).await?;
     let answer = host.result(who, run["run"].as_str().unwrap()).await?;
     Ok(answer["text"].as_str().unwrap().to_owned())
 }
@@ -125,7 +129,8 @@ async fn golden_path() {
     let (host, ada) = open(Vec::new(), Vec::new()).await;
     let file = host.upload(&ada, "usage.csv", USAGE.as_bytes().to_vec()).await.unwrap();
     let files = vec![text(&file["file"]).to_owned()];
-    let run = host.start(&ada, Ask { files, ..asking("Where does our money go?") }).await.unwrap();
+    let run =
+        host.start(&ada, Ask { files, ..asking("Where does our money go?") }, ()).await.unwrap();
     let all = events(&host, &ada, &run).await;
     assert_eq!(*kinds(&all).last().unwrap(), "run_completed");
     let made = host.artifacts(&ada, text(&run["run"])).await.unwrap();
@@ -134,13 +139,13 @@ async fn golden_path() {
     let report: Value = serde_json::from_slice(&report).unwrap();
     assert_eq!(report["totals"]["requests"], 2);
     let thread = Some(text(&run["thread"]).to_owned());
-    let next = host.start(&ada, Ask { thread, ..asking("And by model?") }).await.unwrap();
+    let next = host.start(&ada, Ask { thread, ..asking("And by model?") }, ()).await.unwrap();
     assert_eq!(next["thread"], run["thread"]);
 }
 
 async fn hello_case() {
     let (host, ada) = open(vec![hello()], vec![shout()]).await;
-    let run = host.start(&ada, asking("hello")).await.unwrap();
+    let run = host.start(&ada, asking("hello"), ()).await.unwrap();
     let all = events(&host, &ada, &run).await;
     let expected = ["run_started", "agent_started", "agent_thinking", "tool_executing"];
     assert!(kinds(&all).starts_with(&expected), "{:?}", kinds(&all));
@@ -164,7 +169,7 @@ async fn mixed() {
     let ada = host.user("ada").await.unwrap();
     let file = host.upload(&ada, "usage.csv", USAGE.as_bytes().to_vec()).await.unwrap();
     let files = vec![text(&file["file"]).to_owned()];
-    let run = host.start(&ada, Ask { files, ..asking("look") }).await.unwrap();
+    let run = host.start(&ada, Ask { files, ..asking("look") }, ()).await.unwrap();
     let all = events(&host, &ada, &run).await;
     let started = all.iter().filter(|event| event["type"] == "agent_started");
     let agents: Vec<_> = started.map(|event| text(&event["data"]["agent"])).collect();
@@ -198,7 +203,7 @@ fn busy() -> HostAgent {
 
 async fn batches() {
     let (host, ada) = open(vec![busy()], Vec::new()).await;
-    let run = host.start(&ada, asking("go")).await.unwrap();
+    let run = host.start(&ada, asking("go"), ()).await.unwrap();
     host.result(&ada, text(&run["run"])).await.unwrap();
     let all = events(&host, &ada, &run).await;
     let numbers: Vec<_> = all.iter().map(|event| event["seq"].as_u64().unwrap()).collect();
@@ -207,7 +212,7 @@ async fn batches() {
 
 async fn resume() {
     let (host, ada) = open(vec![hello()], vec![shout()]).await;
-    let run = host.start(&ada, asking("hello")).await.unwrap();
+    let run = host.start(&ada, asking("hello"), ()).await.unwrap();
     let all = events(&host, &ada, &run).await;
     let (run, epoch) = (text(&run["run"]), text(&all[0]["epoch"]));
     let rest = host.follow(&ada, run, 4, Some(epoch)).await.unwrap().next_many().await.unwrap();
@@ -273,7 +278,7 @@ async fn cancel() {
         }
     });
     let (host, ada) = open(vec![slow], Vec::new()).await;
-    let run = host.start(&ada, asking("go")).await.unwrap();
+    let run = host.start(&ada, asking("go"), ()).await.unwrap();
     until(&begun).await;
     host.cancel(&ada, text(&run["run"])).await.unwrap();
     until(&stopped).await;
@@ -333,7 +338,7 @@ async fn approval() {
     let (host, ada) = open(vec![hello()], vec![order]).await;
     assert_eq!(ask(&host, &ada, "small").await.unwrap(), "ordered");
     for (word, decision) in [("big", "approve"), ("huge", "deny")] {
-        let run = host.start(&ada, asking(word)).await.unwrap();
+        let run = host.start(&ada, asking(word), ()).await.unwrap();
         let id = text(&run["run"]);
         let follows = host.follow(&ada, id, 0, None).await.unwrap();
         while let Some(batch) = follows.next_many().await.unwrap() {
@@ -371,32 +376,9 @@ async fn bad_values() {
     let (host, ada) = open(vec![strange], Vec::new()).await;
     assert_eq!(code(ask(&host, &ada, "go").await), "bad_output");
     assert_eq!(code(host.user(&"x".repeat(10_000)).await), "bad_request");
+    assert_eq!(code(host.usage(&ada, None, "weekday").await), "bad_request");
+    assert_eq!(host.usage(&ada, None, "step").await.unwrap(), json!([]));
     assert_eq!(code(host.run(&ada, "no id").await), "not_found");
-}
-
-fn door() -> HostDoor {
-    let verify = function(|input, _| async move {
-        let good = input["headers"]["authorization"] == "Bearer good";
-        Ok(if good { json!({ "user": "ada" }) } else { Value::Null })
-    });
-    HostDoor::new(vec!["authorization".to_owned()], false, verify).unwrap()
-}
-
-fn knocking(target: &str, token: &str) -> Head {
-    let header = (b"authorization".to_vec(), format!("Bearer {token}").into_bytes());
-    let (method, target) = ("GET".to_owned(), target.to_owned());
-    Head { method, target, headers: vec![header], peer: None }
-}
-
-async fn authenticate() {
-    let parts = Parts { doors: vec![door()], ..Parts::default() };
-    let host = parts.build().await.unwrap();
-    for (token, status) in [("good", 200), ("bad", 401)] {
-        let (_, body) = tokio::sync::mpsc::channel(1);
-        let answer = host.respond(knocking("/threads", token), body).await.unwrap();
-        assert_eq!(answer.status, status);
-        assert!(answer.next().await.unwrap().is_some());
-    }
 }
 
 async fn socket() {
@@ -462,20 +444,6 @@ async fn threads() {
     assert_eq!(code(host.messages(&ada, thread, None, 9).await), "not_found");
 }
 
-async fn secrets() {
-    let asked = Arc::new(Mutex::new(Vec::new()));
-    let keys = Arc::clone(&asked);
-    let vault = HostSecrets(Box::new(move |key| {
-        keys.lock().unwrap().push(key.to_owned());
-        Err(Error::new(Kind::Unavailable, "vault", "the vault is away"))
-    }));
-    let problem = Settings::default().load(Some(Arc::new(vault))).unwrap_err();
-    assert!(problem.to_string().contains("the vault is away"));
-    let asked = asked.lock().unwrap();
-    assert!(asked.iter().any(|key| key == "models.openai.api_key"), "{asked:?}");
-    assert!(!asked.iter().any(|key| key == "runs.running"));
-}
-
 async fn context() {
     let seen = Arc::new(Mutex::new(None));
     let kept = Arc::clone(&seen);
@@ -485,9 +453,42 @@ async fn context() {
     });
     let (host, ada) = open(vec![agent], Vec::new()).await;
     let request = Some(Host::request_id());
-    let run = host.start(&ada, Ask { request: request.clone(), ..asking("x") }).await.unwrap();
+    let run = host.start(&ada, Ask { request: request.clone(), ..asking("x") }, ()).await.unwrap();
     host.result(&ada, text(&run["run"])).await.unwrap();
     assert_eq!(*seen.lock().unwrap(), request);
+}
+
+/// Tells when it is dropped.
+struct Kept(Arc<Notify>);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+async fn context_ends() {
+    let gone = Arc::new(Notify::new());
+    let kept = || Kept(Arc::clone(&gone));
+    let longest = Duration::from_secs(10);
+    let (host, ada) = open(vec![hello()], vec![shout()]).await;
+    host.start(&ada, asking("hello"), kept()).await.unwrap();
+    timeout(longest, gone.notified()).await.unwrap();
+
+    let waits = agent("waits", &[], |_, _| std::future::pending());
+    let (host, ada) = open(vec![waits], Vec::new()).await;
+    let run = host.start(&ada, asking("go"), kept()).await.unwrap();
+    timeout(Duration::from_millis(50), gone.notified()).await.unwrap_err();
+    host.cancel(&ada, text(&run["run"])).await.unwrap();
+    timeout(longest, gone.notified()).await.unwrap();
+
+    let no_thread = Ask { thread: Some("none".into()), ..asking("go") };
+    assert_eq!(code(host.start(&ada, no_thread, kept()).await), "not_found");
+    timeout(longest, gone.notified()).await.unwrap();
+
+    host.start(&ada, asking("go"), kept()).await.unwrap();
+    drop(host);
+    timeout(longest, gone.notified()).await.unwrap();
 }
 
 async fn analysis() {
@@ -524,7 +525,8 @@ async fn every_case_of_the_list() {
         "resume" resume "tickets" tickets "limits" limits "cancel" cancel "deadline" deadline
         "raises" raises "codes" codes "approval" approval "bad_configuration" bad_configuration
         "bad_values" bad_values "authenticate" authenticate "socket" socket "serve" serve
-        "threads" threads "secrets" secrets "context" context "analysis" analysis
+        "threads" threads "secrets" secrets "alerts" alerts "memory" memory "context" context
+        "context_ends" context_ends "analysis" analysis
         "health" health "closed" closed
     }
     for case in &list {
