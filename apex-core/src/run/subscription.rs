@@ -281,7 +281,13 @@ impl Subscription {
                 Some(Reading::View(reason, view)) => {
                     let (reason, view) = (*reason, ready!(view.as_mut().poll(cx)));
                     self.reading = None;
-                    return Poll::Ready(view.map(|view| Some(self.stands(reason, &view))));
+                    let view = view?;
+                    if reason.is_none() && !view.state.is_terminal() {
+                        // The log has lost its end since it was read; what it says now, it is asked itself.
+                        self.woken_by = None;
+                        continue;
+                    }
+                    return Poll::Ready(Ok(Some(self.stands(reason, &view))));
                 }
             };
             // What failed is not answered by the same failure again.

@@ -264,12 +264,13 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::time::Duration;
 
-    /// A log that takes its time to be read, counts how often it is, and may fail.
+    /// A log that takes its time to be read, counts how often it is, may fail, and may lose its end once it was read.
     #[derive(Debug)]
     struct Counted {
         log: Arc<dyn RunLog>,
         reads: AtomicUsize,
         down: AtomicBool,
+        loses_its_end: AtomicBool,
     }
 
     #[async_trait]
@@ -280,7 +281,10 @@ mod tests {
 
         async fn read(&self, who: &Principal, run: RunId, after: u64, max: usize) -> Result<Page> {
             self.reads.fetch_add(1, Ordering::SeqCst);
-            let page = self.log.read(who, run, after, max).await;
+            let mut page = self.log.read(who, run, after, max).await;
+            if self.loses_its_end.swap(false, Ordering::SeqCst) {
+                page = page.map(|page| Page { ended: true, ..page });
+            }
             tokio::time::sleep(Duration::from_millis(1)).await;
             match self.down.load(Ordering::SeqCst) {
                 true => Err(Error::new(Kind::Unavailable, "test.read", "away")),
@@ -311,7 +315,12 @@ mod tests {
         let clock = Arc::new(VirtualClock::still());
         let stores = memory::open(MemoryOptions::default(), clock.clone());
         let log = Arc::clone(&stores.runs);
-        let counted = Counted { log, reads: AtomicUsize::new(0), down: AtomicBool::new(false) };
+        let counted = Counted {
+            log,
+            reads: AtomicUsize::default(),
+            down: AtomicBool::default(),
+            loses_its_end: AtomicBool::default(),
+        };
         (Bench::of(stores, clock), Arc::new(Over(counted)))
     }
 
@@ -407,6 +416,25 @@ mod tests {
         for reader in &mut readers {
             assert!(matches!(reader.next().await.unwrap(), Delivery::Events(_)));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_whose_end_the_log_has_lost_goes_on() {
+        let (bench, log) = bench();
+        let ada = bench.user();
+        let lease = bench.running(&ada).await.lease;
+        let reader = &mut readers(&bench, &log, &ada, lease.run, 1).await[0];
+        while reader.cursor() < lease.head {
+            reader.next().await.unwrap();
+        }
+        log.0.loses_its_end.store(true, Ordering::SeqCst);
+        let append = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            bench.append(&lease, lease.head, vec![thought()], None).await.unwrap();
+        };
+        let (next, ()) = tokio::join!(reader.next(), append);
+        assert!(matches!(next.unwrap(), Delivery::Events(_)));
+        assert!(!log.0.loses_its_end.load(Ordering::SeqCst), "nobody has looked");
     }
 
     #[tokio::test(start_paused = true)]
