@@ -53,6 +53,7 @@ for (const [name, options] of [
       await look(page, 'cancelled');
       if (options.viewport === PHONE) await page.getByRole('button', { name: 'Conversations' }).click();
       await page.getByRole('button', { name: 'New conversation' }).click();
+      await page.locator('.run').waitFor({ state: 'detached' });
       await ended(await ask(page, 'What do we spend?'));
       await page.locator('.callout.insufficient').waitFor();
       await look(page, 'insufficient');
