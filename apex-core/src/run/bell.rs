@@ -100,6 +100,11 @@ impl Ear {
         self.heard
     }
 
+    /// Whether the bell was rung since it was asked last.
+    pub(super) fn is_rung(&self) -> bool {
+        self.bell.rung() != self.heard
+    }
+
     /// Ready when the bell was rung since this was ready last. In either case the task is woken when it is rung again.
     pub(super) fn poll_rung(&mut self, cx: &Context<'_>) -> Poll<()> {
         if !self.wakes.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {

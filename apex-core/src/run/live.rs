@@ -140,9 +140,9 @@ impl Watch {
         self.looked = None;
     }
 
-    /// Whether nothing was to be seen when it was asked last, so that the task is woken by what is shown next.
+    /// Whether nothing is to be seen, and the task is woken by what is shown next.
     pub(super) fn is_waiting(&self) -> bool {
-        self.looked.is_some()
+        self.looked == Some(self.shown.load(Ordering::Acquire))
     }
 }
 

@@ -217,8 +217,7 @@ impl Subscription {
             if !self.behind {
                 ready!(self.poll_woken(cx));
             } else if let Some(delivery) = ready!(self.poll_read(cx))? {
-                let waits = self.listening && self.live.is_waiting();
-                self.caught_up = waits && !self.behind && self.held.is_none();
+                self.caught_up = !self.behind && self.held.is_none() && self.is_waiting();
                 return Poll::Ready(Ok(delivery));
             }
         }
@@ -229,6 +228,12 @@ impl Subscription {
     #[must_use]
     pub fn is_caught_up(&self) -> bool {
         self.caught_up
+    }
+
+    /// Whether the task is woken by whatever comes. While it reads it is woken, too, but looks at nothing else.
+    fn is_waiting(&self) -> bool {
+        let woken = self.woken.is_changed() || self.look.timer.is_elapsed();
+        self.listening && self.live.is_waiting() && !woken
     }
 
     /// Remembers which task waits; another one than before has to be made known to all that may wake it.

@@ -419,6 +419,32 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn whoever_is_woken_while_it_reads_has_to_ask_again() {
+        let (bench, log) = bench();
+        let ada = bench.user();
+        let lease = bench.running(&ada).await.lease;
+        let reader = &mut readers(&bench, &log, &ada, lease.run, 1).await[0];
+        while reader.cursor() < lease.head {
+            reader.next().await.unwrap();
+        }
+        let append = async {
+            for n in 0..2 {
+                // The second comes while the first is read.
+                tokio::time::sleep(Duration::from_micros(500) * (10 - 9 * n)).await;
+                let at = lease.head + u64::from(n);
+                bench.append(&lease, at, vec![thought()], None).await.unwrap();
+            }
+        };
+        let (next, ()) = tokio::join!(reader.next(), append);
+        next.unwrap();
+        assert_eq!(reader.cursor(), lease.head + 1);
+        assert!(!reader.is_caught_up());
+        reader.next().await.unwrap();
+        assert_eq!(reader.cursor(), lease.head + 2);
+        assert!(reader.is_caught_up());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_run_whose_end_the_log_has_lost_goes_on() {
         let (bench, log) = bench();
         let ada = bench.user();

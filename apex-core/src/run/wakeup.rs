@@ -54,6 +54,11 @@ impl Woken {
         self.ear.poll_rung(cx)
     }
 
+    /// Whether there was a wake-up that it has not been asked about yet.
+    pub(super) fn is_changed(&self) -> bool {
+        self.ear.is_rung()
+    }
+
     /// The number of the last wake-up that it has heard; of a topic's listeners in this process, those that have heard the
     /// same one answer the same one.
     pub(super) fn last(&self) -> u64 {
