@@ -257,7 +257,7 @@ mod tests {
     use super::*;
     use crate::error::Kind;
     use crate::event::Event;
-    use crate::run::{Delivery, LocalWakeup, Position, Subscription};
+    use crate::run::{Delivery, Lease, LocalWakeup, Position, Subscription};
     use crate::store::memory::{self, MemoryOptions};
     use crate::testkit::{Bench, Between, Over, VirtualClock};
     use async_trait::async_trait;
@@ -322,6 +322,17 @@ mod tests {
             loses_its_end: AtomicBool::default(),
         };
         (Bench::of(stores, clock), Arc::new(Over(counted)))
+    }
+
+    /// A run, and its only reader, who has read all there is.
+    async fn up_to_date(bench: &Bench, log: &Arc<Over<Counted>>) -> (Lease, Subscription) {
+        let ada = bench.user();
+        let lease = bench.running(&ada).await.lease;
+        let mut reader = readers(bench, log, &ada, lease.run, 1).await.remove(0);
+        while reader.cursor() < lease.head {
+            reader.next().await.unwrap();
+        }
+        (lease, reader)
     }
 
     fn thought() -> Event {
@@ -421,12 +432,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_is_woken_while_it_reads_has_to_ask_again() {
         let (bench, log) = bench();
-        let ada = bench.user();
-        let lease = bench.running(&ada).await.lease;
-        let reader = &mut readers(&bench, &log, &ada, lease.run, 1).await[0];
-        while reader.cursor() < lease.head {
-            reader.next().await.unwrap();
-        }
+        let (lease, mut reader) = up_to_date(&bench, &log).await;
         let append = async {
             for n in 0..2 {
                 // The second comes while the first is read.
@@ -447,12 +453,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_run_whose_end_the_log_has_lost_goes_on() {
         let (bench, log) = bench();
-        let ada = bench.user();
-        let lease = bench.running(&ada).await.lease;
-        let reader = &mut readers(&bench, &log, &ada, lease.run, 1).await[0];
-        while reader.cursor() < lease.head {
-            reader.next().await.unwrap();
-        }
+        let (lease, mut reader) = up_to_date(&bench, &log).await;
         log.0.loses_its_end.store(true, Ordering::SeqCst);
         let append = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
