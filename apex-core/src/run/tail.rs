@@ -196,11 +196,11 @@ impl Known {
         };
         self.failed = None;
         self.keep(page);
-        let nothing = page.events.is_empty();
-        if nothing || page.events.last().is_some_and(|last| last.seq == page.head) {
+        if page.events.last().is_none_or(|last| last.seq == page.head) {
             self.looked = look;
-            self.nothing = nothing.then(|| (after, page.clone()));
         }
+        // Where something follows now, what was told those who were further, or in another life, is out of date.
+        self.nothing = page.events.is_empty().then(|| (after, page.clone()));
     }
 
     /// Keeps the latest page of the life that was read last.
@@ -355,6 +355,20 @@ mod tests {
         known.take(look(2), 3, &page(Vec::new(), 1));
         assert!(known.answer(from_the_start, 2).is_none());
         assert!(known.answer(Ask { after: 1, ..from_the_start }, 2).is_none());
+    }
+
+    #[test]
+    fn what_one_was_told_who_was_too_far_is_told_nobody_who_comes_there() {
+        let epoch = Epoch::from_bytes([7; 16]);
+        let event = |seq| Recorded { seq, terminal: false, json: bytes::Bytes::from_static(b"{}") };
+        let page =
+            |events: Vec<Recorded>, head| Ok(Page { epoch, events, head, oldest: 1, ended: false });
+        let look = |number| Look { number, woken: 1 };
+        let mut known = Known::default();
+        // One of the life before has read five events, where this one has three yet.
+        known.take(look(1), 5, &page(Vec::new(), 3));
+        known.take(look(2), 0, &page((1..=5).map(event).collect(), 6));
+        assert!(known.answer(Ask { epoch, after: 5, woken: Some(1) }, 2).is_none());
     }
 
     #[test]
