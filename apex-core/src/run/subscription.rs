@@ -1,5 +1,5 @@
 use super::live::{Live, Watch};
-use super::log::{RunLog, RunView};
+use super::log::{Page, RunLog, RunView};
 use super::snapshot::Snapshot;
 use super::state::RunState;
 use super::tail::{Answer, Ask, Found, Tail, Waiting};
@@ -102,14 +102,14 @@ pub struct Subscription {
 enum Reading {
     Page(BoxFuture<'static, Result<Answer>>),
     /// Where the run stands, since the rest cannot be given; or that it has ended.
-    View(Option<ResetReason>, BoxFuture<'static, Result<RunView>>),
+    View(BoxFuture<'static, Result<RunView>>),
 }
 
 impl fmt::Debug for Reading {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Page(_) => "Page",
-            Self::View(..) => "View",
+            Self::View(_) => "View",
         })
     }
 }
@@ -133,15 +133,8 @@ impl Subscription {
         let waited_at = woken.last();
         let watch = live.watch(run);
         let view = log.view(&principal, run).await?;
-        let reason = if position.epoch.is_some_and(|epoch| epoch != view.epoch)
-            || position.after > view.head
-        {
-            Some(ResetReason::Epoch)
-        } else if position.after + 1 < view.oldest {
-            Some(ResetReason::Trimmed)
-        } else {
-            None
-        };
+        let epoch = position.epoch.unwrap_or(view.epoch);
+        let reason = ResetReason::of((epoch, position.after), &Kept::from(&view));
         let opening_reset = reason.map(|reason| reset(reason, &view));
         let subscription = Self {
             log,
@@ -283,16 +276,13 @@ impl Subscription {
                     self.reading = None;
                     answer
                 }
-                Some(Reading::View(reason, view)) => {
-                    let (reason, view) = (*reason, ready!(view.as_mut().poll(cx)));
+                Some(Reading::View(view)) => {
+                    let view = ready!(view.as_mut().poll(cx));
                     self.reading = None;
-                    let view = view?;
-                    if reason.is_none() && !view.state.is_terminal() {
-                        // The log has lost its end since it was read; what it says now, it is asked itself.
-                        self.woken_by = None;
-                        continue;
+                    match self.stands(&view?) {
+                        Some(delivery) => return Poll::Ready(Ok(Some(delivery))),
+                        None => continue,
                     }
-                    return Poll::Ready(Ok(Some(self.stands(reason, &view))));
                 }
             };
             // What failed is not answered by the same failure again.
@@ -322,13 +312,7 @@ impl Subscription {
 
     /// What the answer means for the reader; goes on where the log has to say how the run stands.
     fn take_in(&mut self, Answer { page, complete }: Answer) -> ControlFlow<Option<Delivery>> {
-        let reason = if page.epoch != self.epoch || page.head < self.cursor {
-            Some(ResetReason::Epoch)
-        } else if self.cursor + 1 < page.oldest {
-            Some(ResetReason::Trimmed)
-        } else {
-            None
-        };
+        let reason = ResetReason::of((self.epoch, self.cursor), &Kept::from(&page));
         if reason.is_none() {
             if let Some(last) = page.events.last() {
                 self.cursor = last.seq;
@@ -343,16 +327,54 @@ impl Subscription {
         }
         let (log, who, run) = (Arc::clone(&self.log), self.principal.clone(), self.run);
         let view = async move { log.view(&who, run).await };
-        self.reading = Some(Reading::View(reason, Box::pin(view)));
+        self.reading = Some(Reading::View(Box::pin(view)));
         ControlFlow::Continue(())
     }
 
-    fn stands(&mut self, reason: Option<ResetReason>, view: &RunView) -> Delivery {
-        let Some(reason) = reason else {
-            return Delivery::End(view.state);
-        };
-        (self.epoch, self.cursor) = (view.epoch, view.head);
-        reset(reason, view)
+    /// What it means for the reader that the run stands so. The log may have changed since the page was read that made it
+    /// ask: if it has lost what that page told of, it is read again.
+    fn stands(&mut self, view: &RunView) -> Option<Delivery> {
+        if let Some(reason) = ResetReason::of((self.epoch, self.cursor), &Kept::from(view)) {
+            (self.epoch, self.cursor) = (view.epoch, view.head);
+            return Some(reset(reason, view));
+        }
+        if view.state.is_terminal() {
+            return Some(Delivery::End(view.state));
+        }
+        self.woken_by = None;
+        None
+    }
+}
+
+/// What a log still has.
+struct Kept {
+    epoch: Epoch,
+    head: u64,
+    oldest: u64,
+}
+
+impl From<&RunView> for Kept {
+    fn from(view: &RunView) -> Self {
+        Self { epoch: view.epoch, head: view.head, oldest: view.oldest }
+    }
+}
+
+impl From<&Page> for Kept {
+    fn from(page: &Page) -> Self {
+        Self { epoch: page.epoch, head: page.head, oldest: page.oldest }
+    }
+}
+
+impl ResetReason {
+    /// Why a reader cannot go on that has applied a life of the log up to a number, if it cannot.
+    fn of((epoch, after): (Epoch, u64), log: &Kept) -> Option<Self> {
+        if epoch != log.epoch || after > log.head {
+            Some(Self::Epoch)
+        } else if after + 1 < log.oldest {
+            Some(Self::Trimmed)
+        } else {
+            None
+        }
     }
 }
 
