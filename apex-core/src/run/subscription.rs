@@ -335,6 +335,9 @@ impl Subscription {
     /// ask: if it has lost what that page told of, it is read again.
     fn stands(&mut self, view: &RunView) -> Option<Delivery> {
         if let Some(reason) = ResetReason::of((self.epoch, self.cursor), &Kept::from(view)) {
+            if self.epoch == view.epoch && self.cursor > view.head {
+                self.tail.forget();
+            }
             (self.epoch, self.cursor) = (view.epoch, view.head);
             return Some(reset(reason, view));
         }

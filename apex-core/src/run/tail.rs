@@ -134,6 +134,13 @@ impl Tail {
         }
         Found::Wait
     }
+
+    /// Forgets what was read: the log has lost some of it. Whoever were given it would be reset for it, again and again.
+    pub(super) fn forget(&self) {
+        let mut known = self.0.lock();
+        known.events.clear();
+        known.nothing = None;
+    }
 }
 
 impl Turn {
@@ -208,7 +215,7 @@ impl Known {
         let same_life = self.epoch == Some(page.epoch);
         let known = self.events.back().map_or(0, |last| last.seq);
         if same_life && page.head < known {
-            // What was read is in the log no more: a reader that were given it would be reset for it, again and again.
+            // As where the log has lost something ([`Tail::forget`]).
             self.events.clear();
             self.nothing = None;
             return;
@@ -369,6 +376,25 @@ mod tests {
         known.take(look(1), 5, &page(Vec::new(), 3));
         known.take(look(2), 0, &page((1..=5).map(event).collect(), 6));
         assert!(known.answer(Ask { epoch, after: 5, woken: Some(1) }, 2).is_none());
+    }
+
+    #[test]
+    fn what_was_read_before_the_log_lost_it_is_forgotten_at_once() {
+        let epoch = Epoch::from_bytes([7; 16]);
+        let event = |seq| Recorded { seq, terminal: false, json: bytes::Bytes::from_static(b"{}") };
+        let events: Vec<Recorded> = (1..=3).map(event).collect();
+        let tail = Arc::<Tail>::default();
+        let look = Look { number: 0, woken: 1 };
+        let ended = |events| Ok(Page { epoch, events, head: 3, oldest: 1, ended: true });
+        tail.0.lock().take(look, 0, &ended(events));
+        tail.0.lock().take(look, 3, &ended(Vec::new()));
+        let found = |after| {
+            let ask = Ask { epoch, after, woken: Some(1) };
+            tail.find(ask, &mut None, Waker::noop())
+        };
+        assert!(matches!(found(1), Found::Answer(_)) && matches!(found(3), Found::Answer(_)));
+        tail.forget();
+        assert!(matches!(found(1), Found::Turn(_)) && matches!(found(3), Found::Turn(_)));
     }
 
     #[test]
