@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -27,6 +27,13 @@ pub struct Request {
     pub text: String,
     /// The files that belong to them.
     pub files: Vec<FileId>,
+}
+
+impl Request {
+    /// It as an agent's input, with what a plan made of its words, if it made something of them.
+    pub(crate) fn input(&self, question: Option<&str>) -> Value {
+        json!({ "text": question.unwrap_or(&self.text), "files": self.files })
+    }
 }
 
 /// What an agent's output means for the run.

@@ -10,6 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The most steps that a plan may have.
 pub(crate) const MOST_STEPS: usize = 32;
 
+/// The longest question of a plan, in bytes: as long as a message may be.
+pub(crate) const LONGEST_QUESTION: usize = 16 * 1024;
+
 /// How much of a step's purpose the event has that tells of the plan, in bytes; the step's own event has more of it.
 const TOLD_PURPOSE: usize = 120;
 
@@ -18,6 +21,16 @@ const TOLD_PURPOSE: usize = 120;
 pub struct Plan {
     /// The steps; each agent at most once.
     pub steps: Vec<PlanStep>,
+    /// The request in words that stand for themselves, where the user's own lean on what was said before. The steps
+    /// work on these instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<String>,
+}
+
+impl From<Vec<PlanStep>> for Plan {
+    fn from(steps: Vec<PlanStep>) -> Self {
+        Self { steps, question: None }
+    }
 }
 
 impl Plan {
@@ -40,6 +53,9 @@ impl Plan {
         if self.steps.is_empty() || self.steps.len() > MOST_STEPS {
             let steps = self.steps.len();
             return Some(format!("a plan has 1 to {MOST_STEPS} steps, this one {steps}"));
+        }
+        if self.question.as_ref().is_some_and(|words| words.len() > LONGEST_QUESTION) {
+            return Some(format!("its question has more than {LONGEST_QUESTION} bytes"));
         }
         let mut seen = taken.clone();
         for step in &self.steps {
@@ -64,7 +80,7 @@ mod tests {
 
     fn fault(steps: Vec<PlanStep>) -> Option<String> {
         let known = ["a", "b"].map(|name| (name.to_owned(), String::new())).into();
-        Plan { steps }.fault(&known, &BTreeSet::new())
+        Plan::from(steps).fault(&known, &BTreeSet::new())
     }
 
     #[test]
@@ -75,5 +91,11 @@ mod tests {
         assert!(fault(vec![a.clone(), a]).unwrap().contains("two steps"));
         assert!(fault(vec![PlanStep::new("c")]).unwrap().contains("no agent c"));
         assert!(fault(Vec::new()).unwrap().contains("1 to 32"));
+        let long = Plan {
+            steps: vec![PlanStep::new("b")],
+            question: Some("?".repeat(LONGEST_QUESTION + 1)),
+        };
+        let known = [("b".to_owned(), String::new())].into();
+        assert!(long.fault(&known, &BTreeSet::new()).unwrap().contains("16384 bytes"));
     }
 }

@@ -4,12 +4,13 @@
 //! the types of the agents' inputs, so that agents of a host's own are planned like those of Apex.
 
 use crate::agent::{Agent, Request, agent_fn};
-use crate::agents::asking::{self, Asked};
+use crate::agents::asking::{self, Asked, Terms, Turns};
 use crate::agents::lane::{self, Lane};
 use crate::context::Context;
 use crate::plan::Plan;
 use crate::prompt;
 use crate::team::Team;
+use crate::tools::Earlier;
 use apex_core::clock::Timestamp;
 use apex_core::error::{Error, Kind, Result};
 use serde_json::json;
@@ -17,6 +18,9 @@ use std::collections::BTreeMap;
 
 /// Its name.
 const NAME: &str = "supervisor";
+
+/// The longest question that may lean on those before it, in bytes; a longer one says what it means.
+const LONGEST_FOLLOW_UP: usize = 1_000;
 
 /// The agent that runs begin with.
 pub(crate) fn agent() -> impl Agent {
@@ -29,12 +33,52 @@ async fn plan(request: Request, run: Context) -> Result<Plan> {
         1 => "one file is attached".to_owned(),
         n => format!("{n} files are attached"),
     };
+    let question = standing_alone(&request, &run).await?;
+    let request = match &question {
+        Some(text) => Request { text: text.clone(), ..request },
+        None => request,
+    };
     let plan = match route(&request, &run).await? {
         Some(plan) => plan,
         None => by_rules(&request, run.now().await?, run.team())?,
     };
     run.think(format!("A question came in, and {files}. {}", explained(&plan, run.team()))).await?;
-    Ok(plan)
+    Ok(Plan { question, ..plan })
+}
+
+/// What a model makes of a question that leans on those before it, where there is a model and the question does. What was
+/// answered before it is not shown: that may hold what others wrote, and a run that has read it is held back.
+async fn standing_alone(request: &Request, run: &Context) -> Result<Option<String>> {
+    let text = request.text.trim();
+    if !run.continues() || text.is_empty() || text.len() > LONGEST_FOLLOW_UP {
+        return Ok(None);
+    }
+    let earlier: Earlier = run.call("earlier_questions", json!({})).await?;
+    if earlier.questions.is_empty() {
+        return Ok(None);
+    }
+    let data = json!({ "question": text, "earlier": earlier.questions });
+    let terms = Terms {
+        accept: |answer: &str| match answer.trim() {
+            "" => Err(vec!["it is empty.".to_owned()]),
+            words if words.len() > 2 * LONGEST_FOLLOW_UP => Err(vec!["it is too long.".to_owned()]),
+            words => Ok(words.to_owned()),
+        },
+        thought: |_: &[String]| None,
+        again: "Answer again with the question alone.",
+    };
+    let question = asking::request(prompt::FOLLOW_UP, &data);
+    let checked = asking::checked(run, question, Turns::default(), terms).await?;
+    let refused = |times, _: &[String]| {
+        format!(
+            "The question was taken as it stands: what a model made of it was refused {times} times."
+        )
+    };
+    let words = asking::or_rules(run, checked, refused).await?.filter(|words| words != text);
+    if let Some(words) = &words {
+        run.think(format!("With what was asked before, I read this as: {words}")).await?;
+    }
+    Ok(words)
 }
 
 /// Who works, what each of them does, and what runs side by side.

@@ -2,6 +2,7 @@
 //! team of Apex has them; a host that builds a [`Registry`](crate::Registry) of its own adds those that it wants.
 
 use crate::context::Context;
+use crate::text::clip;
 use crate::tool::{Effect, Tool, ToolContext, tool_fn};
 use apex_core::error::{Kind, Result};
 use apex_core::memory::Note;
@@ -13,6 +14,10 @@ use std::collections::VecDeque;
 /// How much of a conversation is read: the latest exchanges, and the most bytes of their texts.
 const MOST_EXCHANGES: usize = 400;
 const MOST_BYTES: usize = 1024 * 1024;
+
+/// How many earlier questions are given, and the most bytes of each.
+const MOST_QUESTIONS: usize = 6;
+const LONGEST_QUESTION: usize = 1_000;
 
 /// What a user said, and what was answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +33,13 @@ pub(crate) struct Conversation {
     pub(crate) exchanges: Vec<Exchange>,
     /// How many there were before these.
     pub(crate) earlier: usize,
+}
+
+/// What was asked before this run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Earlier {
+    /// The latest, oldest first.
+    pub(crate) questions: Vec<String>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -74,6 +86,33 @@ pub fn read_conversation() -> impl Tool {
     )
     .effect(Effect::Read)
     .untrusted()
+}
+
+/// `earlier_questions`: what the user asked last in this conversation. These are the user's own words: a run that has
+/// read them alone is not held back.
+#[must_use]
+pub fn earlier_questions() -> impl Tool {
+    tool_fn(
+        "earlier_questions",
+        "Gives what the user asked last in this conversation, oldest first.",
+        |_: Nothing, call: ToolContext| async move {
+            let mut latest = VecDeque::new();
+            call.said(|exchange| {
+                latest.push_back(clip(&exchange.question, LONGEST_QUESTION).into_owned());
+                if latest.len() > MOST_QUESTIONS {
+                    latest.pop_front();
+                }
+            })
+            .await?;
+            call.summarise(match latest.len() {
+                0 => "nothing was asked before".to_owned(),
+                1 => "one earlier question".to_owned(),
+                n => format!("{n} earlier questions"),
+            });
+            Ok(Earlier { questions: latest.into() })
+        },
+    )
+    .effect(Effect::Read)
 }
 
 fn size(exchange: &Exchange) -> usize {

@@ -62,6 +62,7 @@ pub fn team(catalogue: Arc<Catalogue>, options: AnalysisOptions) -> Registry {
         .tool(usage::plan_actions())
         .tool(usage::write_report())
         .tool(tools::read_conversation())
+        .tool(tools::earlier_questions())
         .tool(tools::remember())
         .tool(tools::recall())
         .tool(tools::forget())

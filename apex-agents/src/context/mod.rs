@@ -39,6 +39,7 @@ pub(crate) struct Inner {
     pub(crate) run: RunId,
     pub(crate) thread: ThreadId,
     pub(crate) step: StepId,
+    pub(crate) continues: bool,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) artifacts: Arc<dyn ArtifactStore>,
     pub(crate) asks: mpsc::Sender<Asked>,
@@ -163,6 +164,12 @@ impl Context {
     #[must_use]
     pub fn thread(&self) -> ThreadId {
         self.inner.thread
+    }
+
+    /// Whether the conversation had begun before this run.
+    #[must_use]
+    pub fn continues(&self) -> bool {
+        self.inner.continues
     }
 
     /// The step.

@@ -1,6 +1,7 @@
 //! Carries one run's effects out: appends its events with its checkpoints, starts and stops its agents and calls,
 //! and hands back to the machine what came of them.
 
+use super::intake::thread_of;
 use super::lease::Writer;
 use super::machine::{Decided, Effect, Ending, Facts, Input, Lost, Machine, Saver, State, load};
 use super::outcome;
@@ -427,6 +428,8 @@ impl Driver {
             lease: self.claimed.lease.clone(),
             principal: self.claimed.principal.clone(),
             request: self.machine.request().clone(),
+            question: self.machine.state().question.clone(),
+            continues: self.continues(),
             step,
             agent: agent.clone(),
             handed,
@@ -481,6 +484,12 @@ impl Driver {
         self.calls.insert(call, RunningCall { abort, cancelled });
     }
 
+    /// Whether its conversation had begun before it: one that a message begins is named after that.
+    fn continues(&self) -> bool {
+        let Claimed { principal, request, lease, .. } = &self.claimed;
+        lease.thread != thread_of(principal, *request)
+    }
+
     /// Does work of the run's, within its span.
     fn spawn(
         &mut self,
@@ -516,7 +525,8 @@ impl Driver {
     /// Keeps what the run asked for and got. A run ends also where that cannot be kept.
     async fn keep(&self) {
         let (run, principal) = (self.claimed.lease.run, &self.claimed.principal);
-        let recording = Recording::of(run, self.machine.request(), self.machine.state());
+        let recording =
+            Recording::of(run, self.machine.request(), self.continues(), self.machine.state());
         let kept = match serde_json::to_vec(&recording) {
             Ok(json) => {
                 let (artifacts, name) =

@@ -1,6 +1,6 @@
 use super::shared::Shared;
 use apex_core::error::{Error, Kind, Result};
-use apex_core::id::{RunId, ThreadId};
+use apex_core::id::{RequestId, RunId, ThreadId};
 use apex_core::principal::Principal;
 use apex_core::run::{Accepted, Message, NewRun};
 use apex_core::thread::{Role, ThreadMessage};
@@ -17,15 +17,11 @@ pub(super) async fn start(
 ) -> Result<Accepted> {
     check(shared, principal, &message).await?;
     let request_id = message.request_id;
-    let user = principal.user();
     let new = NewRun {
         run: RunId::new(&*shared.clock),
         request: request_id,
         digest: digest(&message),
-        // The same message again begins the same conversation.
-        thread: message
-            .thread
-            .unwrap_or_else(|| ThreadId::derived(&[user.as_bytes(), request_id.as_bytes()])),
+        thread: message.thread.unwrap_or_else(|| thread_of(principal, request_id)),
         parent: None,
         text: message.text.clone(),
         attachments: message.attachments.clone(),
@@ -51,6 +47,11 @@ pub(super) async fn start(
     // Should this fail, the run's first step is to say it again.
     shared.stores.threads.add(principal, started.thread, said).await?;
     Ok(Accepted { request_id, thread: started.thread, run: started.run })
+}
+
+/// The conversation that a message begins; the same message again begins the same one.
+pub(super) fn thread_of(principal: &Principal, request: RequestId) -> ThreadId {
+    ThreadId::derived(&[principal.user().as_bytes(), request.as_bytes()])
 }
 
 async fn check(shared: &Shared, principal: &Principal, message: &Message) -> Result<()> {

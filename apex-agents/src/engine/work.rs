@@ -10,7 +10,7 @@ use apex_core::id::{CallId, StepId};
 use apex_core::principal::Principal;
 use apex_core::run::Lease;
 use futures_util::FutureExt;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -44,6 +44,10 @@ pub(super) struct AgentTask {
     pub(super) lease: Lease,
     pub(super) principal: Principal,
     pub(super) request: Request,
+    /// What the plan made of the request's words.
+    pub(super) question: Option<String>,
+    /// Whether the conversation had begun before the run.
+    pub(super) continues: bool,
     pub(super) step: StepId,
     pub(super) agent: String,
     /// What other steps hand to it.
@@ -94,7 +98,7 @@ impl AgentTask {
 
     /// The request, and beside its fields what other steps handed on.
     async fn input(&self) -> Result<Value, Failure> {
-        let mut input = json!(self.request);
+        let mut input = self.request.input(self.question.as_deref());
         for (agent, stored) in &self.handed {
             let artifacts = &*self.shared.stores.artifacts;
             let value = stored.clone().load(artifacts, &self.principal).await?;
@@ -111,6 +115,7 @@ impl AgentTask {
             run: self.lease.run,
             thread: self.lease.thread,
             step: self.step,
+            continues: self.continues,
             clock: Arc::clone(&self.shared.clock),
             artifacts: Arc::clone(&self.shared.stores.artifacts),
             asks: self.asks,

@@ -10,6 +10,8 @@ pub(crate) use links::Links;
 pub(crate) const TRIAGE: &str = include_str!("triage.md");
 /// For the supervisor: who works on a question.
 pub(crate) const SUPERVISOR: &str = include_str!("supervisor.md");
+/// For the supervisor: what a question means that leans on those before it.
+pub(crate) const FOLLOW_UP: &str = include_str!("follow_up.md");
 /// For the reporter: how an answer is worded.
 pub(crate) const REPORTER: &str = include_str!("reporter.md");
 /// For analysis: the query that a question comes to.

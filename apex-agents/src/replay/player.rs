@@ -16,7 +16,7 @@ use apex_core::money::Usage;
 use apex_core::principal::Principal;
 use apex_core::store::memory;
 use futures_util::FutureExt;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -73,6 +73,7 @@ impl Replay {
             principal,
             artifacts: stores.artifacts,
             clock,
+            question: None,
             replayed: Replayed {
                 answer: None,
                 recorded: recording.result.clone(),
@@ -105,6 +106,8 @@ struct Player<'a> {
     principal: &'a Principal,
     artifacts: Arc<dyn ArtifactStore>,
     clock: Arc<dyn Clock>,
+    /// What a plan made of the request's words.
+    question: Option<String>,
     replayed: Replayed,
 }
 
@@ -136,7 +139,10 @@ impl Player<'_> {
                     self.compare(&step.agent, was, &output);
                     match then {
                         Then::HandOn => {}
-                        Then::Plan(plan) => steps.extend(plan.steps),
+                        Then::Plan(plan) => {
+                            self.question = plan.question.or(self.question.take());
+                            steps.extend(plan.steps);
+                        }
                         Then::Answer(result) => {
                             self.replayed.answer = Some(result);
                             return;
@@ -177,7 +183,7 @@ impl Player<'_> {
             let made = Some(Err(Failure::new(Kind::AgentFailed, told)));
             return Played { made, diverged: false };
         };
-        let mut input = json!(self.recording.request);
+        let mut input = self.recording.request.input(self.question.as_deref());
         if let Some(fields) = input.as_object_mut() {
             for need in &step.needs {
                 if let Some(Some(value)) = made.get(need) {
@@ -225,6 +231,7 @@ impl Player<'_> {
             run: self.recording.run,
             thread: ThreadId::derived(&[self.recording.run.as_bytes()]),
             step,
+            continues: self.recording.continues,
             clock: Arc::clone(&self.clock),
             artifacts: Arc::clone(&self.artifacts),
             asks,

@@ -36,6 +36,9 @@ pub struct Recording {
     pub(super) run: RunId,
     pub(super) at: Timestamp,
     pub(super) request: Request,
+    /// Whether the conversation had begun before it.
+    #[serde(default)]
+    pub(super) continues: bool,
     pub(super) steps: Vec<RecordedStep>,
     pub(super) usage: Usage,
     pub(super) result: Option<RunResult>,
@@ -52,7 +55,7 @@ pub(crate) struct RecordedStep {
 
 impl Recording {
     /// The record of a run that is about to end.
-    pub(crate) fn of(run: RunId, request: &Request, state: &State) -> Self {
+    pub(crate) fn of(run: RunId, request: &Request, continues: bool, state: &State) -> Self {
         let steps = state.parts.iter().map(|part| RecordedStep {
             plan: part.plan.clone(),
             output: match &part.status {
@@ -66,6 +69,7 @@ impl Recording {
             run,
             at: state.began_at.unwrap_or(Timestamp::from_millis(0)),
             request: request.clone(),
+            continues,
             steps: steps.collect(),
             usage: state.usage,
             result: match &state.ending {

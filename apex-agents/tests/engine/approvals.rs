@@ -257,7 +257,7 @@ async fn other_branches_go_on_and_keep_the_run_at_work() {
             PlanStep::new("worker"),
             PlanStep::new("closer").needs(["payer", "worker"]),
         ];
-        Ok(Plan { steps })
+        Ok(Plan::from(steps))
     });
     let payer = agent_fn("payer", "Pays.", |_: Value, run: Context| async move {
         Ok(json!({"paid": run.call::<u64>("pay", 100).await?}))

@@ -106,7 +106,7 @@ async fn money_is_a_budget_of_its_own() {
 async fn a_run_takes_only_so_many_steps() {
     let planner = agent_fn("planner", "Plans.", |_: Request, _: Context| async {
         let steps = ["b", "c", "d", "e"].map(PlanStep::new).to_vec();
-        Ok(Plan { steps })
+        Ok(Plan::from(steps))
     });
     let hand_on = |name: &str| {
         agent_fn(name, "Works.", |_: Value, _: Context| async {

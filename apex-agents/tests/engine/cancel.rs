@@ -118,7 +118,7 @@ async fn blocking_work_is_told_to_stop() {
 fn two_steps(optional: bool) -> Registry {
     let mut first = PlanStep::new("deaf");
     first.optional = optional;
-    let plan = Plan { steps: vec![first, PlanStep::new("closer").needs(["deaf"])] };
+    let plan = Plan::from(vec![first, PlanStep::new("closer").needs(["deaf"])]);
     let planner = agent_fn("planner", "Plans.", move |_: Request, _: Context| {
         let plan = plan.clone();
         async move { Ok(plan) }

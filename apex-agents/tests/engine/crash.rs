@@ -81,7 +81,7 @@ fn registry(made: &Made) -> Registry {
             PlanStep::new("right"),
             PlanStep::new("closer").needs(["left", "right"]),
         ];
-        Ok(Plan { steps })
+        Ok(Plan::from(steps))
     });
     let left = agent_fn("left", "Calls in turn.", |_: Value, run: Context| async move {
         let drawn = run.random().await?;

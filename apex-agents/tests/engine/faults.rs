@@ -207,7 +207,7 @@ fn registry(cast: &[Cast]) -> Registry {
     let mut last = PlanStep::new("closer");
     last.needs.clone_from(&names);
     steps.push(last);
-    let plan = Plan { steps };
+    let plan = Plan::from(steps);
     registry = registry
         .agent(agent_fn("planner", "Plans.", move |_: Request, _: Context| {
             let plan = plan.clone();
@@ -329,7 +329,7 @@ async fn a_run_past_its_deadline_fails_in_order() {
 async fn a_plan_that_cannot_be_is_bad_output() {
     let registry =
         Registry::default().agent(agent_fn("planner", "Plans.", |_: Request, _: Context| async {
-            Ok(Plan { steps: vec![PlanStep::new("nobody")] })
+            Ok(Plan::from(vec![PlanStep::new("nobody")]))
         }));
     let node = Node::new(registry);
     let user = node.user();

@@ -22,7 +22,7 @@ fn registry(made: &Arc<AtomicUsize>, second: &'static str, instructions: &str) -
         let (_, _) = (run.now().await?, run.random().await?);
         let _: Value = run.call("note", "plan").await?;
         let steps = vec![PlanStep::new("worker"), PlanStep::new("teller").needs(["worker"])];
-        Ok(Plan { steps })
+        Ok(Plan::from(steps))
     });
     let worker = agent_fn("worker", "Works.", move |_: Value, run: Context| async move {
         let first: String = run.call("note", "first").await?;

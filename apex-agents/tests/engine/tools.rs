@@ -28,7 +28,7 @@ async fn what_is_large_is_kept_as_an_artifact_and_comes_back_whole() {
             apex_agents::PlanStep::new("a"),
             apex_agents::PlanStep::new("closer").needs(["a"]),
         ];
-        Ok(apex_agents::Plan { steps })
+        Ok(apex_agents::Plan::from(steps))
     });
     let node = Node::new(Registry::default().agent(planner).agent(agent).agent(closer).tool(much));
     let user = node.user();

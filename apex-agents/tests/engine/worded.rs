@@ -8,7 +8,9 @@ use apex_agents::testkit::{
     Altering, Does, Node, Scripted, chain, clock, fault, names, once, says,
 };
 use apex_core::event::{Envelope, Event, RunStatus};
+use apex_core::run::{Message as Said, Runner as _};
 use apex_core::store::memory;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -28,6 +30,8 @@ fn of(request: &ModelRequest) -> &'static str {
     let system = request.system.as_deref().unwrap_or_default();
     match system.split_whitespace().nth(1) {
         Some("plan") => "supervisor",
+        Some("put") => "follow_up",
+        Some("turn") => "analysis",
         Some("sort") => "triage",
         Some("word") => "reporter",
         Some("sum") => "optimizer",
@@ -287,4 +291,70 @@ async fn a_model_says_why_a_report_is_refused() {
     let worded = told.iter().find(|note| note.starts_with("In validation's words. Here: "));
     assert!(worded.is_some_and(|note| note.contains("output")), "{told:?}");
     assert!(told.last().unwrap().contains("come out the same"), "{told:?}");
+}
+
+/// A model that reads a question with those before it as said, and the second time takes it for one to be counted.
+fn following(reads: &'static str) -> Arc<Scripted> {
+    Scripted::new("openai", move |request, _| match of(request) {
+        "follow_up" => says(reads),
+        "supervisor" => says("analysis"),
+        _ => says(r#"{"measure": "requests", "by": ["user"]}"#),
+    })
+}
+
+/// Asks in a conversation that began with one question, and gives the events and what the models were asked.
+async fn followed(reads: &'static str, text: &str) -> (Vec<Envelope>, Vec<Value>) {
+    let model = following(reads);
+    let node = Node::with_models(team(), &[&model]);
+    let user = node.user();
+    let file = bring(&node, &user, sample::NAME, sample::csv()).await;
+    let (first, events) = ask(&node, &user, "How many requests by model?", vec![file]).await;
+    assert!(!names(&events).contains(&"agent_failed"));
+    let before = model.asked().len();
+    let asked = Said { thread: Some(first.thread), ..node.message(text) };
+    let accepted = node.engine.start(&user, asked).await.unwrap();
+    let events = node.ended(&user, accepted.run).await;
+    assert_eq!(fault(&events), None);
+    let said = node.said(&user, accepted).await;
+    assert_eq!(said[2].text, text, "the conversation keeps what the user wrote");
+    let asked = model.asked().split_off(before);
+    (events, asked.iter().map(|asked| serde_json::from_str(&first_text(asked)).unwrap()).collect())
+}
+
+/// How the question was read, where it was put into other words.
+fn read_as(events: &[Envelope]) -> Option<String> {
+    let thoughts = thoughts(events, "supervisor");
+    thoughts.iter().find_map(|note| Some(note.split_once("I read this as: ")?.1.to_owned()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_leans_on_the_one_before_is_put_into_words_that_stand_alone() {
+    const READ: &str = "How many requests by user?";
+    let (events, asked) = followed(READ, "and by user?").await;
+    assert_eq!(asked[0]["earlier"], json!(["How many requests by model?"]));
+    assert_eq!(asked[0]["question"], "and by user?");
+    assert!(asked[1..].iter().all(|asked| asked["question"] == READ), "{asked:?}");
+    assert_eq!(agents_of(&events), ["supervisor", "analysis"]);
+    assert_eq!(read_as(&events).as_deref(), Some(READ));
+    assert_eq!(degraded(&events), Vec::<String>::new());
+}
+
+/// More words than a question that leans on others can come to.
+const LONG: &str = match std::str::from_utf8(&[b'x'; 3_000]) {
+    Ok(text) => text,
+    Err(_) => "",
+};
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_stands_alone_or_of_which_a_model_makes_nothing_stays_as_it_is() {
+    const ASKED: &str = "How many requests by user?";
+    for reads in [ASKED, "  ", LONG] {
+        let reads =
+            if reads == "x" { Box::leak("x".repeat(3_000).into_boxed_str()) } else { reads };
+        let (events, asked) = followed(reads, ASKED).await;
+        assert!(asked.iter().all(|asked| asked["question"] == ASKED), "{asked:?}");
+        assert_eq!(read_as(&events), None);
+        let refused = degraded(&events).iter().any(|note| note.contains("taken as it stands"));
+        assert_eq!(refused, reads != ASKED);
+    }
 }

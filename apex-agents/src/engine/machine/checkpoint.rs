@@ -311,6 +311,7 @@ mod tests {
         ]);
         state.degrade("no model took part");
         state.interrupted = Some(StepId(2));
+        state.question = Some("how much in April?".into());
         state
     }
 

@@ -371,7 +371,10 @@ impl Machine {
         }
         match then {
             Then::HandOn => {}
-            Then::Plan(plan) => self.state.parts.extend(plan.steps.into_iter().map(Part::new)),
+            Then::Plan(plan) => {
+                self.state.question = plan.question.or(self.state.question.take());
+                self.state.parts.extend(plan.steps.into_iter().map(Part::new));
+            }
             Then::Answer(result) => self.end(Ending::answered(result), now, out),
         }
     }

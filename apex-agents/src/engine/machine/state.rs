@@ -50,6 +50,9 @@ pub(crate) struct State {
     /// The first tool that gave it what others wrote, if one did. What it does since may be their wish.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) untrusted: Option<String>,
+    /// What its plan made of the user's words, where it made something of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) question: Option<String>,
     /// How it ends, once that is certain. From here on nothing else can come of it.
     pub(crate) ending: Option<Ending>,
 }
@@ -159,6 +162,7 @@ impl State {
             waited_ms: 0,
             interrupted: None,
             untrusted: None,
+            question: None,
             ending: None,
         }
     }
@@ -194,6 +198,7 @@ impl State {
             waited_ms: self.waited_ms,
             interrupted: self.interrupted,
             untrusted: self.untrusted.clone(),
+            question: self.question.clone(),
             ending: self.ending.clone(),
         }
     }
