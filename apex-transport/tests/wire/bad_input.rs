@@ -290,3 +290,44 @@ async fn a_client_that_vanishes_leaves_nothing_behind() {
     half.stream.get_mut().shutdown().await.unwrap();
     wire.emptied().await;
 }
+
+/// What a host lowers is told in `welcome`, and kept.
+#[tokio::test]
+async fn lowered_limits_are_told_and_kept() {
+    let mut settings = Settings::default();
+    let connection = &mut settings.transport.connection;
+    (connection.frame_bytes, connection.hello_bytes) = (4_096, 2_048);
+    (connection.frames_per_s, connection.frames_burst) = (1, 8);
+    (connection.subscriptions, connection.bad_frames) = (2, 1);
+    settings.transport.http.body_bytes = 1_024;
+    let wire = Wire::start_with(settings).await;
+    let token = wire.token("ada").await;
+    let (mut socket, welcome) = wire.welcomed(&token).await;
+    let told = |name: &str| welcome["limits"][name].clone();
+    assert_eq!((told("frame_bytes"), told("frames_per_s")), (json!(4_096), json!(1)));
+    assert_eq!((told("frames_burst"), told("subscriptions")), (json!(8), json!(2)));
+    let mut runs = Vec::new();
+    for _ in 0..3 {
+        runs.push(socket.call(json!({"frame": "message", "text": "thoughts 1"})).await);
+    }
+    println!("{runs:?}");
+    drop(socket);
+
+    let mut large = ada(&wire).await;
+    large.text("x".repeat(4_097)).await;
+    assert_eq!(large.closed().await.0, 1009);
+    let mut bad = ada(&wire).await;
+    bad.text("{").await;
+    assert_eq!(bad.frame().await["code"], "bad_frame");
+    assert_eq!(bad.closed().await.0, 4400);
+    let mut hasty = ada(&wire).await;
+    for n in 0..60 {
+        println!("{n} {}", hasty.call(json!({"frame": "ping", "n": n})).await);
+    }
+    let auth = bearer(&token);
+    let body = json!({ "text": "x".repeat(1_024) }).to_string();
+    let answer = wire.post("/messages", &[("authorization", &auth)], &body).await;
+    assert_eq!((answer.status, answer.code().as_str()), (413, "too_large"));
+    drop((large, bad, hasty));
+    wire.emptied().await;
+}

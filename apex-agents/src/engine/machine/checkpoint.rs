@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 
 /// The version of the format that this engine writes. It reads the ones before as well: version 2 adds the questions
 /// to models and what they cost, version 3 calls that wait and the decisions that they wait for, version 4 the changes
-/// that follow a state, each on a line of its own, and whether it has read what others wrote.
-pub(crate) const VERSION: u32 = 4;
+/// that follow a state, each on a line of its own, and whether it has read what others wrote, version 5 the words that a
+/// plan made of the request's.
+pub(crate) const VERSION: u32 = 5;
 
 /// How many bytes of changes are saved, at least, before the state is saved whole again.
 const FEW: usize = 8 * 1024;
@@ -443,23 +444,33 @@ mod tests {
 
     /// Runs that were saved by an earlier build have to go on: what changes this file needs a new version.
     #[test]
-    fn the_format_of_version_4_stays() {
+    fn the_format_of_version_5_stays() {
         let (saved, state) = lived();
         let now = joined(&saved);
-        let kept = include_bytes!("checkpoint-4.jsonl");
+        let kept = include_bytes!("checkpoint-5.jsonl");
         let lines = |bytes: &[u8]| -> Vec<Value> {
             let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
             lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
         };
         assert_eq!(lines(&now.state), lines(kept), "{}", String::from_utf8_lossy(&now.state));
         let kept = kept.strip_suffix(b"\n").unwrap_or(kept);
-        assert_eq!(load(&Checkpoint::whole(4, kept)).unwrap().0, state);
+        assert_eq!(load(&Checkpoint::whole(5, kept)).unwrap().0, state);
+    }
+
+    #[test]
+    fn version_4_is_read() {
+        let kept = include_bytes!("checkpoint-4.jsonl");
+        let kept = kept.strip_suffix(b"\n").unwrap_or(kept);
+        let (read, mut saver) = load(&Checkpoint::whole(4, kept)).unwrap();
+        assert_eq!(read, State { question: None, ..lived().1 });
+        assert!(!saver.save(&mut read.clone()).unwrap().goes_on, "it is saved anew, whole");
     }
 
     #[test]
     fn version_3_is_read() {
         let kept = include_bytes!("checkpoint-3.json");
-        assert_eq!(load(&Checkpoint::whole(3, kept.as_slice())).unwrap().0, full());
+        let (read, _) = load(&Checkpoint::whole(3, kept.as_slice())).unwrap();
+        assert_eq!(read, State { question: None, ..full() });
     }
 
     #[test]
