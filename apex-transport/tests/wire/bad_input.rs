@@ -3,6 +3,8 @@
 use crate::support::http::raw;
 use crate::support::socket::Socket;
 use crate::support::{PAGE, Settings, Wire, bearer};
+use apex_core::clock::SystemClock;
+use apex_core::id::RequestId;
 use futures_util::SinkExt as _;
 use serde_json::json;
 use std::time::Duration;
@@ -306,11 +308,13 @@ async fn lowered_limits_are_told_and_kept() {
     let told = |name: &str| welcome["limits"][name].clone();
     assert_eq!((told("frame_bytes"), told("frames_per_s")), (json!(4_096), json!(1)));
     assert_eq!((told("frames_burst"), told("subscriptions")), (json!(8), json!(2)));
-    let mut runs = Vec::new();
-    for _ in 0..3 {
-        runs.push(socket.call(json!({"frame": "message", "text": "thoughts 1"})).await);
+    for _ in 0..2 {
+        socket.start("thoughts 20 slow 100").await;
     }
-    println!("{runs:?}");
+    // Whoever starts a run follows it.
+    let request_id = RequestId::new(&SystemClock);
+    let third = json!({"frame": "message", "request_id": request_id, "text": "thoughts 1"});
+    assert_eq!(socket.call(third).await["code"], "rate_limited");
     drop(socket);
 
     let mut large = ada(&wire).await;
@@ -321,9 +325,14 @@ async fn lowered_limits_are_told_and_kept() {
     assert_eq!(bad.frame().await["code"], "bad_frame");
     assert_eq!(bad.closed().await.0, 4400);
     let mut hasty = ada(&wire).await;
-    for n in 0..60 {
-        println!("{n} {}", hasty.call(json!({"frame": "ping", "n": n})).await);
+    for n in 0..8 {
+        assert_eq!(hasty.call(json!({"frame": "ping", "n": n})).await["n"], n);
     }
+    let refused = hasty.call(json!({"frame": "ping", "n": 8})).await;
+    assert_eq!(refused["code"], "rate_limited");
+    let wait = Duration::from_millis(refused["retry_after_ms"].as_u64().unwrap());
+    tokio::time::sleep(wait).await;
+    assert_eq!(hasty.call(json!({"frame": "ping", "n": 9})).await["n"], 9);
     let auth = bearer(&token);
     let body = json!({ "text": "x".repeat(1_024) }).to_string();
     let answer = wire.post("/messages", &[("authorization", &auth)], &body).await;
