@@ -9,7 +9,7 @@ use apex_agents::{Agent, Engine, EngineOptions, Registry, Tool, agents};
 #[cfg(feature = "oidc")]
 use apex_core::auth::oidc::OidcProvider;
 use apex_core::auth::{Auth, AuthConfig, AuthParts};
-use apex_core::budget::{BudgetLimits, Budgets};
+use apex_core::budget::{BudgetLimits, BudgetPolicy, Budgets};
 use apex_core::clock::{Clock, SystemClock};
 use apex_core::config::{DatabaseKind, DatabaseUrl, Environment, SchemaName};
 use apex_core::database::DatabaseConfig;
@@ -54,6 +54,7 @@ pub struct Builder {
     runs: RunLimits,
     files: FileLimits,
     budget: BudgetLimits,
+    budget_policy: Option<Arc<dyn BudgetPolicy>>,
     auth: AuthConfig,
     auth_parts: AuthParts,
     ways: apex_transport::Chain,
@@ -210,6 +211,13 @@ impl Builder {
     #[must_use]
     pub fn files(mut self, limits: FileLimits) -> Self {
         self.files = limits;
+        self
+    }
+
+    /// Limits what each user may use of models, where users differ, instead of [`budget`](Self::budget).
+    #[must_use]
+    pub fn budget_policy(mut self, policy: Arc<dyn BudgetPolicy>) -> Self {
+        self.budget_policy = Some(policy);
         self
     }
 
@@ -370,7 +378,6 @@ impl Builder {
         let transport = TransportConfig {
             runs: self.runs,
             files: self.files,
-            budget: self.budget,
             unused_tickets: self.auth.unused_tickets,
             ..self.transport
         };
@@ -402,6 +409,8 @@ impl Builder {
         if let Some(memory) = self.memory {
             stores.memory = memory;
         }
+        let limited = self.budget_policy.is_some() || !self.budget.is_none();
+        let budget = self.budget_policy.unwrap_or_else(|| Arc::new(self.budget));
         let live = Live::default();
         #[cfg(feature = "mcp")]
         let longest = self.engine.step_deadline;
@@ -410,9 +419,10 @@ impl Builder {
         if let Some(catalogue) = catalogue.filter(|_| !self.models.is_empty()) {
             let recorder = UsageRecorder::new(Arc::clone(&stores.usage), USAGE_WAITING);
             let mut meter = Meter::new(catalogue, Arc::clone(&clock), Arc::new(recorder));
-            if !self.budget.is_none() {
+            if limited {
                 let (store, time) = (Arc::clone(&stores.budgets), Arc::clone(&clock));
-                meter = meter.with_budgets(Arc::new(Budgets::new(store, self.budget, time)));
+                let budgets = Budgets::new(store, Arc::clone(&budget), time);
+                meter = meter.with_budgets(Arc::new(budgets));
             }
             options.models = Some(Chain::new(self.models, self.chain, meter)?);
         }
@@ -461,6 +471,7 @@ impl Builder {
             clock: Arc::clone(&clock),
             observer: observer.clone(),
             chain: self.ways,
+            budget,
             config: transport,
         })?;
         #[cfg(feature = "mcp")]

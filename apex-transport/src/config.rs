@@ -1,5 +1,4 @@
 use crate::protocol::Limits;
-use apex_core::budget::BudgetLimits;
 use apex_core::config::{Checks, FaultCode, HumanDuration, Section, duration};
 use apex_core::error::{Error, Kind, Result};
 use apex_core::file::FileLimits;
@@ -29,8 +28,6 @@ pub struct TransportConfig {
     pub runs: RunLimits,
     /// What the file store allows, to be told to clients and to be enforced on bodies.
     pub files: FileLimits,
-    /// What each user may use of models, as it is told by `GET /budget`.
-    pub budget: BudgetLimits,
     /// Tickets of one user that may be unused, to be told to clients.
     pub unused_tickets: usize,
 }
@@ -183,7 +180,6 @@ impl Default for TransportConfig {
             http: HttpConfig::default(),
             runs: RunLimits::default(),
             files: FileLimits::default(),
-            budget: BudgetLimits::default(),
             unused_tickets: 32,
         }
     }

@@ -7,6 +7,7 @@ use crate::share::Shares;
 #[cfg(feature = "websocket")]
 use crate::websocket::Frames;
 use apex_core::auth::{Auth, Credential, Entry, Presented, Revocation, RevocationWatch, Way};
+use apex_core::budget::BudgetPolicy;
 use apex_core::clock::{Clock, Timestamp};
 use apex_core::error::{Error, Kind, Result};
 use apex_core::health::Observer;
@@ -42,6 +43,8 @@ pub struct Transport {
     pub observer: Observer,
     /// By which ways clients come in; the default are those of the protocol.
     pub chain: Chain,
+    /// What each user may use of models, as it is told by `GET /budget`.
+    pub budget: Arc<dyn BudgetPolicy>,
     /// How the transport behaves.
     pub config: TransportConfig,
 }
@@ -56,6 +59,7 @@ pub(crate) struct Gateway {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) observer: Observer,
     pub(crate) chain: Chain,
+    pub(crate) budget: Arc<dyn BudgetPolicy>,
     pub(crate) config: TransportConfig,
     pub(crate) origins: Origins,
     pub(crate) terms: Arc<Terms>,
@@ -79,7 +83,8 @@ impl Gateway {
     /// `config_invalid`.
     pub(crate) fn new(transport: Transport) -> Result<Self> {
         transport.config.validate()?;
-        let Transport { stores, auth, runner, live, clock, observer, chain, config } = transport;
+        let Transport { stores, auth, runner, live, clock, observer, chain, budget, config } =
+            transport;
         let shares = Shares::new(Arc::clone(&stores.limits), config.hub.per_user);
         Ok(Self {
             stores,
@@ -95,6 +100,7 @@ impl Gateway {
             frames: Frames::default(),
             shares,
             chain,
+            budget,
             config,
             watching: AtomicBool::new(false),
             ended: CancellationToken::new(),

@@ -152,7 +152,6 @@ impl ApexConfig {
             http: self.server.http,
             runs: self.runs,
             files: self.files,
-            budget: self.budget,
             unused_tickets: self.auth.unused_tickets,
         }
     }

@@ -6,15 +6,16 @@ use apex_agents::testkit::{
     Does, Node, Scripted, chain_of, clock, fault, meter, names, once, says,
 };
 use apex_agents::{EngineOptions, Registry};
-use apex_core::budget::{BudgetLimits, Budgets, Charge};
+use apex_core::budget::{BudgetLimits, BudgetPolicy, Budgets, Charge};
 use apex_core::clock::Clock;
-use apex_core::error::Kind;
+use apex_core::error::{Error, Kind, Result};
 use apex_core::event::{Envelope, Event};
 use apex_core::id::UserId;
 use apex_core::principal::{Principal, Scopes};
 use apex_core::resilience::PaceLimits;
 use apex_core::run::Runner as _;
 use apex_core::store::{Stores, memory};
+use async_trait::async_trait;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -33,21 +34,21 @@ fn a_day(tokens: u64) -> BudgetLimits {
 /// A chain of one process that shares the stores with others.
 fn chain(
     (stores, clock): &(Stores, Arc<dyn Clock>),
-    limits: BudgetLimits,
+    policy: impl BudgetPolicy + 'static,
     models: &[&Arc<Scripted>],
     options: ChainOptions,
 ) -> Chain {
-    let budgets = Budgets::new(Arc::clone(&stores.budgets), limits, Arc::clone(clock));
+    let budgets = Budgets::new(Arc::clone(&stores.budgets), Arc::new(policy), Arc::clone(clock));
     chain_of(meter(stores, clock).with_budgets(Arc::new(budgets)), models, options)
 }
 
 fn node(
     place: &(Stores, Arc<dyn Clock>),
     registry: Registry,
-    limits: BudgetLimits,
+    policy: impl BudgetPolicy + 'static,
     model: &Arc<Scripted>,
 ) -> Node {
-    let models = Some(chain(place, limits, &[model], once()));
+    let models = Some(chain(place, policy, &[model], once()));
     let options = EngineOptions { models, ..EngineOptions::default() };
     Node::on(place.0.clone(), Arc::clone(&place.1), registry, options)
 }
@@ -183,7 +184,8 @@ async fn where_the_budget_does_not_fit_no_other_model_is_asked() {
     let refuses = Scripted::always("first", Does::Refuses);
     let second = Scripted::always("second", says("because"));
     let chain = chain(&place, a_day(400), &[&refuses, &second], once());
-    let held = Budgets::new(Arc::clone(&place.0.budgets), a_day(400), Arc::clone(&place.1));
+    let held =
+        Budgets::new(Arc::clone(&place.0.budgets), Arc::new(a_day(400)), Arc::clone(&place.1));
     // A refusal costs nothing, and what was reserved for it is free for the next model.
     chain.complete(Asker::from(&me), Arc::new(question())).await.unwrap();
     // It is settled behind the back of who asked: until then as much as was reserved is gone.
@@ -225,4 +227,36 @@ async fn a_user_with_many_waiting_questions_does_not_make_another_wait_for_more_
     let greedy = minutes(greedy).await;
     assert_eq!(greedy.iter().max(), Some(&21));
     assert_eq!(model.asked().len(), 43);
+}
+
+/// One who pays may use more than the others; whoever is unknown nothing.
+#[derive(Debug)]
+struct Plans {
+    pays: UserId,
+    unknown: UserId,
+}
+
+#[async_trait]
+impl BudgetPolicy for Plans {
+    async fn limits(&self, principal: &Principal) -> Result<BudgetLimits> {
+        if principal.user() == self.unknown {
+            return Err(Error::new(Kind::Unavailable, "test.plans", "the plans are away"));
+        }
+        Ok(a_day(if principal.user() == self.pays { 10_000 } else { 1_200 }))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_user_has_the_limits_that_the_hosts_policy_says() {
+    let model = Scripted::always("scripted", says("because"));
+    let place = stores();
+    let [ada, bob, eve] =
+        [(); 3].map(|()| Principal::vouched(UserId::new(&*place.1), Scopes::USER));
+    let plans = Plans { pays: ada.user(), unknown: eve.user() };
+    let node = node(&place, asks(3, false), plans, &model);
+    assert_eq!(ran(&node, &ada).await.0, "answered answered answered");
+    assert_eq!(ran(&node, &bob).await.0, "answered budget_exhausted budget_exhausted");
+    assert_eq!(ran(&node, &eve).await.0, "unavailable unavailable unavailable");
+    assert_eq!(spent(&place.0, &eve).await, (0, 0), "nothing is spent that nobody allows");
+    assert_eq!(model.asked().len(), 4);
 }

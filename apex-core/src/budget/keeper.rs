@@ -1,4 +1,6 @@
-use super::{Balance, BudgetLimits, BudgetStore, Charge, Period, Reservation, Used, exhausted};
+use super::{
+    Balance, BudgetLimits, BudgetPolicy, BudgetStore, Charge, Period, Reservation, Used, exhausted,
+};
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::id::ReservationId;
@@ -35,7 +37,7 @@ pub struct Budgets {
 struct Inner {
     store: Arc<dyn BudgetStore>,
     clock: Arc<dyn Clock>,
-    limits: BudgetLimits,
+    policy: Arc<dyn BudgetPolicy>,
     open: Mutex<HashSet<ReservationId>>,
     settlements: mpsc::UnboundedSender<Settlement>,
     /// How many were to be settled, and how many are.
@@ -50,13 +52,17 @@ struct Settlement {
 }
 
 impl Budgets {
-    /// The budgets under these limits, at work on the Tokio runtime that this is called in.
+    /// The budgets under this policy, at work on the Tokio runtime that this is called in.
     #[must_use]
-    pub fn new(store: Arc<dyn BudgetStore>, limits: BudgetLimits, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        store: Arc<dyn BudgetStore>,
+        policy: Arc<dyn BudgetPolicy>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let (settlements, waiting) = mpsc::unbounded_channel();
         let (taken, settled) = (watch::Sender::new(0), watch::Sender::new(0));
         let open = Mutex::default();
-        let inner = Arc::new(Inner { store, clock, limits, open, settlements, taken, settled });
+        let inner = Arc::new(Inner { store, clock, policy, open, settlements, taken, settled });
         let workers = [
             tokio::spawn(settle(Arc::clone(&inner), waiting)),
             tokio::spawn(renew(Arc::clone(&inner))),
@@ -67,16 +73,17 @@ impl Budgets {
     /// Reserves what a question may use at most, in the name of whose run asks it.
     ///
     /// # Errors
-    /// `budget_exhausted` where it does not fit, with what is left and when it renews; what the store says: without
-    /// it nothing is spent.
+    /// `budget_exhausted` where it does not fit, with what is left and when it renews; what the policy and the store
+    /// say: without them nothing is spent.
     pub async fn reserve(&self, principal: &Principal, most: Charge) -> Result<Reserved> {
         let inner = &self.inner;
+        let limits = inner.policy.limits(principal).await?;
         let id = ReservationId::new(&*inner.clock);
         let asked = Reservation { id, most };
         // One whose answer is lost, or is not waited for, lapses.
-        let granted = inner.store.reserve(principal, asked, &inner.limits, LIFE).await?;
+        let granted = inner.store.reserve(principal, asked, &limits, LIFE).await?;
         if !granted.granted {
-            return Err(exhausted(&granted.used, &inner.limits, most, inner.clock.now()));
+            return Err(exhausted(&granted.used, &limits, most, inner.clock.now()));
         }
         inner.open.lock().insert(id);
         let (inner, principal) = (Arc::clone(inner), principal.clone());
@@ -91,10 +98,11 @@ impl Budgets {
     /// What is left of each period that has a limit.
     ///
     /// # Errors
-    /// What the store says.
+    /// What the policy and the store say.
     pub async fn balances(&self, principal: &Principal) -> Result<Vec<Balance>> {
+        let limits = self.inner.policy.limits(principal).await?;
         let used = self.inner.store.used(principal).await?;
-        Ok(balances(used, &self.inner.limits))
+        Ok(balances(used, &limits))
     }
 
     /// Waits until everything that was to be settled so far is, at most as long as said. Says whether it is.
@@ -130,7 +138,7 @@ impl Drop for Budgets {
 impl fmt::Debug for Budgets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Budgets")
-            .field("limits", &self.inner.limits)
+            .field("policy", &self.inner.policy)
             .field("open", &self.inner.open.lock().len())
             .finish_non_exhaustive()
     }

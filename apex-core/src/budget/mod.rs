@@ -6,11 +6,13 @@
 
 mod account;
 mod keeper;
+mod policy;
 
 pub(crate) use account::Account;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) use account::Window;
 pub use keeper::{Budgets, Reserved};
+pub use policy::BudgetPolicy;
 
 use crate::clock::Timestamp;
 use crate::config::{Checks, FaultCode, Section};

@@ -239,7 +239,8 @@ async fn a_refusal_says_what_is_left_and_when_it_renews(backend: Arc<dyn Backend
     let limits = BudgetLimits { user_month_usd: Some("1".parse().unwrap()), ..a_day(1_000) };
     let purse = Purse::open(&*backend, limits).await;
     let store = Arc::clone(&purse.bench.stores.budgets);
-    let budgets = Budgets::new(store, limits, Arc::clone(&purse.bench.clock) as Arc<dyn Clock>);
+    let clock = Arc::clone(&purse.bench.clock) as Arc<dyn Clock>;
+    let budgets = Budgets::new(store, Arc::new(limits), clock);
     let held = budgets.reserve(&purse.user, usd("0.75")).await.unwrap();
     assert_eq!(held.most(), usd("0.75"));
     let refused = budgets.reserve(&purse.user, usd("0.5")).await.unwrap_err();

@@ -21,7 +21,8 @@ struct BudgetBody {
 pub(super) async fn left(call: &Call) -> Result<Response<ResponseBody>> {
     let principal = call.principal(Scope::Read).await?;
     let used = call.gateway.stores.budgets.used(&principal).await?;
-    let items = used.map(|used| Balance::new(used, &call.gateway.config.budget)).into();
+    let limits = call.gateway.budget.limits(&principal).await?;
+    let items = used.map(|used| Balance::new(used, &limits)).into();
     Ok(reply::json(StatusCode::OK, &BudgetBody { items }))
 }
 

@@ -10,8 +10,8 @@ use apex_core::limit::{LimitKey, Place};
 use apex_core::memory::Note;
 use apex_core::money::Usage;
 use apex_core::usage::{Attempt, AttemptOutcome};
-use apex_transport::TransportConfig;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 
 async fn message(wire: &Wire, auth: &str, text: &str, thread: Option<&Value>) -> Value {
@@ -410,9 +410,8 @@ async fn everyone_sees_what_is_left_of_their_own_budget() {
         user_month_usd: Some("2".parse().unwrap()),
         ..BudgetLimits::default()
     };
-    let settings = Settings::default();
-    let transport = TransportConfig { budget: limits, ..settings.transport };
-    let wire = Wire::start_with(Settings { transport, ..settings }).await;
+    let budget = Arc::new(limits);
+    let wire = Wire::start_with(Settings { budget, ..Settings::default() }).await;
     let (ada, bob) = (bearer(&wire.token("ada").await), bearer(&wire.token("bob").await));
     let user = wire.principal(ada.trim_start_matches("Bearer ")).await;
     let budgets = &wire.stores.budgets;

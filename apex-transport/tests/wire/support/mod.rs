@@ -10,6 +10,7 @@ pub(crate) mod socket;
 pub(crate) mod watch;
 
 use apex_core::auth::{Auth, AuthConfig, AuthParts, TokenHash};
+use apex_core::budget::{BudgetLimits, BudgetPolicy};
 use apex_core::clock::{Clock, SystemClock, Timestamp};
 use apex_core::config::Environment;
 use apex_core::error::AlertSink;
@@ -65,6 +66,7 @@ pub(crate) struct Settings {
     /// Serves with TLS.
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) alerts: Arc<dyn AlertSink>,
+    pub(crate) budget: Arc<dyn BudgetPolicy>,
 }
 
 impl Default for Settings {
@@ -78,6 +80,7 @@ impl Default for Settings {
             stores: Box::new(|stores| stores),
             tls: None,
             alerts: Arc::new(()),
+            budget: Arc::new(BudgetLimits::default()),
         }
     }
 }
@@ -128,6 +131,7 @@ impl Wire {
             clock: Arc::clone(&clock) as _,
             observer: observer.clone(),
             chain: settings.chain,
+            budget: settings.budget,
             config: settings.transport,
         })
         .unwrap();
