@@ -85,6 +85,13 @@ impl Builder {
         self
     }
 
+    /// Adds an agent of one's own beside those of Apex, whose supervisor plans it like these.
+    #[must_use]
+    pub fn team_agent(mut self, agent: impl Agent) -> Self {
+        self.registry = self.registry.agent(agent);
+        self
+    }
+
     /// Adds a tool of one's own, for every agent to call.
     #[must_use]
     pub fn tool(mut self, tool: impl Tool) -> Self {

@@ -115,6 +115,12 @@ pub trait Agent: fmt::Debug + Send + Sync + 'static {
         &[]
     }
 
+    /// Words and phrases by which a question is one for it: without a model, Apex's supervisor has the agent answer whose
+    /// phrase the question holds, the longest first. Capitals and signs make no difference.
+    fn triggers(&self) -> &[String] {
+        &[]
+    }
+
     /// The JSON Schema of its input, whose fields say whose results it takes; that of its type, unless it is only
     /// known at run time.
     fn input_schema(&self) -> Value {
@@ -152,7 +158,14 @@ where
     F: Fn(I, Context) -> W,
     W: Future<Output = Result<O>>,
 {
-    AgentFn { name: name.into(), purpose: purpose.into(), deadline: None, work, types: PhantomData }
+    AgentFn {
+        name: name.into(),
+        purpose: purpose.into(),
+        deadline: None,
+        triggers: Vec::new(),
+        work,
+        types: PhantomData,
+    }
 }
 
 /// An agent from an async function; [`agent_fn`] makes it.
@@ -160,6 +173,7 @@ pub struct AgentFn<I, O, F> {
     name: String,
     purpose: String,
     deadline: Option<Duration>,
+    triggers: Vec<String>,
     work: F,
     types: PhantomData<fn(I) -> O>,
 }
@@ -169,6 +183,13 @@ impl<I, O, F> AgentFn<I, O, F> {
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
+        self
+    }
+
+    /// Says by which words and phrases a question is one for it. See [`Agent::triggers`].
+    #[must_use]
+    pub fn triggers<T: Into<String>>(mut self, phrases: impl IntoIterator<Item = T>) -> Self {
+        self.triggers = phrases.into_iter().map(Into::into).collect();
         self
     }
 }
@@ -202,6 +223,10 @@ where
         self.deadline
     }
 
+    fn triggers(&self) -> &[String] {
+        &self.triggers
+    }
+
     async fn run(&self, input: I, context: Context) -> Result<O> {
         (self.work)(input, context).await
     }
@@ -221,6 +246,7 @@ pub(crate) trait AnyAgent: fmt::Debug + Send + Sync {
     fn purpose(&self) -> &str;
     fn deadline(&self) -> Option<Duration>;
     fn tools(&self) -> &[String];
+    fn triggers(&self) -> &[String];
     fn input_schema(&self) -> Value;
     fn output_schema(&self) -> Value;
     async fn run(&self, input: Value, context: Context) -> std::result::Result<Made, Failure>;
@@ -246,6 +272,10 @@ impl<A: Agent> AnyAgent for Erased<A> {
 
     fn tools(&self) -> &[String] {
         self.0.tools()
+    }
+
+    fn triggers(&self) -> &[String] {
+        self.0.triggers()
     }
 
     fn input_schema(&self) -> Value {

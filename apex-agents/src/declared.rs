@@ -37,6 +37,7 @@ pub fn agent(name: impl Into<String>) -> Declared<RunResult> {
         takes: Vec::new(),
         needs: Vec::new(),
         deadline: None,
+        triggers: Vec::new(),
         output: Output { read: words, schema: None, shown: true },
         otherwise: Some(Box::new(unanswered)),
         name,
@@ -60,6 +61,7 @@ pub struct Declared<O> {
     takes: Vec<String>,
     needs: Vec<String>,
     deadline: Option<Duration>,
+    triggers: Vec<String>,
     output: Output<O>,
     otherwise: Option<Otherwise<O>>,
 }
@@ -132,6 +134,13 @@ impl<O> Declared<O> {
         self
     }
 
+    /// Says by which words and phrases a question is one for it. See [`Agent::triggers`].
+    #[must_use]
+    pub fn triggers<T: Into<String>>(mut self, phrases: impl IntoIterator<Item = T>) -> Self {
+        self.triggers = phrases.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// Says what it makes instead of words: its JSON Schema goes into the instructions, and the answer is held against
     /// it; a model has one chance to put right what does not fit. Where no model answers its step fails, unless it
     /// [says](Declared::otherwise) what it makes then.
@@ -144,6 +153,7 @@ impl<O> Declared<O> {
             takes: self.takes,
             needs: self.needs,
             deadline: self.deadline,
+            triggers: self.triggers,
             output: Output { read: value, schema: Some(schema_of::<T>()), shown: false },
             otherwise: None,
         }
@@ -188,6 +198,10 @@ impl<O: AgentOutput> Agent for Declared<O> {
 
     fn tools(&self) -> &[String] {
         &self.told.tools
+    }
+
+    fn triggers(&self) -> &[String] {
+        &self.triggers
     }
 
     fn input_schema(&self) -> Value {

@@ -2,7 +2,7 @@
 
 use crate::agent::{self, Agent, AnyAgent};
 use crate::model::ToolSpec;
-use crate::team::Team;
+use crate::team::{Team, Told};
 use crate::tool::{self, AnyTool, Shape, Tool, ToolSource};
 use apex_core::error::{Error, Kind, Result};
 use rustc_hash::FxHashMap;
@@ -139,13 +139,12 @@ impl Registry {
                 .iter()
                 .map(|(name, ready)| {
                     let agent = &ready.agent;
-                    (name, agent.purpose(), agent.input_schema(), agent.output_schema())
+                    let (input, output) = (agent.input_schema(), agent.output_schema());
+                    let (purpose, triggers) = (agent.purpose(), agent.triggers());
+                    (name.as_str(), Told { purpose, triggers, input, output })
                 })
                 .collect();
-            let team = Team::new(told.iter().map(|(name, purpose, input, output)| {
-                (name.as_str(), *purpose, input.clone(), output.clone())
-            }));
-            let team = Arc::new(team);
+            let team = Arc::new(Team::new(told.iter().cloned()));
             drop(told);
             let own = tools.iter().map(|(name, ready)| (name.clone(), ready.spec(name)));
             let (own, sources) = (own.collect(), self.sources);

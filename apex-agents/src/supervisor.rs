@@ -102,14 +102,16 @@ fn explained(plan: &Plan, team: &Team) -> String {
 
 /// The plan that the rules make.
 fn by_rules(request: &Request, now: Timestamp, team: &Team) -> Result<Plan> {
-    let goal = lane::of(&request.text, now);
-    let known = |goal: &Lane| team.members().contains_key(goal.agent());
-    let goal = Some(goal).filter(known).unwrap_or(Lane::Report);
-    team.plan(goal.agent(), &[]).ok_or_else(|| {
-        let told = format!(
-            "no plan leads to agent {}: it is not there, or agents need each other",
-            goal.agent()
-        );
+    let goal = match team.triggered(&request.text) {
+        Some(agent) => agent,
+        None => {
+            let lane = lane::of(&request.text, now).agent();
+            if team.members().contains_key(lane) { lane } else { Lane::Report.agent() }
+        }
+    };
+    team.plan(goal, &[]).ok_or_else(|| {
+        let told =
+            format!("no plan leads to agent {goal}: it is not there, or agents need each other");
         Error::new(Kind::Config, "supervisor.plan", told)
     })
 }

@@ -2,6 +2,7 @@
 
 use crate::plan::{MOST_STEPS, Plan, PlanStep};
 use serde_json::Value;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// The agents of a registry with what they are for and what they take, read from the types of their inputs: a field
@@ -22,19 +23,29 @@ pub struct Member {
     pub takes: Vec<String>,
     /// Whether its result is the user's answer.
     pub answers: bool,
+    /// By which words and phrases a question is one for it.
+    pub triggers: Vec<String>,
+}
+
+/// What an agent says of itself.
+#[derive(Clone)]
+pub(crate) struct Told<'a> {
+    pub(crate) purpose: &'a str,
+    pub(crate) triggers: &'a [String],
+    /// The JSON Schemas of its input and output.
+    pub(crate) input: Value,
+    pub(crate) output: Value,
 }
 
 impl Team {
-    /// The team of these agents: name, purpose, and the JSON Schemas of input and output.
-    pub(crate) fn new<'a>(
-        agents: impl Iterator<Item = (&'a str, &'a str, Value, Value)> + Clone,
-    ) -> Self {
-        let names: Vec<&str> = agents.clone().map(|(name, ..)| name).collect();
+    /// The team of these agents, by their names.
+    pub(crate) fn new<'a>(agents: impl Iterator<Item = (&'a str, Told<'a>)> + Clone) -> Self {
+        let names: Vec<&str> = agents.clone().map(|(name, _)| name).collect();
         let answers = [
             schemars::schema_for!(apex_core::event::RunResult).to_value(),
             schemars::schema_for!(String).to_value(),
         ];
-        let members = agents.map(|(name, purpose, input, output)| {
+        let members = agents.map(|(name, Told { purpose, triggers, input, output })| {
             let has = |key: &str, field: &str| match input.get(key) {
                 Some(Value::Array(list)) => list.iter().any(|item| item == field),
                 Some(Value::Object(fields)) => fields.contains_key(field),
@@ -50,6 +61,7 @@ impl Team {
                 needs: needs.collect(),
                 takes: takes.collect(),
                 answers: answers.contains(&output),
+                triggers: triggers.to_vec(),
             };
             (name.to_owned(), member)
         });
@@ -70,6 +82,21 @@ impl Team {
         let mut plan = Plan::default();
         self.add(goal, without, &mut Vec::new(), &mut plan)?;
         (plan.steps.len() <= MOST_STEPS).then_some(plan)
+    }
+
+    /// The agent whose longest phrase these words hold, of those that answer the user.
+    #[must_use]
+    pub fn triggered(&self, text: &str) -> Option<&str> {
+        let text = plain(text);
+        let held =
+            self.members.iter().filter(|(_, member)| member.answers).flat_map(|(name, one)| {
+                let phrases = one.triggers.iter().map(|phrase| plain(phrase));
+                phrases
+                    .filter(|phrase| phrase.len() > 2 && text.contains(phrase))
+                    .map(move |phrase| (phrase.len(), name))
+            });
+        // Of several that are as long, that of the first agent by name.
+        held.min_by_key(|(length, name)| (Reverse(*length), *name)).map(|(_, name)| name.as_str())
     }
 
     fn add<'a>(
@@ -99,6 +126,12 @@ impl Team {
     }
 }
 
+/// The words alone, in small letters, with a blank before and after each.
+fn plain(text: &str) -> String {
+    let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    words.fold(String::from(" "), |plain, word| plain + &word.to_lowercase() + " ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,7 +146,10 @@ mod tests {
                 (*name, json!({ "properties": fields, "required": needs }))
             })
             .collect();
-        Team::new(agents.iter().map(|(name, input)| (*name, "", input.clone(), json!({}))))
+        Team::new(agents.iter().map(|(name, input)| {
+            let (input, output) = (input.clone(), json!({}));
+            (*name, Told { purpose: "", triggers: &[], input, output })
+        }))
     }
 
     fn steps(plan: &Plan) -> Vec<String> {
@@ -139,6 +175,30 @@ mod tests {
         let plan = team.plan("answer", &["extra"]).unwrap();
         assert_eq!(steps(&plan).last().unwrap(), "answer<left+right");
         assert_eq!(team.plan("nobody", &[]), None);
+    }
+
+    #[test]
+    fn a_question_triggers_whose_longest_phrase_it_holds() {
+        let output = schemars::schema_for!(String).to_value();
+        let phrases = [
+            ("notes", ["remember".to_owned(), "forget Everything!".to_owned()].to_vec(), true),
+            ("other", ["forget".to_owned(), "remember".to_owned(), " ?".to_owned()].to_vec(), true),
+            ("silent", ["forget everything now".to_owned()].to_vec(), false),
+        ];
+        let team = Team::new(phrases.iter().map(|(name, triggers, answers)| {
+            let output = if *answers { output.clone() } else { json!({}) };
+            (*name, Told { purpose: "", triggers, input: json!({}), output })
+        }));
+        for (text, agent) in [
+            ("Forget... everything, now", Some("notes")),
+            ("please forget", Some("other")),
+            ("Remember this", Some("notes")),
+            ("I cannot remembered", None),
+            ("What do we spend?", None),
+            ("", None),
+        ] {
+            assert_eq!(team.triggered(text), agent, "{text}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)] // what it has to say, it says in the terminal
 
 mod arguments;
+mod notes;
 mod page;
 #[path = "../shared/settings.rs"]
 mod settings;
@@ -54,7 +55,8 @@ async fn host(arguments: Arguments) -> Result<()> {
     let own = [format!("http://{address}"), format!("http://localhost:{}", address.port())];
     let mut transport = settings.transport();
     transport.origins.extend(own);
-    let apex = settings.builder()?.transport(transport).build().await?;
+    let builder = settings.builder()?.transport(transport);
+    let apex = builder.team_agent(notes::agent()).tool(notes::forget_everything()).build().await?;
 
     // The page's routes first; whatever they do not know is the protocol's.
     let service = apex.service();
