@@ -129,6 +129,7 @@ impl User {
             let (sent, late, ()) = futures_util::join!(sent, late, cancel);
             let gone = [&sent, &late].iter().any(|end| **end == End::Gone);
             if !gone {
+                self.world.answered.lock().unwrap().insert(run.to_string());
                 return;
             }
         }
