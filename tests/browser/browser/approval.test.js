@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { logIn, picture, seriousFindings, startBrowser, startChat } from '../support.js';
+import { ask, ended, logIn, picture, seriousFindings, startBrowser, startChat } from '../support.js';
 
 let chat, browser;
 
@@ -63,6 +63,29 @@ test('who is asked sees the exact call and decides on it once', async () => {
   await page.evaluate("made.tell('approval_decided', { approval: 'a1', decision: 'approve', by: 'u' })");
   await asked.getByText('Approved.').waitFor();
   assert.equal(await asked.getByRole('button').count(), 0);
+});
+
+test('a run of the chat waits until its user has decided, also over a reload, and does what was decided', async () => {
+  const page = await logIn(await browser.newContext(), chat, 'owner');
+  const answer = async (run) => (await ended(run), run.locator('.answer').innerText());
+  assert.match(await answer(await ask(page, 'Remember that I like otters.')), /I keep that/);
+
+  let run = await ask(page, 'Forget everything.');
+  const asked = page.getByRole('region', { name: 'A decision is needed' });
+  await asked.getByRole('button', { name: 'Deny' }).click();
+  assert.match(await answer(run), /Nothing is forgotten/);
+  await run.getByText('Denied.').waitFor();
+  assert.match(await answer(await ask(page, 'What do you remember?')), /I like otters/);
+
+  run = await ask(page, 'Forget everything.');
+  await asked.last().getByRole('button', { name: 'Approve' }).waitFor();
+  await page.reload();
+  await asked.last().getByRole('button', { name: 'Approve' }).click();
+  run = page.locator('.run').last();
+  assert.match(await answer(run), /One note is forgotten/);
+  await run.getByText('Approved.').waitFor();
+  assert.match(await answer(await ask(page, 'What do you remember?')), /nothing about you/);
+  assert.deepEqual(page.faults, []);
 });
 
 test('the budget, the cost of each step and the plan are shown', async () => {

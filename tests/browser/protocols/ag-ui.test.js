@@ -77,6 +77,23 @@ describe('AG-UI', () => {
     }
   });
 
+  test('a run that needs an approval is interrupted, and goes on with what was decided', async () => {
+    const { agent, events } = frontEnd();
+    const told = async (content) => {
+      say(agent, content);
+      return (await agent.runAgent()).result?.text;
+    };
+    assert.match(await told('Remember that I like otters.'), /I keep that/);
+    say(agent, 'Forget everything.');
+    await agent.runAgent();
+    const { type, outcome } = events.at(-1);
+    assert.deepEqual([type, outcome.type, outcome.interrupts.length], ['RUN_FINISHED', 'interrupt', 1]);
+    const resume = [{ interruptId: outcome.interrupts[0].id, status: 'resolved', payload: { decision: 'approve' } }];
+    const { result } = await agent.runAgent({ resume });
+    assert.match(result.text, /One note is forgotten/);
+    assert.ok(events.some(({ type, name }) => type === 'CUSTOM' && name === 'approval_decided'));
+  });
+
   test('every event passes the models that AG-UI publishes for Python', { skip: process.env.APEX_TEST_PYTHON ? false : 'APEX_TEST_PYTHON is not set' }, async () => {
     const file = await upload('usage.csv', USAGE);
     const body = JSON.stringify({ threadId: 't', runId: randomUUID(), messages: [{ id: '1', role: 'user', content: 'What was spent?' }], tools: [], context: [], state: {}, forwardedProps: { attachments: [file] } });
