@@ -115,8 +115,8 @@ pub trait Agent: fmt::Debug + Send + Sync + 'static {
         &[]
     }
 
-    /// Words and phrases by which a question is one for it: without a model, Apex's supervisor has the agent answer whose
-    /// phrase the question holds, the longest first. Capitals and signs make no difference.
+    /// Words and phrases by which a question is one for it to answer: without a model, Apex's supervisor has the agent
+    /// answer whose phrase the question holds, the longest first. Capitals and signs make no difference.
     fn triggers(&self) -> &[String] {
         &[]
     }

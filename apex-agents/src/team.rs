@@ -84,17 +84,15 @@ impl Team {
         (plan.steps.len() <= MOST_STEPS).then_some(plan)
     }
 
-    /// The agent whose longest phrase these words hold, of those that answer the user.
+    /// The agent whose longest phrase these words hold.
     #[must_use]
     pub fn triggered(&self, text: &str) -> Option<&str> {
         let text = plain(text);
-        let held =
-            self.members.iter().filter(|(_, member)| member.answers).flat_map(|(name, one)| {
-                let phrases = one.triggers.iter().map(|phrase| plain(phrase));
-                phrases
-                    .filter(|phrase| phrase.len() > 2 && text.contains(phrase))
-                    .map(move |phrase| (phrase.len(), name))
-            });
+        let held = self.members.iter().flat_map(|(name, member)| {
+            let phrases = member.triggers.iter().map(|phrase| plain(phrase));
+            let held = phrases.filter(|phrase| phrase.len() > 2 && text.contains(phrase));
+            held.map(move |phrase| (phrase.len(), name))
+        });
         // Of several that are as long, that of the first agent by name.
         held.min_by_key(|(length, name)| (Reverse(*length), *name)).map(|(_, name)| name.as_str())
     }
@@ -179,15 +177,14 @@ mod tests {
 
     #[test]
     fn a_question_triggers_whose_longest_phrase_it_holds() {
-        let output = schemars::schema_for!(String).to_value();
         let phrases = [
-            ("notes", ["remember".to_owned(), "forget Everything!".to_owned()].to_vec(), true),
-            ("other", ["forget".to_owned(), "remember".to_owned(), " ?".to_owned()].to_vec(), true),
-            ("silent", ["forget everything now".to_owned()].to_vec(), false),
+            ("notes", ["remember".to_owned(), "forget Everything!".to_owned()]),
+            ("other", ["forget".to_owned(), "remember".to_owned()]),
+            ("silent", [" ?".to_owned(), String::new()]),
         ];
-        let team = Team::new(phrases.iter().map(|(name, triggers, answers)| {
-            let output = if *answers { output.clone() } else { json!({}) };
-            (*name, Told { purpose: "", triggers, input: json!({}), output })
+        let team = Team::new(phrases.iter().map(|(name, triggers)| {
+            let (input, output) = (json!({}), json!({}));
+            (*name, Told { purpose: "", triggers, input, output })
         }));
         for (text, agent) in [
             ("Forget... everything, now", Some("notes")),

@@ -25,6 +25,9 @@ pub struct AgentSpec {
     /// How long a step of it may take, in milliseconds, where that differs from the engine's default.
     #[serde(default)]
     pub deadline_ms: Option<u64>,
+    /// Words and phrases by which a question is one for it to answer, where no model says who does.
+    #[serde(default)]
+    pub triggers: Vec<String>,
 }
 
 /// What an agent of a host's makes.
@@ -126,6 +129,10 @@ impl Agent for HostAgent {
 
     fn deadline(&self) -> Option<Duration> {
         self.spec.deadline_ms.map(Duration::from_millis)
+    }
+
+    fn triggers(&self) -> &[String] {
+        &self.spec.triggers
     }
 
     fn input_schema(&self) -> Value {

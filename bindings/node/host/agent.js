@@ -34,10 +34,14 @@ export class Answer {
 
 /** The steps that follow; those whose needs are met run side by side. */
 export class Plan {
-  /** @param {import('../types/host.js').NewStep[]} steps */
-  constructor(steps) {
+  /**
+   * @param {import('../types/host.js').NewStep[]} steps
+   * @param {{ question?: string }} [options] the request in words that stand for themselves, for the steps to work on
+   */
+  constructor(steps, { question } = {}) {
     if (!Array.isArray(steps)) throw new TypeError(`a plan has an array of steps, not ${kind(steps)}`);
     this.steps = steps.map(({ agent, purpose = '', needs = [], optional = false }) => ({ agent: text(agent, 'the agent of a step'), purpose, needs, optional }));
+    this.question = question;
   }
 }
 
@@ -56,13 +60,13 @@ export class Plan {
  * @returns {import('../types/host.js').Agent}
  */
 export function agent(name, purpose, work, options = {}) {
-  const { input, output, deadlineMs } = options;
+  const { input, output, deadlineMs, triggers = [] } = options;
   const what = `agent ${text(name, 'the name of an agent')}`;
   text(purpose, `the purpose of ${what}`);
   callable(work, `the work of ${what}`);
   const { json, parse } = input === undefined ? { json: QUESTION, parse: null } : schemaOf(input, `the input of ${what}`);
   const makes = typeof output === 'string' ? output : output === undefined ? 'any' : { schema: schemaOf(output, `the output of ${what}`).json };
-  const spec = { name, purpose, input: json, output: makes, deadline_ms: deadlineMs ?? null };
+  const spec = { name, purpose, input: json, output: makes, deadline_ms: deadlineMs ?? null, triggers };
   encode(spec, what);
 
   const agent = Object.freeze({ name });

@@ -50,6 +50,8 @@ export interface AgentOptions<S extends Schema> {
   output?: Schema | 'text' | 'result' | 'plan';
   /** How long a step of it may take, where that differs from the engine's default. */
   deadlineMs?: number;
+  /** Words and phrases by which a question is one for it to answer, where Apex's supervisor has no model to say who does. */
+  triggers?: readonly string[];
 }
 
 export type Awaitable<T> = T | PromiseLike<T>;

@@ -32,7 +32,11 @@ _NEVER_AWAITED = frozenset({bool, dict, float, int, list, str, tuple, type(None)
 def agent(function: F, /) -> F: ...
 @overload
 def agent(
-    *, name: str | None = None, purpose: str | None = None, deadline: float | None = None
+    *,
+    name: str | None = None,
+    purpose: str | None = None,
+    deadline: float | None = None,
+    triggers: Sequence[str] = (),
 ) -> Callable[[F], F]: ...
 def agent(function: Any = None, /, **options: Any) -> Any:
     """Says more of a function that is an agent than it says itself; the function stays as it is.
@@ -42,7 +46,8 @@ def agent(function: Any = None, /, **options: Any) -> Any:
     other agents, by their names. A `str` or an `Answer` that it returns ends the run, a `Plan` says which agents
     follow, and anything else is handed on. One that is `async` runs on the loop that opened the `Apex`, another one on
     a thread.
-    `deadline` is in seconds.
+    `deadline` is in seconds. `triggers` are words and phrases by which a question is one for it to answer, where Apex's
+    supervisor has no model to say who does.
     """
     return _marked(function, options)
 
@@ -91,6 +96,7 @@ def agent_parts(function: Callable[..., Any]) -> AgentParts:
         "input": takes.schema(),
         "output": _output(takes.returns),
         "deadline_ms": None if deadline is None else round(deadline * 1_000),
+        "triggers": list(options.get("triggers", ())),
     }
     if takes.is_async:
 
@@ -244,7 +250,8 @@ def _made(value: Any) -> Any:
         return {"result": {"status": value.status, "text": value.text, "artifacts": artifacts}}
     if isinstance(value, Plan):
         steps = [Step(step) if isinstance(step, str) else step for step in value.steps]
-        return {"plan": {"steps": [{**vars(step), "needs": list(step.needs)} for step in steps]}}
+        told = [{**vars(step), "needs": list(step.needs)} for step in steps]
+        return {"plan": {"steps": told, "question": value.question}}
     return {"value": value}
 
 

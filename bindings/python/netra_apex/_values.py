@@ -92,6 +92,9 @@ class Plan:
 
     steps: Sequence[Step | str]
     """The steps, each agent at most once; a name alone is a step that needs nothing."""
+    question: str | None = None
+    """The request in words that stand for themselves, where the user's own lean on what was said before; the steps work
+    on these."""
 
 
 @dataclass(frozen=True)

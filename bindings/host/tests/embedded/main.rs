@@ -176,6 +176,24 @@ async fn mixed() {
     assert_eq!(agents, ["front", "triage", "data_helper", "ending"]);
 }
 
+async fn triggers() {
+    let spec = json!({ "name": "desk", "purpose": "Opens.", "input": true, "triggers": ["open a ticket"] });
+    let opens = function(|_, _| async {
+        let steps = json!([{ "agent": "clerk", "purpose": "", "needs": [], "optional": false }]);
+        Ok(json!({ "plan": { "steps": steps, "question": "a ticket about otters" } }))
+    });
+    let desk = HostAgent::new(serde_json::from_value::<AgentSpec>(spec).unwrap(), opens);
+    let clerk = agent("clerk", &["text"], |input, _| async move {
+        Ok(json!({ "text": format!("opened: {}", text(&input["text"])) }))
+    });
+    let agents = vec![desk, clerk];
+    let host = Parts { agents, team: true, ..Parts::default() }.build().await.unwrap();
+    let ada = host.user("ada").await.unwrap();
+    let opened = ask(&host, &ada, "Please OPEN a ticket: otters!").await.unwrap();
+    assert_eq!(opened, "opened: a ticket about otters");
+    assert!(ask(&host, &ada, "What do we spend?").await.unwrap().contains("No usage data"));
+}
+
 async fn plan() {
     let boss = agent("boss", &[], |_, _| async {
         let step = |agent: &str, needs: &[&str]| json!({ "agent": agent, "purpose": "", "needs": needs, "optional": false });
@@ -521,7 +539,7 @@ async fn every_case_of_the_list() {
         ($($name:literal $case:ident)*) => {$( cases.insert($name, $case().boxed()); )*};
     }
     cases! {
-        "golden_path" golden_path "hello" hello_case "mixed" mixed "plan" plan "batches" batches
+        "golden_path" golden_path "hello" hello_case "mixed" mixed "triggers" triggers "plan" plan "batches" batches
         "resume" resume "tickets" tickets "limits" limits "cancel" cancel "deadline" deadline
         "raises" raises "codes" codes "approval" approval "bad_configuration" bad_configuration
         "bad_values" bad_values "authenticate" authenticate "socket" socket "serve" serve

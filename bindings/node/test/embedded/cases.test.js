@@ -85,6 +85,14 @@ const cases = {
     assert.match(events.at(-1).data.result.text, /\$/);
   },
 
+  async triggers() {
+    const desk = agent('desk', 'Opens.', () => new Plan([{ agent: 'clerk' }], { question: 'a ticket about otters' }), { triggers: ['open a ticket'] });
+    const clerk = agent('clerk', 'Writes.', ({ text }) => `opened: ${text}`);
+    const { apex, ada } = await build({ agents: [desk, clerk], team: true });
+    assert.equal((await apex.ask(ada, 'Please OPEN a ticket: otters!')).text, 'opened: a ticket about otters');
+    assert.match((await apex.ask(ada, 'What do we spend?')).text, /No usage data/);
+  },
+
   async plan() {
     const entry = agent('entry', 'Plans.', () => new Plan([{ agent: 'counts' }, { agent: 'says', needs: ['counts'], purpose: 'Says the number.' }]));
     const counts = agent('counts', 'Counts.', ({ text }) => ({ letters: text.length }), { output: z.object({ letters: z.number() }) });

@@ -105,6 +105,20 @@ async def mixed(folder: Path) -> None:
         assert_whole(events)
 
 
+@case
+async def triggers(folder: Path) -> None:
+    @agent(purpose="Opens.", triggers=["open a ticket"])
+    def desk() -> Plan:
+        return Plan(["clerk"], question="a ticket about otters")
+
+    def clerk(text: str) -> str:
+        return f"opened: {text}"
+
+    async with Apex(agents=[desk, clerk], team=True) as apex:
+        assert (await apex.ask("Please OPEN a ticket: otters!", user="ada")).text == "opened: a ticket about otters"
+        assert "No usage data" in (await apex.ask("What do we spend?", user="ada")).text
+
+
 @dataclass
 class Words:
     count: int
