@@ -12,7 +12,7 @@ mod model;
 mod script;
 mod server;
 
-use model::{Limits, Log, Model};
+use model::{Checkpoint, Limits, Log, Model};
 use server::Server;
 
 thread_local! {
@@ -84,7 +84,14 @@ impl Play<'_> {
         let events: Vec<Vec<u8>> = (0..how % 5)
             .map(|place| vec![b'a' + (how.wrapping_add(place)) % 26; usize::from(how / 3) + 1])
             .collect();
-        let checkpoint = (how % 7 == 0).then(|| (u64::from(how), vec![b'c'; usize::from(how) + 1]));
+        let (state, there) = (vec![b'c'; usize::from(how) + 1], log.state.len() as u64);
+        let checkpoint = match how % 7 {
+            0 => Some(Checkpoint::Whole(how.into(), state)),
+            1 | 2 => Some(Checkpoint::More { follows: there, state }),
+            3 => Some(Checkpoint::More { follows: there + u64::from(how / 7 % 2), state }),
+            4 => Some(Checkpoint::Gone),
+            _ => None,
+        };
         self.batch(log, fence, after, &batch, events, ends, checkpoint);
     }
 
@@ -105,11 +112,17 @@ impl Play<'_> {
         batch: &str,
         events: Vec<Vec<u8>>,
         ends: bool,
-        checkpoint: Option<(u64, Vec<u8>)>,
+        checkpoint: Option<Checkpoint>,
     ) {
         let limits = self.model.limits;
-        let (version, state) = match &checkpoint {
-            Some((version, state)) => (version.to_string(), state.clone()),
+        let (version, state, follows) = match &checkpoint {
+            Some(Checkpoint::Whole(version, state)) => {
+                (version.to_string(), state.clone(), String::new())
+            }
+            Some(Checkpoint::More { follows, state }) => {
+                ("1".to_owned(), state.clone(), follows.to_string())
+            }
+            Some(Checkpoint::Gone) => ("1".to_owned(), Vec::new(), String::new()),
             None => Default::default(),
         };
         let mut arguments: Vec<Vec<u8>> = [
@@ -127,7 +140,7 @@ impl Play<'_> {
         ]
         .map(String::into_bytes)
         .to_vec();
-        arguments.push(state);
+        arguments.extend([state, follows.into_bytes()]);
         arguments.extend(events.iter().cloned());
         self.ask("append", script::APPEND, &arguments);
         let answer = self.model.append(&log.epoch, fence, after, batch, ends, &events, checkpoint);

@@ -36,6 +36,17 @@ impl Default for Model {
     }
 }
 
+/// What a batch says of the checkpoint.
+#[derive(Debug, Clone)]
+pub enum Checkpoint {
+    /// It takes the place of the one that is there.
+    Whole(u64, Vec<u8>),
+    /// It follows one of so many bytes.
+    More { follows: u64, state: Vec<u8> },
+    /// None is there any more.
+    Gone,
+}
+
 type Answer = Vec<Vec<u8>>;
 
 fn words(words: &[&str]) -> Answer {
@@ -102,7 +113,7 @@ impl Model {
         batch: &str,
         ends: bool,
         events: &[Vec<u8>],
-        checkpoint: Option<(u64, Vec<u8>)>,
+        checkpoint: Option<Checkpoint>,
     ) -> Answer {
         let limits = self.limits;
         let log = match self.writable(epoch, fence, batch) {
@@ -112,15 +123,24 @@ impl Model {
         if log.head != after {
             return words(&["head", &log.head.to_string()]);
         }
+        if let Some(Checkpoint::More { follows, .. }) = checkpoint
+            && follows != log.state.len() as u64
+        {
+            return words(&["short"]);
+        }
         log.head += events.len() as u64;
         log.events.extend(events.iter().cloned());
         log.trim(limits);
         log.last = batch.to_owned();
         log.ended = ends;
-        if ends {
-            log.state.clear();
-        } else if let Some((version, state)) = checkpoint {
-            (log.version, log.state) = (Some(version), state);
+        match checkpoint {
+            _ if ends => log.state.clear(),
+            None => {}
+            Some(Checkpoint::Gone) => log.state.clear(),
+            Some(Checkpoint::Whole(version, state)) => {
+                (log.version, log.state) = (Some(version), state);
+            }
+            Some(Checkpoint::More { state, .. }) => log.state.extend(state),
         }
         words(&["ok", &log.head.to_string(), &log.asked.to_string()])
     }
