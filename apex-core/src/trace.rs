@@ -3,6 +3,7 @@
 //! business.
 
 use crate::id::RunId;
+use futures_util::future::Either;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::future::Future;
@@ -51,10 +52,14 @@ pub fn incoming() -> Option<TraceParent> {
 }
 
 /// Does work whose requests to others are to belong to its trace.
-pub async fn bridged<F: Future>(bridge: Option<Arc<dyn TraceBridge>>, work: F) -> F::Output {
+pub fn bridged<F: Future>(
+    bridge: Option<Arc<dyn TraceBridge>>,
+    work: F,
+) -> impl Future<Output = F::Output> {
+    // Not an `async fn`, which would keep the work twice.
     match bridge {
-        Some(bridge) => BRIDGE.scope(bridge, work).await,
-        None => work.await,
+        Some(bridge) => Either::Left(BRIDGE.scope(bridge, work)),
+        None => Either::Right(work),
     }
 }
 

@@ -139,7 +139,8 @@ pub(crate) enum Reply {
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) step: StepId,
-    pub(crate) ask: Ask,
+    // Room is made for many at once.
+    pub(crate) ask: Box<Ask>,
     pub(crate) reply: oneshot::Sender<std::result::Result<Reply, Failure>>,
 }
 
@@ -287,7 +288,7 @@ impl Context {
 
     async fn ask(&self, ask: Ask) -> Result<Reply> {
         let (reply, answer) = oneshot::channel();
-        let asked = Asked { step: self.inner.step, ask, reply };
+        let asked = Asked { step: self.inner.step, ask: Box::new(ask), reply };
         let over = || Error::new(Kind::Cancelled, "agent.ask", "the step has ended");
         self.inner.asks.send(asked).await.map_err(|_| over())?;
         let answer = answer.await.map_err(|_| over())?;

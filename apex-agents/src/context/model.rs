@@ -64,7 +64,8 @@ impl Model<'_> {
             (Reply::Came(came), _) => came,
             (Reply::Go(place), Some(chain)) => {
                 let question = Question::new(context, place, show);
-                let came = question.put(&chain, request).await?;
+                // It is large, and soon over: an agent that waits for a call has no room for it.
+                let came = Box::pin(question.put(&chain, request)).await?;
                 // So that what an answer cost is on record before anything is built on it.
                 chain.meter().settle(ON_RECORD).await;
                 if let Some(left) = chain.meter().left(&context.inner.principal).await {
@@ -293,7 +294,7 @@ impl<'a> Deltas<'a> {
         let offset = self.inner.text.fetch_add(text.len() as u64, Ordering::Relaxed);
         self.shown = true;
         let step = self.inner.step;
-        place.send(Shown { step, event: Event::Delta { step, offset, text } });
+        place.send(Shown { step, event: Box::new(Event::Delta { step, offset, text }) });
     }
 
     fn end(&mut self) {

@@ -124,7 +124,7 @@ impl Driver {
         claimed_at: Instant,
         trace: Trace,
         leaving: CancellationToken,
-    ) -> Result<Self> {
+    ) -> Result<Box<Self>> {
         let (state, saver) = match &claimed.checkpoint {
             None => (State::new(&shared.registry.entry), Saver::default()),
             Some(checkpoint) => load(checkpoint)?,
@@ -141,7 +141,7 @@ impl Driver {
             record: shared.options.record,
         };
         let work = CancellationToken::new();
-        Ok(Self {
+        Ok(Box::new(Self {
             machine: Machine::new(facts, claimed.attempt, state, saver),
             writer: Writer::new(&shared, &claimed, claimed_at),
             trace,
@@ -165,17 +165,18 @@ impl Driver {
             wary: Arc::default(),
             shared,
             claimed,
-        })
+        }))
     }
 
     /// Works on the run until it has ended, is lost, or the node lets go of it.
     ///
     /// # Errors
     /// Why it was lost; another attempt goes on from its last checkpoint.
-    pub(super) async fn run(mut self) -> Result<()> {
-        self.say(Role::User, self.claimed.text.clone()).await?;
+    pub(super) async fn run(mut self: Box<Self>) -> Result<()> {
+        // What carries effects out is large and soon done, while a run waits for long: it is kept apart.
+        Box::pin(self.say(Role::User, self.claimed.text.clone())).await?;
         let effects = self.first();
-        self.carry_out(effects).await?;
+        Box::pin(self.carry_out(effects)).await?;
         while !self.left {
             if let Some(input) = self.wish() {
                 self.take_in(input).await?;
@@ -278,7 +279,7 @@ impl Driver {
     async fn take_in(&mut self, input: Input) -> Result<()> {
         self.quiet_since = None;
         let effects = self.machine.handle(input, self.now());
-        self.carry_out(effects).await
+        Box::pin(self.carry_out(effects)).await
     }
 
     /// Lets go of the run. A call under way that must not be made twice is let end before that, and its result
@@ -291,7 +292,7 @@ impl Driver {
     }
 
     async fn asked(&mut self, asked: Asked) -> Result<()> {
-        let terms = match &asked.ask {
+        let terms = match &*asked.ask {
             Ask::Call { tool, arguments } => Some(self.shared.dispatcher.terms(tool, arguments)),
             _ => None,
         };
@@ -300,7 +301,7 @@ impl Driver {
             self.show(shown);
         }
         self.asking = Some(asked.reply);
-        self.take_in(Input::Asked { step: asked.step, ask: asked.ask, terms }).await
+        self.take_in(Input::Asked { step: asked.step, ask: *asked.ask, terms }).await
     }
 
     async fn past_deadline(&mut self) -> Result<()> {
@@ -503,7 +504,7 @@ impl Driver {
 
     fn show(&self, shown: Shown) {
         if self.agents.contains_key(&shown.step) {
-            self.writer.show(shown.event);
+            self.writer.show(*shown.event);
         }
     }
 

@@ -76,19 +76,19 @@ async fn drive(
     let trace = Trace::begin(&shared, &claimed).await;
     let span = trace.run();
     let (id, user) = (correlation::of_message(claimed.request), claimed.principal.user());
+    // A run may wait for long, and many may: what is rare is kept apart.
     let driven = async {
-        match Driver::new(Arc::clone(&shared), claimed.clone(), claimed_at, trace, leaving) {
+        let driver = Driver::new(Arc::clone(&shared), claimed.clone(), claimed_at, trace, leaving);
+        let driven = match driver {
             Ok(driver) => driver.run().await,
-            Err(error) => refuse(&shared, &claimed, claimed_at, error).await,
-        }
-    };
-    let watched = async {
-        if let Err(error) = driven.await {
+            Err(error) => Box::pin(refuse(&shared, &claimed, claimed_at, error)).await,
+        };
+        if let Err(error) = driven {
             tracing::warn!(%run, attempt, "a run was lost to this node");
             shared.observer.errors().record(&error, Some(user));
         }
     };
-    correlation::carrying(id, watched.instrument(span)).await;
+    correlation::carrying(id, driven.instrument(span)).await;
 }
 
 /// Ends a run whose saved state cannot be read: what is open is closed as its log tells it.

@@ -317,7 +317,8 @@ async fn tell(
 ) -> Infallible {
     let token = context.meta.get_progress_token();
     while let Some(shown) = notes.recv().await {
-        let (Some(token), Event::Progress { done, total, unit, .. }) = (&token, shown.event) else {
+        let (Some(token), Event::Progress { done, total, unit, .. }) = (&token, *shown.event)
+        else {
             continue;
         };
         let mut note =

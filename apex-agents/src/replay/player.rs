@@ -205,7 +205,7 @@ impl Player<'_> {
             tokio::select! {
                 biased;
                 Some(Asked { ask, reply, .. }) = asked.recv() => {
-                    match self.answer(&mut track, ask) {
+                    match self.answer(&mut track, *ask) {
                         Ok(answer) => { let _ = reply.send(answer); }
                         Err(diverged) => return Played { made: None, diverged },
                     }

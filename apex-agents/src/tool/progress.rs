@@ -13,7 +13,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub(crate) struct Shown {
     pub(crate) step: StepId,
-    pub(crate) event: Event,
+    // Room is made for many at once.
+    pub(crate) event: Box<Event>,
 }
 
 /// Where work says how far it is. Nobody waits for it: what comes too often, or while nobody takes it, is dropped.
@@ -40,7 +41,7 @@ impl Progress {
             *last = Some(now);
         }
         let step = self.step;
-        let event = Event::Progress { step, done, total, unit: unit.to_owned() };
+        let event = Box::new(Event::Progress { step, done, total, unit: unit.to_owned() });
         let _ = self.sender.try_send(Shown { step, event });
     }
 }
@@ -59,7 +60,7 @@ mod tests {
         }
         let mut seen = Vec::new();
         while let Ok(shown) = told.try_recv() {
-            let Event::Progress { done, .. } = shown.event else { panic!("{shown:?}") };
+            let Event::Progress { done, .. } = *shown.event else { panic!("{shown:?}") };
             seen.push(done);
         }
         assert_eq!(seen.len(), 11, "{seen:?}");

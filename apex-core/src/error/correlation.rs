@@ -37,9 +37,10 @@ pub fn tie(error: Error) -> Error {
 }
 
 /// Runs `work` under an id and a span that carries it.
-pub async fn within<F: Future>(id: CorrelationId, work: F) -> F::Output {
+pub fn within<F: Future>(id: CorrelationId, work: F) -> impl Future<Output = F::Output> {
+    // Not an `async fn`, here and below: that would keep the work twice.
     let span = tracing::info_span!("request", correlation = %id);
-    CURRENT.scope(id, work.instrument(span)).await
+    CURRENT.scope(id, work.instrument(span))
 }
 
 /// The same for work that does not wait, such as on a thread for blocking calls.
@@ -49,8 +50,8 @@ pub fn within_blocking<T>(id: CorrelationId, work: impl FnOnce() -> T) -> T {
 }
 
 /// Runs `work` under an id within the span of its caller, which carries it already.
-pub async fn carrying<F: Future>(id: CorrelationId, work: F) -> F::Output {
-    CURRENT.scope(id, work).await
+pub fn carrying<F: Future>(id: CorrelationId, work: F) -> impl Future<Output = F::Output> {
+    CURRENT.scope(id, work)
 }
 
 /// The trace id of a W3C `traceparent` header as an id, so that a caller's trace leads into ours.

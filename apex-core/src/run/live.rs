@@ -14,7 +14,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::task::unconstrained;
 
 /// How many volatile events a slow reader may be behind before it misses the oldest.
-const BEHIND: usize = 256;
+const BEHIND: usize = 64;
 
 /// What the readers of runs in this process share: volatile events (`delta`, `progress`), which are passed to whoever
 /// watches a run, and what they have read of its log, so that of many readers one reads for all. Volatile events are not
