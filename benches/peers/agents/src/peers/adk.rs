@@ -4,7 +4,9 @@
 use super::Contender;
 use crate::job::{ANSWER, ARGUMENTS, Add, INSTRUCTIONS, Job, QUESTION, TOOL, Turn};
 use adk_agent::LlmAgentBuilder;
-use adk_core::{Content, FinishReason, Llm, LlmRequest, LlmResponse, LlmResponseStream, Part, Result};
+use adk_core::{
+    Content, FinishReason, Llm, LlmRequest, LlmResponse, LlmResponseStream, Part, Result,
+};
 use adk_runner::Runner;
 use adk_session::{CreateRequest, DeleteRequest, InMemorySessionService, SessionService};
 use adk_tool::FunctionTool;
@@ -26,7 +28,10 @@ pub fn contender(job: Job) -> Contender {
         .max_iterations(limit)
         .build()
         .unwrap();
-    let runner = Runner::builder().app_name(APP).agent(Arc::new(agent)).session_service(Arc::clone(&sessions));
+    let runner = Runner::builder()
+        .app_name(APP)
+        .agent(Arc::new(agent))
+        .session_service(Arc::clone(&sessions));
     let runner = Arc::new(runner.build().unwrap());
     Box::new(move || run(Arc::clone(&runner), Arc::clone(&sessions)).boxed())
 }
@@ -50,10 +55,15 @@ async fn run(runner: Arc<Runner>, sessions: Arc<dyn SessionService>) {
     let mut events = runner.run_str(USER, session.id(), question).await.unwrap();
     let mut answer = None;
     while let Some(event) = events.next().await {
-        answer = event.unwrap().llm_response.content.and_then(|content| content.parts.into_iter().next());
+        answer = event
+            .unwrap()
+            .llm_response
+            .content
+            .and_then(|content| content.parts.into_iter().next());
     }
     assert!(matches!(answer, Some(Part::Text { text }) if text == ANSWER));
-    let (app_name, user_id, session_id) = (APP.to_owned(), USER.to_owned(), session.id().to_owned());
+    let (app_name, user_id, session_id) =
+        (APP.to_owned(), USER.to_owned(), session.id().to_owned());
     sessions.delete(DeleteRequest { app_name, user_id, session_id }).await.unwrap();
 }
 
@@ -73,7 +83,8 @@ impl Llm for Fake {
             Turn::Answer => Part::Text { text: ANSWER.to_owned() },
         };
         let content = Content { role: "model".to_owned(), parts: vec![said] };
-        let response = LlmResponse { finish_reason: Some(FinishReason::Stop), ..LlmResponse::new(content) };
+        let response =
+            LlmResponse { finish_reason: Some(FinishReason::Stop), ..LlmResponse::new(content) };
         Ok(stream::iter([Ok(response)]).boxed())
     }
 }

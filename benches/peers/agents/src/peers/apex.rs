@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use netra_apex::agents::EngineOptions;
 use netra_apex::agents::model::{
-    ChainLink, Finish, ModelEvent, ModelProvider, ModelRequest, ModelResponse, ModelStream, Part, ToolCall,
+    ChainLink, Finish, ModelEvent, ModelProvider, ModelRequest, ModelResponse, ModelStream, Part,
+    ToolCall,
 };
 use netra_apex::core::config::DatabaseUrl;
 use netra_apex::core::run::RunLimits;
@@ -103,7 +104,12 @@ impl Fake {
             Turn::Call => (call(results), Finish::ToolCalls),
             Turn::Answer => (Part::Text(ANSWER.to_owned()), Finish::Stop),
         };
-        ModelResponse { model: model.to_owned(), parts: vec![part], finish, ..ModelResponse::default() }
+        ModelResponse {
+            model: model.to_owned(),
+            parts: vec![part],
+            finish,
+            ..ModelResponse::default()
+        }
     }
 }
 

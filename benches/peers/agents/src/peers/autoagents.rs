@@ -8,7 +8,9 @@ use autoagents::core::agent::prebuilt::executor::ReActAgent;
 use autoagents::core::agent::task::Task;
 use autoagents::core::agent::{AgentBuilder, AgentDeriveT, AgentHooks, DirectAgent};
 use autoagents::core::tool::{ToolCallError, ToolRuntime, ToolT};
-use autoagents::llm::chat::{ChatMessage, ChatProvider, ChatResponse, ChatRole, StructuredOutputFormat, Tool};
+use autoagents::llm::chat::{
+    ChatMessage, ChatProvider, ChatResponse, ChatRole, StructuredOutputFormat, Tool,
+};
 use autoagents::llm::completion::{CompletionProvider, CompletionRequest, CompletionResponse};
 use autoagents::llm::embedding::EmbeddingProvider;
 use autoagents::llm::error::LLMError;
@@ -28,7 +30,8 @@ async fn run(job: Job, model: Arc<dyn LLMProvider>) {
     let limit = job.limit();
     let agent = ReActAgent::with_max_turns(Sums(job), limit);
     let memory = Box::new(SlidingWindowMemory::new(2 * limit));
-    let mut handle = AgentBuilder::<_, DirectAgent>::new(agent).llm(model).memory(memory).build().await.unwrap();
+    let mut handle =
+        AgentBuilder::<_, DirectAgent>::new(agent).llm(model).memory(memory).build().await.unwrap();
     assert_eq!(handle.agent.run(Task::new(QUESTION)).await.unwrap(), ANSWER);
     // They stand in the agent's channel.
     while let Some(Some(event)) = handle.rx.next().now_or_never() {

@@ -6,8 +6,8 @@ use crate::job::{ANSWER, ARGUMENTS, Job, QUESTION, TOOL, Turn};
 use async_trait::async_trait;
 use futures::FutureExt;
 use graph_flow::{
-    Context, FlowRunner, GraphBuilder, InMemorySessionStorage, NextAction, Result, Session, SessionStorage, Task,
-    TaskResult,
+    Context, FlowRunner, GraphBuilder, InMemorySessionStorage, NextAction, Result, Session,
+    SessionStorage, Task, TaskResult,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,7 +28,8 @@ pub fn contender(job: Job) -> Contender {
         .build()
         .unwrap();
     let sessions = Arc::new(InMemorySessionStorage::new());
-    let runner = Arc::new(FlowRunner::new(Arc::new(graph), Arc::<InMemorySessionStorage>::clone(&sessions)));
+    let runner =
+        Arc::new(FlowRunner::new(Arc::new(graph), Arc::<InMemorySessionStorage>::clone(&sessions)));
     let next = AtomicUsize::new(0);
     Box::new(move || {
         let session = format!("session-{}", next.fetch_add(1, Ordering::Relaxed));

@@ -8,7 +8,9 @@ use rig_agent::AgentBuilder;
 use rig_agent::completion::{CompletionRequest, CompletionResponse, Usage};
 use rig_agent::tool::{Tool, ToolContext};
 use rig_core::driver::{Exchange, Model, Opened, Opening, Transport};
-use rig_core::message::{AssistantContent, Message, Origin, ToolCall, ToolFunction, ToolName, UserContent};
+use rig_core::message::{
+    AssistantContent, Message, Origin, ToolCall, ToolFunction, ToolName, UserContent,
+};
 use rig_core::test_utils::{MockFrame, MockScript};
 use serde_json::{Value, json};
 use std::convert::Infallible;
